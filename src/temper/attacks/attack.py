@@ -1,0 +1,38 @@
+"""The interface of the attack axis."""
+
+from abc import ABC, abstractmethod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from temper.data.batch import Batch
+from temper.models.network import Network
+
+
+class Attack(nn.Module, ABC):
+    """An adversary, and what is trained against it.
+
+    To write one, implement `perturb`; redefine `risk` if training compares more than the adversarial logits with the target.
+    An attack is a module, so that state of its own is moved and saved with the network's.
+    """
+
+    @abstractmethod
+    def perturb(self, net: Network, batch: Batch) -> Tensor:
+        """Adversarial points x' for a batch, (B, ...) in the space of `net.lift(x)`, detached and inside the threat set."""
+
+    def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+        """Loss of each example, (B,), at the points that `perturb` found: by default their cross-entropy with the target."""
+        return F.cross_entropy(net(land(net, batch.x, x_adv)).float(), batch.target, reduction="none")
+
+
+def land(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:
+    """x' as the training forward pass sees it: where `lift` has weights of its own, they receive their gradient."""
+    z = net.lift(x)
+    return x_adv if z is x else z + (x_adv - z).detach()
+
+
+class NoAttack(Attack):
+    """The adversary that does nothing: clean training."""
+
+    def perturb(self, net: Network, batch: Batch) -> Tensor:
+        return net.lift(batch.x).detach()

@@ -1,0 +1,135 @@
+"""What the adversary may do: a norm, a radius, a valid range."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from temper.arguments import Number, Positive
+
+Start = Literal["zero", "uniform", "gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat(ABC):
+    """The set {x' : ||x' - x|| <= eps, lower <= x' <= upper} around an input x, (B, ...), example by example.
+
+    Args:
+        eps: radius, as papers write it ("8/255" is parsed exactly).
+        lower, upper: the valid range of every input value.
+
+    Raises:
+        ValueError: eps is not positive, the range is empty, or (linf) eps spans the whole range.
+    """
+
+    eps: Positive
+    lower: Number = 0.0
+    upper: Number = 1.0
+
+    norm: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.lower >= self.upper:
+            raise ValueError(f"lower ({self.lower:g}) should be below upper ({self.upper:g})")
+        if self.norm == "linf" and self.eps > self.upper - self.lower:
+            hint = f": did you mean {self.eps:g}/255?" if (self.lower, self.upper) == (0, 1) else ""
+            raise ValueError(f"eps of {self.eps:g} covers the whole valid range [{self.lower:g}, {self.upper:g}]{hint}")
+
+    @abstractmethod
+    def diameter(self, features: int) -> float:
+        """The largest distance between two valid inputs with so many features; a larger eps is no constraint."""
+
+    @abstractmethod
+    def length(self, delta: Tensor) -> Tensor:
+        """Norm of each example's perturbation, (B, ...) -> (B,)."""
+
+    @abstractmethod
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The step of length 1 that climbs a linear function with this gradient fastest, (B, ...). Zero where the gradient is."""
+
+    @abstractmethod
+    def uniform(self, x: Tensor) -> Tensor:
+        """A perturbation drawn from the ball of radius eps, shaped like x."""
+
+    @abstractmethod
+    def shrink(self, delta: Tensor) -> Tensor:
+        """The projection of a perturbation onto the ball of radius eps."""
+
+    def start(self, x: Tensor, how: Start) -> Tensor:
+        """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
+
+        The three are different attacks with different results, so the choice is a named setting.
+        """
+        if how == "zero":
+            return x.clone()
+        delta = self.uniform(x) if how == "uniform" else 0.001 * torch.randn_like(x)
+        return self.project(x + delta, x)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Back into the set, for float32 rounding."""
+        return (x + self.shrink(x_adv - x)).clamp_(self.lower, self.upper)
+
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The result of an attack in x's own precision and inside the set exactly, whatever the rounding: towards x."""
+        origin = x.double()
+        # A hair inside, since the norm of a projected perturbation is itself rounded.
+        exact = (origin + self.shrink(x_adv.double() - origin) * (1 - 1e-12)).clamp_(self.lower, self.upper)
+        rounded = exact.to(x.dtype)
+        outside = (rounded.double() - origin).abs() > (exact - origin).abs()
+        return torch.where(outside, torch.nextafter(rounded, x), rounded)
+
+
+def _per_example(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+class Linf(Threat):
+    """Every value may move by eps."""
+
+    norm = "linf"
+
+    def diameter(self, features: int) -> float:
+        return self.upper - self.lower
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().amax(1)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        return gradient.sign()
+
+    def uniform(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x).uniform_(-self.eps, self.eps)
+
+    def shrink(self, delta: Tensor) -> Tensor:
+        return delta.clamp(-self.eps, self.eps)
+
+
+class L2(Threat):
+    """The Euclidean length of the perturbation is at most eps."""
+
+    norm = "l2"
+
+    def diameter(self, features: int) -> float:
+        return (self.upper - self.lower) * math.sqrt(features)
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).norm(dim=1)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        # The largest entry is scaled to 1 first, so that squares of tiny gradients do not underflow.
+        scale = gradient.flatten(1).abs().amax(1)
+        gradient = gradient / _per_example(scale.masked_fill(scale == 0, 1), gradient)
+        length = self.length(gradient)
+        return gradient / _per_example(length.masked_fill(length == 0, 1), gradient)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        radius = self.eps * torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
+        return self.direction(torch.randn_like(x)) * _per_example(radius, x)
+
+    def shrink(self, delta: Tensor) -> Tensor:
+        length = self.length(delta)
+        factor = torch.where(length > self.eps, self.eps / length, torch.ones_like(length))
+        return delta * _per_example(factor, delta)

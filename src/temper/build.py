@@ -1,0 +1,103 @@
+"""From a composed config to the objects that it describes, with errors that name the key."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from temper.arguments import NonNegative
+from temper.config import ConfigError, penalty_specs
+from temper.penalties import Penalties, Penalty, Weighted
+
+
+def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extra: Any) -> Any:
+    """The object that `config[key]` describes by its `_target_`.
+
+    Args:
+        without: entries that are there for others to refer to, and are not arguments.
+        extra: further arguments.
+
+    Raises:
+        ConfigError: an argument is wrong, missing or unknown, or an interpolation leads nowhere.
+    """
+    try:
+        node = OmegaConf.select(config, key)
+        arguments = {name: node[name] for name in node if name not in without}
+        spec = OmegaConf.create(arguments)
+        spec._set_parent(node._get_parent())
+        spec._set_key(node._key())
+        return instantiate(spec, **extra)
+    except InstantiationException as error:
+        raise ConfigError(_explain(error, key)) from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{key}: {_first_line(error)}") from error
+
+
+def build_penalties(config: DictConfig) -> Penalties:
+    """All penalties of a config. `strength` scales the weight of each term, and the magnitude of those that add none."""
+    strength = _number("strength", config.strength)
+    members: dict[str, Weighted] = {}
+    for name, spec in penalty_specs(config.penalty).items():
+        target = _penalty_class(f"penalty.{name}", spec)
+        arguments: dict[str, Any] = {}
+        weight = _number(f"penalty.{name}.weight", spec.get("weight", 1.0))
+        if target.magnitude is None:
+            weight *= strength
+        elif target.magnitude in spec:
+            arguments[target.magnitude] = (
+                _number(f"penalty.{name}.{target.magnitude}", spec[target.magnitude]) * strength
+            )
+        members[name] = Weighted(build(config, f"penalty.{name}", without=("weight",), **arguments), weight)
+    return Penalties(members)
+
+
+def _penalty_class(key: str, spec: DictConfig) -> type[Penalty]:
+    try:
+        target = get_class(spec["_target_"])
+    except Exception as error:
+        raise ConfigError(f"{key}._target_: {_first_line(error)}") from error
+    if not issubclass(target, Penalty):
+        raise ConfigError(f"{key}._target_: {target.__name__} is no subclass of temper.penalties.Penalty")
+    return target
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return TypeAdapter(NonNegative).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_arguments(error, key))) from None
+
+
+def _explain(error: InstantiationException, key: str) -> str:
+    match = re.search(r"full_key: (\S+)", str(error))
+    key = match[1] if match else key
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        return "\n".join(_arguments(cause, key))
+    if isinstance(cause, ValueError | TypeError):
+        return f"{key}.{cause}" if re.match(r"\w+: ", str(cause)) else f"{key}: {cause}"
+    return f"{key}: {_first_line(cause or error)}"
+
+
+def _arguments(error: ValidationError, key: str) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        where = ".".join([key, *(str(part) for part in problem["loc"])])
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        if problem["type"] == "unexpected_keyword_argument":
+            message = "is no setting of this option"
+        elif problem["type"] in ("missing_argument", "missing_keyword_only_argument", "missing"):
+            message = "is missing"
+        elif not isinstance(problem["input"], Mapping) and type(problem["input"]).__name__ != "ArgsKwargs":
+            message += f" (got {problem['input']!r})"
+        lines.append(f"{where}: {message}" if re.match(r"^(is|should) ", message) is None else f"{where} {message}")
+    return lines
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

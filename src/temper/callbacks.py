@@ -1,0 +1,141 @@
+"""What a run remembers of its training: the curves and the cost. Both live in the checkpoint, so a resumed run has them whole."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+
+log = logging.getLogger("temper")
+
+
+class Curves(Callback):
+    """Every metric that was logged, by name, one value per epoch; and a line of them in the log."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning's CSV logger starts its file anew after an interruption: the epochs before it are told again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                for epoch in range(trainer.current_epoch):
+                    metrics = {name: values[epoch] for name, values in self.values.items()}
+                    logger.log_metrics(
+                        {**metrics, "epoch": epoch}, step=(epoch + 1) * int(trainer.num_training_batches) - 1
+                    )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, value in trainer.callback_metrics.items():
+            self.values.setdefault(name, []).append(float(value))
+        shown = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
+        log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values = state_dict["values"]
+
+
+class Cost(Callback):
+    """What training cost, validation and evaluation apart.
+
+    Attributes:
+        seconds: of the training batches alone.
+        gradient_evaluations: backward passes through the network per example and step, counted on the first batch rather than
+            declared, so that they are right for any attack and penalty.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.gradient_evaluations = 0.0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 0 and batch_idx == 0:
+            examples = len(batch)
+
+            def count(module: torch.nn.Module, grad_output: Sequence[Tensor]) -> None:
+                self.gradient_evaluations += len(grad_output[0]) / examples
+
+            self._handle = pl_module.net.register_full_backward_pre_hook(count)  # type: ignore[union-attr,operator]
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if hasattr(self, "_handle"):
+            self._handle.remove()
+            del self._handle
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._since:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - self._since
+            self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "gradient_evaluations": self.gradient_evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.gradient_evaluations = state_dict["seconds"], state_dict["gradient_evaluations"]
+
+
+class Provenance(Callback):
+    """Notes in every checkpoint which code made it: a run is never finished by other code than began it."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["code"] = self.code
+
+
+def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
+    """best.ckpt by `monitor` on the validation split, last.ckpt after every epoch; best comes first, or last.ckpt would hold a
+    stale best score and a resumed run would overwrite the better best.ckpt."""
+    best = ModelCheckpoint(folder, "best", monitor=monitor, mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(folder, "last", monitor=None, save_top_k=1, enable_version_counter=False)
+    return [best, last]
+
+
+class PeakMemory:
+    """Peak memory of a stretch of work in MiB: of the GPU where there is one, else of this process (Linux; None elsewhere).
+
+    Sweep workers are reused, so the process's own record is reset first.
+    """
+
+    def __init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+    def mebibytes(self) -> float | None:
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() / 2**20
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:")), None)

@@ -1,0 +1,84 @@
+"""Which cell of the grid a config describes: its kind, its name, and the folder that belongs to it."""
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from omegaconf import DictConfig
+
+from temper.config import plain
+
+# What cannot change the trained network, or is a coordinate of its own (the seed). The evaluation of a run may be
+# repeated by another suite; where training depends on it (the validation attack), it is resolved into other keys.
+NOT_IDENTITY = (
+    "hydra",
+    "seed",
+    "study",
+    "paths",
+    "logger",
+    "threads",
+    "dry_run",
+    "stale",
+    "keep_checkpoints",
+    "evaluation",
+    "report",
+    "tags",
+    "notes",
+)
+
+
+class Kind(StrEnum):
+    """The four kinds of training: the quadrants of attack x penalty."""
+
+    STANDARD = "standard"
+    ADVERSARIAL = "adversarial"
+    REGULARIZED = "regularized"
+    COMBINED = "combined"
+
+    @classmethod
+    def of(cls, *, attacked: bool, penalized: bool) -> Self:
+        """The quadrant of a run with an attack other than none, and at least one penalty."""
+        return cls(("standard", "regularized", "adversarial", "combined")[2 * attacked + penalized])
+
+
+class Cell(NamedTuple):
+    """A cell: what its seeds have in common.
+
+    Attributes:
+        attack: name of the training attack.
+        penalty: names of the penalties, sorted and joined by " + ", or "none".
+        kind: the quadrant.
+        digest: of everything that can change the result, the seed and paths apart.
+    """
+
+    attack: str
+    penalty: str
+    kind: Kind
+    digest: str
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        penalties = sorted(map(str, config.penalty))
+        content = plain(config, without=NOT_IDENTITY)
+        # Where a data set lies on this disk is no part of what it is.
+        content["data"].get("source", {}).pop("root", None)
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        attacked = config.attack["_target_"] != "temper.attacks.NoAttack"
+        return cls(
+            attack=str(config.attack.get("name") or config.attack["_target_"].rpartition(".")[2].lower()),
+            penalty=" + ".join(penalties) or "none",
+            kind=Kind.of(attacked=attacked, penalized=bool(penalties)),
+            digest=digest,
+        )
+
+    @property
+    def name(self) -> str:
+        """Such as `pgd+dropout+l2-3f9a1c20`: safe as a folder, the same whatever the order in which penalties were typed."""
+        return f"{self.attack}+{self.penalty.replace(' + ', '+')}-{self.digest}"
+
+
+def run_folder(config: DictConfig) -> Path:
+    """Where a run of this config leaves everything: named by content, so that no two runs collide."""
+    return Path(config.paths.outputs) / str(config.study) / Cell.of(config).name / f"seed-{config.seed}"

@@ -1,0 +1,34 @@
+"""The composed config as plain values: light enough for every command to import."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+HERE = Path(__file__).resolve().parent
+# At the top of the repository in a checkout, beside the package in a wheel.
+CONF = str(next(path for path in (HERE.parents[1] / "conf", HERE / "conf") if path.is_dir()))
+
+
+class ConfigError(ValueError):
+    """A value in the config is wrong; the message names the key, the value and what would be right."""
+
+
+def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[str, Any]:
+    """The config as plain, resolved values: what records and checkpoints hold.
+
+    Keys are skipped before anything is resolved, since resolving Hydra's own would recurse.
+    """
+    values = {str(key): config[key] for key in config if key not in without}
+    return {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in values.items()}
+
+
+def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
+    """Every single penalty by its dotted name; an entry without `_target_` groups several (elastic net is l1 and l2)."""
+    specs: dict[str, DictConfig] = {}
+    for key in penalty:
+        spec, name = penalty[key], f"{prefix}{key}"
+        if not isinstance(spec, DictConfig):
+            raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}")
+        specs |= {name: spec} if "_target_" in spec else penalty_specs(spec, f"{name}.")
+    return specs

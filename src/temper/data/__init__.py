@@ -1,0 +1,8 @@
+"""One datamodule, a source per data set, and the batch that flows from them."""
+
+from temper.data.batch import Batch
+from temper.data.datamodule import DataModule
+from temper.data.loader import Loader
+from temper.data.sources import Arrays, DataError, Digits, TorchVision
+
+__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Loader", "TorchVision"]

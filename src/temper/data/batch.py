@@ -1,0 +1,44 @@
+"""What flows from the data to the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One batch of B examples. Immutable: a change makes a new one (`dataclasses.replace`).
+
+    Attributes:
+        x: inputs in their valid range, (B, ...) float; images lie in [0, 1] and are never normalized here.
+        y: hard labels, (B,) int64. What accuracy is measured against.
+        target: what the loss compares with, (B,) int64, or (B, C) probabilities once a label-changing penalty has acted.
+        index: which examples of their split these are, (B,) int64.
+        mask: 1 where an adversary may change the input and 0 where not, broadcastable to `x`; None: everywhere.
+    """
+
+    x: Tensor
+    y: Tensor
+    target: Tensor
+    index: Tensor
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> Batch:
+        """A batch with hard targets, numbered from 0."""
+        return cls(x=x, y=y, target=y, index=torch.arange(len(y), device=y.device))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {
+            name: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for name, v in values.items()
+        }
+        return Batch(**moved)

@@ -1,0 +1,140 @@
+"""The one datamodule that all cells share."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pydantic import Field
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from temper.arguments import Count, checked
+from temper.data.loader import Loader
+from temper.data.sources import DataError, Source
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Split(NamedTuple):
+    """Inputs (N, ...) and labels (N,) of one split."""
+
+    x: Tensor
+    y: Tensor
+
+
+class DataModule(pl.LightningDataModule):
+    """Train, validation and test splits of one source, batched by indexing tensors.
+
+    The validation split is carved out of the training set, stratified, by a seed of its own, and never augmented. The test
+    split is for the final evaluation alone; Lightning gets no loader for it.
+
+    Args:
+        source: loads the arrays.
+        shape: of one input, as the model is built for it.
+        classes: number of classes.
+        batch_size: of training; validation uses batches of up to 1,000.
+        val_fraction: share of the training set that is held out for validation.
+        split_seed: of the validation split, the same for every run so that seeds differ in training alone.
+        train_size, test_size: keep only so many examples (stratified), None for all.
+        seed: the run's; decides the order of the batches.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        source: object,
+        shape: Sequence[int],
+        classes: Annotated[int, Field(ge=2)],
+        batch_size: Count = 128,
+        val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+        split_seed: int = 0,
+        train_size: Count | None = None,
+        test_size: Count | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not callable(getattr(source, "load", None)):
+            raise ValueError(f"source: {type(source).__name__} has no method load()")
+        self.source: Source = source  # type: ignore[assignment]  # checked above
+        self.shape, self.classes = tuple(shape), classes
+        self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
+        self.train_size, self.test_size, self.seed = train_size, test_size, seed
+        self._splits: dict[SplitName, Split] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split once.
+
+        Raises:
+            DataError: the files are missing, an input is not of `shape`, or a split lacks a class.
+        """
+        if self._splits:
+            return
+        arrays = self.source.load()
+        if tuple(arrays.x_train.shape[1:]) != self.shape:
+            raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(arrays.x_train.shape[1:])}")
+        train, val = _divide(
+            Split(arrays.x_train, arrays.y_train), self.val_fraction, self.split_seed, "data.val_fraction"
+        )
+        self._splits = {
+            "train": _shorten(train, self.train_size, self.split_seed, "data.train_size"),
+            "val": val,
+            "test": _shorten(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
+        }
+        for name, split in self._splits.items():
+            absent = sorted(set(range(self.classes)) - set(split.y.unique().tolist()))
+            if absent:
+                raise DataError(f"the {name} split has no example of class {', '.join(map(str, absent))}")
+            if int(split.y.max()) >= self.classes:
+                raise DataError(f"data.classes is {self.classes}, but the {name} split has label {int(split.y.max())}")
+
+    def split(self, name: SplitName) -> Split:
+        self.setup()
+        return self._splits[name]
+
+    def loader(
+        self,
+        name: SplitName,
+        *,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        size: int | None = None,
+    ) -> Loader:
+        """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
+        x, y = (part[:size] for part in self.split(name))
+        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.split("train").y) // self.batch_size)
+
+    def train_dataloader(self) -> Loader:
+        return self.loader("train", batch_size=self.batch_size, device=self._device, seed=self.seed)
+
+    def val_dataloader(self) -> Loader:
+        return self.loader("val", batch_size=1000, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+
+
+def _divide(split: Split, held_out: float | int, seed: int, key: str) -> tuple[Split, Split]:
+    """Two stratified parts of a split; the second holds a share (float) or a number (int) of its examples."""
+    try:
+        kept, held = train_test_split(
+            np.arange(len(split.y)), test_size=held_out, stratify=split.y.numpy(), random_state=seed
+        )
+    except ValueError as error:
+        raise DataError(f"{key}: the data cannot be split with every class on both sides ({error})") from None
+    return Split(split.x[kept], split.y[kept]), Split(split.x[held], split.y[held])
+
+
+def _shorten(split: Split, size: int | None, seed: int, key: str) -> Split:
+    """A stratified part with `size` examples; all of them where size is None or no smaller than the split."""
+    if size is None or size >= len(split.y):
+        return split
+    return _divide(split, size, seed, key)[1]

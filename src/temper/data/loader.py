@@ -1,0 +1,50 @@
+"""A loader without worker processes: the split lies in memory on the device where it is used, and a batch is an index."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from temper.data.batch import Batch
+from temper.randomness import generator
+
+
+class Loader:
+    """Yields `Batch`es of one split.
+
+    With a seed the order of an epoch depends on (seed, epoch) alone, so every cell of that seed sees the same batches and
+    a resumed run goes on as if it had never stopped. Without one the order is that of the data.
+
+    Args:
+        x: (N, ...) inputs, uint8 pixels or floats in their valid range.
+        y: (N,) int64 labels.
+        mask: what an adversary may change, broadcastable to one batch of `x`.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, *, batch_size: int, seed: int | None = None, mask: Tensor | None = None
+    ) -> None:
+        self.x, self.y, self.mask = x, y, mask
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        # Lightning announces each epoch through `loader.sampler.set_epoch`.
+        self.sampler, self.batch_sampler = self, None
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.y) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self.y)
+        if self.seed is None:
+            order = torch.arange(count)
+        else:
+            order = torch.randperm(count, generator=generator(self.seed, "order", self.epoch))
+        for index in order.to(self.y.device).split(self.batch_size):
+            x, y = self.x[index], self.y[index]
+            if not x.is_floating_point():
+                x = x.float().div_(255)
+            yield Batch(x=x, y=y, target=y, index=index, mask=self.mask)

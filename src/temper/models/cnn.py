@@ -1,0 +1,58 @@
+"""A small convolutional network for 8x8 and 28x28 images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from temper.arguments import Count, checked
+from temper.models.network import DropoutSlot, Network, Normalize, NormSlot
+
+
+class CNN(Network):
+    """Two 4x4 convolutions that halve the image and a hidden layer: the small network of Wong & Kolter 2018
+    (https://arxiv.org/abs/1711.00851), which the literature on MNIST trains.
+
+    Args:
+        shape: of one input, (C, H, W).
+        classes: number of logits.
+        mean, std: of each input channel.
+        width: channels of the first convolution; the second has twice as many.
+        hidden: units of the fully connected layer.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        width: Count = 16,
+        hidden: Count = 100,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3:
+            raise ValueError(
+                f"shape: a convolutional network takes images (C, H, W), not inputs of shape {list(shape)}"
+            )
+        channels, rows, columns = shape
+        self.layers = nn.Sequential(
+            Normalize(mean, std, dims=3),
+            *_convolution(channels, width),
+            *_convolution(width, 2 * width),
+            nn.Flatten(),
+            DropoutSlot(),
+            nn.Linear(2 * width * (rows // 4) * (columns // 4), hidden),
+            NormSlot(hidden, dims=0),
+            nn.ReLU(),
+            DropoutSlot(),
+            nn.Linear(hidden, classes),
+        )
+
+    def logits(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), NormSlot(outputs, dims=2), nn.ReLU()]

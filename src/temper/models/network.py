@@ -1,0 +1,74 @@
+"""What a network must offer to be attacked and penalized."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+NORM_LAYERS = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+class Network(nn.Module, ABC):
+    """Inputs to logits, by way of the space in which the adversary moves.
+
+    `forward(x) = logits(lift(x))`. For pixels and features `lift` is the identity; a text network embeds its tokens
+    there. What is lifted already passes through unchanged, so that an adversarial point can be handed to `forward`.
+    """
+
+    def lift(self, x: Tensor) -> Tensor:
+        """(B, ...) inputs -> (B, ...) points in the adversary's space."""
+        return x
+
+    @abstractmethod
+    def logits(self, z: Tensor) -> Tensor:
+        """(B, ...) points in the adversary's space -> (B, C) logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(self.lift(x))
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std by channel: the first layer, so that attacks and data stay in the inputs' own range."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, dims: int) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"mean ({list(mean)}) and std ({list(std)}) should be of one length, and std positive")
+        shape = (1, -1, *[1] * (dims - 1))
+        self.register_buffer("mean", torch.tensor(mean).float().reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(std).float().reshape(shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class NormSlot(nn.Identity):
+    """Where a norm layer goes if a penalty asks for one. `dims` is the number of spatial dimensions."""
+
+    def __init__(self, features: int, *, dims: int) -> None:
+        super().__init__()
+        self.features, self.dims = features, dims
+
+
+class DropoutSlot(nn.Identity):
+    """Where dropout goes if a penalty asks for it."""
+
+
+def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type."""
+    for prefix, child in module.named_modules():
+        if isinstance(child, NORM_LAYERS):
+            continue
+        for name, parameter in child.named_parameters(recurse=False):
+            if name != "bias" and parameter.requires_grad:
+                yield f"{prefix}.{name}" if prefix else name, parameter

@@ -1,0 +1,248 @@
+"""The four kinds of training, side by side: four final modules on one abstract base."""
+
+import math
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from temper.attacks import Attack, NoAttack
+from temper.attacks.ascent import cross_entropy, input_gradient
+from temper.attacks.probing import probing
+from temper.build import build, build_penalties
+from temper.cell import Kind
+from temper.config import ConfigError, plain
+from temper.data import Batch
+from temper.models import Network
+from temper.penalties import Penalties
+from temper.randomness import rekey
+from temper.schedules import Schedule
+
+
+class Loss(NamedTuple):
+    """What one batch is trained on: the risk, averaged over the examples, and the penalties apart from it."""
+
+    risk: Tensor
+    penalty: Tensor | None = None
+
+
+class Classifier(pl.LightningModule, ABC):
+    """Everything that the four kinds share: steps, validation, optimizer.
+
+    Args:
+        net: the network, as its penalties prepared it.
+        attack: what the network is trained against.
+        penalties: what moderates it.
+        optimizer: takes parameters.
+        schedule: factor of the learning rate, given the share of training that is done.
+        validation: the attack that every epoch is validated by, whatever the training attack.
+        validation_name: its metric is `val/<name>`.
+        classes: number of logits.
+        seed: of the run; all randomness is keyed by it.
+        config: plain values from which `load` rebuilds this module.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: Network,
+        attack: Attack,
+        penalties: Penalties,
+        optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Schedule,
+        validation: Attack,
+        validation_name: str,
+        classes: int,
+        seed: int,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.attack, self.penalties = net, attack, penalties
+        self.optimizer, self.schedule = optimizer, schedule
+        self.validation, self.validation_name = validation, validation_name
+        self.seed, self.config = seed, config
+        self._steps: list[tuple[int, Loss]] = []
+        self.val_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.val_robust = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.val_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "robust_loss", "zero_gradients")})
+
+    @abstractmethod
+    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
+        """The equation of this kind of training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        # Each purpose has its own key, so that a draw more in one never shifts another: cells stay paired.
+        step = (self.global_rank, self.current_epoch, batch_idx)
+        rekey(self.seed, "transform", *step)
+        batch = self.penalties.transform(batch)
+        rekey(self.seed, "attack", *step)
+        x_adv = self.attack.perturb(self.net, batch)
+        rekey(self.seed, "network", *step)
+        loss = self.loss(self.net, batch, x_adv)
+        # Nothing is logged within an epoch: that would wait for the device at every step.
+        self._steps.append((len(batch), Loss(*(None if term is None else term.detach() for term in loss))))
+        return loss.risk if loss.penalty is None else loss.risk + loss.penalty
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.penalties.before_step(self.net, optimizer.param_groups[0]["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        """Log the training epoch's means, the penalties apart from the risk, so that curves of different cells compare.
+
+        Raises:
+            FloatingPointError: the loss is no longer finite.
+        """
+        if not self._steps:
+            return
+        counts = torch.tensor([count for count, _ in self._steps], device=self.device, dtype=torch.float32)
+        share = counts / counts.sum()
+        risk = (share * torch.stack([loss.risk for _, loss in self._steps])).sum()
+        terms = [loss.penalty for _, loss in self._steps if loss.penalty is not None]
+        penalty = (share * torch.stack(terms)).sum() if terms else torch.zeros_like(risk)
+        self._steps.clear()
+        means = {"train/risk": risk, "train/penalty": penalty, "train/loss": risk + penalty}
+        self.log_dict(means, sync_dist=True)
+        if not torch.isfinite(risk + penalty):
+            raise FloatingPointError(
+                f"training diverged in epoch {self.current_epoch}: train/risk is {risk:g}, train/penalty {penalty:g}; "
+                "lower optimizer.lr or strength, or set trainer.gradient_clip_val"
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        rekey(self.seed, "validation", batch_idx)
+        x_adv = self.validation.perturb(self.net, batch)
+        with probing(self.net, "eval"):
+            gradient, clean = input_gradient(cross_entropy(self.net, batch.y), self.net.lift(batch.x))
+        robust = cross_entropy(self.net, batch.y)(x_adv)
+        self.val_accuracy.update(clean.logits, batch.y)
+        self.val_robust.update(robust.logits, batch.y)
+        self.val_means["loss"].update(clean.loss)
+        self.val_means["robust_loss"].update(robust.loss)
+        self.val_means["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))
+
+    def on_validation_epoch_end(self) -> None:
+        name = self.validation_name
+        metrics = {"val/clean": self.val_accuracy, f"val/{name}": self.val_robust}
+        metrics |= {"val/loss": self.val_means["loss"], f"val/{name}_loss": self.val_means["robust_loss"]}
+        metrics |= {"val/zero_gradients": self.val_means["zero_gradients"]}
+        self.log_dict({key: metric.compute() for key, metric in metrics.items()})
+        for metric in metrics.values():
+            metric.reset()
+
+    @property
+    def monitor(self) -> str:
+        """What best.ckpt is chosen by: robust accuracy on the validation split where an attack is trained against, clean where not."""
+        return "val/clean" if isinstance(self.attack, NoAttack) else f"val/{self.validation_name}"
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        # From the config, not `trainer.estimated_stepping_batches`: that builds the loader too early for an exact resume.
+        trainer = self.trainer
+        batches = math.ceil(trainer.datamodule.steps_per_epoch / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+        total = max(1, (trainer.max_epochs or 1) * batches)
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
+
+
+@final
+class StandardClassifier(Classifier):
+    """loss = CE(net(x), target)"""
+
+    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
+        return Loss(F.cross_entropy(net(batch.x).float(), batch.target))
+
+
+@final
+class AdversarialClassifier(Classifier):
+    """loss = risk(attack)"""
+
+    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
+        return Loss(self.attack.risk(net, batch, x_adv).mean())
+
+
+@final
+class RegularizedClassifier(Classifier):
+    """loss = CE(net(x), target) + penalties"""
+
+    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
+        return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self.penalties.term(net, batch))
+
+
+@final
+class CombinedClassifier(Classifier):
+    """loss = risk(attack) + penalties"""
+
+    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
+        return Loss(self.attack.risk(net, batch, x_adv).mean(), self.penalties.term(net, batch))
+
+
+CLASSIFIERS: dict[Kind, type[Classifier]] = {
+    Kind.STANDARD: StandardClassifier,
+    Kind.ADVERSARIAL: AdversarialClassifier,
+    Kind.REGULARIZED: RegularizedClassifier,
+    Kind.COMBINED: CombinedClassifier,
+}
+
+
+def build_module(config: DictConfig) -> Classifier:
+    """The module of a config's quadrant, its weights drawn from the run's seed.
+
+    Raises:
+        ConfigError: a value is wrong, or a penalty would have no effect on this model.
+    """
+    attack = build(config, "attack", without=("name",))
+    penalties = build_penalties(config)
+    rekey(config.seed, "weights")
+    try:
+        net = penalties.prepare(build(config, "model"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    kind = Kind.of(attacked=not isinstance(attack, NoAttack), penalized=len(penalties) > 0)
+    return CLASSIFIERS[kind](
+        net=net,
+        attack=attack,
+        penalties=penalties,
+        optimizer=build(config, "optimizer"),
+        schedule=build(config, "schedule"),
+        validation=build(config, "validation", without=("name",)),
+        validation_name=config.validation.name,
+        classes=config.data.classes,
+        seed=config.seed,
+        config=plain(config),
+    )
+
+
+def load(checkpoint: Path | str) -> tuple[Classifier, int]:
+    """The trained module of a checkpoint, in eval mode on the CPU, and its epoch (from 0).
+
+    Raises:
+        ValueError: the file is missing, damaged, or no checkpoint of this project.
+    """
+    if not Path(checkpoint).is_file():
+        raise ValueError(f"there is no checkpoint {checkpoint}; keep_checkpoints decides which are kept")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module = build_module(OmegaConf.create(state["config"]))
+        module.load_state_dict(state["state_dict"])
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{checkpoint} is damaged, or no checkpoint of temper ({reason})") from error
+    return module.eval(), state["epoch"]

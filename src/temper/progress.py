@@ -1,0 +1,156 @@
+"""What a sweep shows while it runs: one live line in a terminal, plain lines elsewhere."""
+
+import os
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from temper.records import RECORD, RunRecord
+from temper.resolvers import workers
+
+if TYPE_CHECKING:
+    from temper.sweep import Job
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: object) -> None:
+    """A line, or a rich renderable, on standard output."""
+    console.print(text, markup=False)
+
+
+class Progress:
+    """Follows runs by the records that they leave, whichever launcher runs them."""
+
+    def __init__(self, config: DictConfig, jobs: Sequence["Job"], todo: Sequence["Job"]) -> None:
+        self.study, self.workers = str(config.study), workers(config.trainer.accelerator)
+        self.jobs, self.todo = jobs, todo
+        self.before = {job.folder: _stamp(job.folder) for job in todo}
+        self.done: dict[Path, RunRecord] = {}
+        self.stop = threading.Event()
+        self.started = time.monotonic()
+
+    def describe(self) -> None:
+        """List the cells, what is done, and an estimate of the rest: what `dry_run=true` shows."""
+        seeds: dict[str, list[Job]] = {}
+        for job in self.jobs:
+            seeds.setdefault(job.cell.name, []).append(job)
+        for cell, jobs in seeds.items():
+            states = Counter(str(job.state) for job in jobs)
+            say(
+                f"{cell:44s} {jobs[0].cell.kind:12s} "
+                + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+            )
+        say(
+            f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run"
+        )
+        if estimate := self._estimate():
+            say(f"about {_duration(estimate)} left, {self.workers} side by side, judging by the runs that are done")
+        elif self.todo:
+            say("no run is done yet from which to estimate the time")
+
+    def _estimate(self) -> float | None:
+        """Seconds that the runs to do will take, by finished runs of the same attack, else of any."""
+        finished: dict[str, list[float]] = {}
+        for job in self.jobs:
+            try:
+                record = RunRecord.read(job.folder)
+            except (OSError, ValueError):
+                continue
+            if record.finished and record.cost.get("wall_seconds"):
+                finished.setdefault(record.attack, []).append(record.cost["wall_seconds"] or 0.0)
+        if not finished:
+            return None
+        anything = statistics.mean(seconds for values in finished.values() for seconds in values)
+        each = [statistics.mean(finished.get(job.cell.attack, [anything])) for job in self.todo]
+        return sum(each) / self.workers
+
+    def __enter__(self) -> "Progress":
+        say(
+            f"study {self.study}: {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done already, {len(self.todo)} to run"
+        )
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("[dim]{task.fields[last]}"),
+        )
+        live = console.is_terminal
+        with Bar(*columns, console=console, disable=not live) as bar:
+            task = bar.add_task(self.study, total=len(self.todo), left="", last="")
+            while True:
+                finishing = self.stop.wait(0.5)
+                for job in self._newly_done():
+                    left = self._left()
+                    line = _result(self.done[job.folder], job.suite)
+                    bar.update(task, completed=len(self.done), left=left, last=line)
+                    if not live:
+                        say(f"[{len(self.done)}/{len(self.todo)}] {line}  ({left})")
+                if finishing:
+                    return
+
+    def _newly_done(self) -> list["Job"]:
+        new = []
+        for job in self.todo:
+            if job.folder not in self.done and _stamp(job.folder) not in (None, self.before[job.folder]):
+                try:
+                    self.done[job.folder] = RunRecord.read(job.folder)
+                except (OSError, ValueError):
+                    continue
+                new.append(job)
+        return new
+
+    def _left(self) -> str:
+        elapsed = time.monotonic() - self.started
+        return f"about {_duration(elapsed / len(self.done) * (len(self.todo) - len(self.done)))} left"
+
+    def failures(self) -> list[str]:
+        """A line for each run that was to be done and is not."""
+        lines = []
+        for job in self.todo:
+            record = self.done.get(job.folder)
+            if record is None or not record.has(job.suite) or record.error:
+                reason = record.error.splitlines()[0] if record and record.error else "left no record: its process died"
+                lines.append(f"failed: {job.folder}: {reason}")
+        return lines
+
+
+def _stamp(folder: Path) -> int | None:
+    try:
+        return os.stat(folder / RECORD).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _result(record: RunRecord, suite: str) -> str:
+    name = f"{record.attack} x {record.penalty}, seed {record.seed}"
+    if not record.has(suite) or record.error:
+        return f"{name}: failed: {(record.error or 'no evaluation').splitlines()[0]}"
+    metrics: dict[str, Any] = list(record.evaluations[suite]["checkpoints"].values())[-1]["metrics"]
+    return f"{name}: clean {100 * metrics['test/clean']:.1f} %, worst case {100 * metrics['test/worst_case']:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,0 +1,200 @@
+"""What a run leaves behind: one `result.json` that holds all that a table or a test needs to know about it."""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+
+from temper.storage import written_whole
+
+SCHEMA_VERSION = 1
+RECORD = "result.json"
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torchattacks", "numpy")
+# Code that decides what runs or how results are shown, and cannot change a result.
+NO_RESULT = ("report", "sweep.py", "train.py", "evaluate.py")
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """One run of one cell.
+
+    Attributes:
+        status: "finished", or "failed" with `error`.
+        study, attack, penalty, kind, digest, seed: which run this is; see `temper.cell.Cell`.
+        config: all of it, plain and resolved.
+        code: digest of the code that made the run, its own attacks and penalties included.
+        commit, dirty: of the repository, None outside of one.
+        epochs: how many were trained.
+        curves: by metric, one value per epoch.
+        cost: `seconds` of training alone, `gradient_evaluations` per example and step, `peak_memory` in MiB.
+            evaluations: by suite and its digest: `suite` (its config), `checkpoints` (by name: `epoch` and `metrics`), `run` (metrics of
+            the run as a whole) and `seconds`.
+    """
+
+    status: Literal["finished", "failed"]
+    study: str
+    attack: str
+    penalty: str
+    kind: str
+    digest: str
+    seed: int
+    config: dict[str, Any]
+    code: str
+    commit: str | None = None
+    dirty: bool | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    epochs: int = 0
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Atomically, so that a reader finds the old record or the new one; NaN becomes null."""
+        text = json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        with written_whole(folder / RECORD) as part:
+            part.write_text(text + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record of a run's folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or of another schema version.
+        """
+        path = folder / RECORD
+        try:
+            values = json.loads(path.read_text())
+            found = values["schema_version"]
+            if found != SCHEMA_VERSION:
+                raise ValueError(f"schema version {found}, this code reads {SCHEMA_VERSION}")
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged or foreign ({error})") from error
+
+    @property
+    def finished(self) -> bool:
+        """Trained, and evaluated by one suite at least."""
+        return self.status == "finished"
+
+    def has(self, suite: str) -> bool:
+        """Whether the run is finished and was evaluated by this suite."""
+        return self.finished and suite in self.evaluations
+
+    def attacks(self, suite: str) -> list[str]:
+        """Names of the attacks that a suite ran on this run, in its order."""
+        return list(self.evaluations[suite]["suite"]["attacks"])
+
+
+def suite_key(evaluation: Mapping[str, Any]) -> str:
+    """Name of a suite and digest of its settings: evaluations of one run by several suites lie beside each other."""
+    text = json.dumps(evaluation, sort_keys=True)
+    return f"{evaluation['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def collect(study: Path) -> tuple[list[RunRecord], list[str]]:
+    """Every record of a study, in a fixed order, and a line for each that cannot be read."""
+    records, problems = [], []
+    for path in sorted(study.glob(f"*/seed-*/{RECORD}")):
+        if not path.parent.name.removeprefix("seed-").lstrip("-").isdecimal():
+            continue  # a run that was set aside
+        try:
+            records.append(RunRecord.read(path.parent))
+        except ValueError as error:
+            problems.append(str(error))
+    return sorted(
+        records, key=lambda r: (r.attack != "none", r.attack, r.penalty != "none", r.penalty, r.digest, r.seed)
+    ), problems
+
+
+def code_digest(targets: Iterable[str] = ()) -> str:
+    """Digest of this package and of the modules that a config's `_target_`s name outside of it."""
+    package = Path(__file__).parent
+    files = {path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in NO_RESULT}
+    for target in sorted(targets):
+        if target.partition(".")[0] not in ("temper", "torch", "pytorch_lightning", "torchvision"):
+            files |= _source(target)
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def targets_of(config: Any) -> set[str]:
+    """Every `_target_` in a plain config."""
+    if isinstance(config, Mapping):
+        own = {config["_target_"]} if isinstance(config.get("_target_"), str) else set()
+        return own.union(*(targets_of(value) for value in config.values()))
+    return set().union(*(targets_of(value) for value in config)) if isinstance(config, list) else set()
+
+
+def _source(target: str) -> set[Path]:
+    """The file that defines a `_target_`, if it is one that can be found."""
+    module = target
+    while "." in module:
+        module = module.rpartition(".")[0]
+        try:
+            file = importlib.import_module(module).__file__
+        except ImportError:
+            continue
+        return {Path(file)} if file else set()
+    return set()
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Commit and state of the repository that this code lies in, versions, and hardware: read once, before anything is trained."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", __file__) is not None
+    changes = git("status", "--porcelain", "--untracked-files=no") if tracked else None
+    hardware: dict[str, Any] = {"machine": platform.machine(), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0))}
+    if torch.cuda.is_available():
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return {
+        "commit": git("rev-parse", "HEAD") if tracked else None,
+        "dirty": bool(changes) if changes is not None else None,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": hardware,
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,157 @@
+"""Figures of a study. The same records give the same bytes."""
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from temper.records import RunRecord
+from temper.report.table import METRICS
+
+# Okabe & Ito 2008: told apart by colour-blind people; markers tell them apart in grey.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+}
+
+
+def save(draw: Callable[[], Figure], path: Path) -> None:
+    """As .png and .pdf, without the date and version that would make every copy different."""
+    with matplotlib.rc_context(STYLE):
+        figure = draw()
+        figure.savefig(path.with_suffix(".png"), metadata={"Software": None}, bbox_inches="tight")
+        figure.savefig(
+            path.with_suffix(".pdf"),
+            metadata={"CreationDate": None, "Producer": None, "Creator": None},
+            bbox_inches="tight",
+        )
+
+
+def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
+    """Clean against robust accuracy, one mark per cell, standard deviations over seeds, the Pareto front drawn.
+
+    The first panel shows the whole plane; where there are several attacks, one more for each looks closer.
+    """
+    points = _points(data, "test/clean", robust, checkpoint)
+    attacks = list(dict.fromkeys(points.attack))
+    closer = attacks if len(attacks) > 1 and (points.groupby("attack").size() > 1).any() else []
+    figure = Figure(figsize=(4.2 + 3.1 * len(closer), 3.6), layout="constrained")
+    axes = figure.subplots(1, 1 + len(closer), squeeze=False, width_ratios=[1.25, *[1] * len(closer)])[0]
+    look = _look(points)
+    _plane(axes[0], points, look, front=points)
+    axes[0].set_ylabel(f"robust accuracy, {METRICS[robust].label if robust in METRICS else robust + ' %'}")
+    for panel, attack in zip(axes[1:], closer, strict=True):
+        _plane(panel, points[points.attack == attack], look, front=points)
+        panel.set_title(f"attack: {attack}", fontsize=9)
+    handles = [
+        Line2D([], [], color=look["attack"][name], marker="o", linestyle="", label=f"attack: {name}")
+        for name in attacks
+    ]
+    handles += [
+        Line2D([], [], color="0.35", marker=marker, linestyle="", label=f"penalty: {name}")
+        for name, marker in look["cell"].items()
+    ]
+    handles += [Line2D([], [], color="0.5", linestyle="--", linewidth=1, label="Pareto front")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
+    return figure
+
+
+def _points(data: pd.DataFrame, x: str, y: str, checkpoint: str) -> pd.DataFrame:
+    """Mean and standard deviation of two metrics in percent, one row per cell."""
+    rows = data[(data.checkpoint == checkpoint) & data.metric.isin([x, y])]
+    wide = rows.pivot_table(index=["attack", "penalty", "setting", "seed"], columns="metric", values="value") * 100
+    cells = wide.groupby(level=["attack", "penalty", "setting"])
+    points = pd.DataFrame(
+        {"x": cells[x].mean(), "y": cells[y].mean(), "dx": cells[x].std(), "dy": cells[y].std()}
+    ).fillna(0)
+    points = points.reset_index()
+    points["cell"] = [f"{p} ({s})" if s else p for p, s in zip(points.penalty, points.setting, strict=True)]
+    order = sorted(range(len(points)), key=lambda i: [(v != "none", v) for v in points.loc[i, ["attack", "cell"]]])
+    return points.loc[order]
+
+
+def _look(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {
+        axis: dict(zip(dict.fromkeys(points[axis]), cycle(values)))
+        for axis, values in (("attack", COLORS), ("cell", MARKERS))
+    }
+
+
+def _plane(axes: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]], front: pd.DataFrame) -> None:
+    for _, point in points.iterrows():
+        color = look["attack"][point.attack]
+        axes.errorbar(point.x, point.y, xerr=point.dx, yerr=point.dy, color=color, alpha=0.45, linewidth=1)
+        axes.plot(
+            point.x,
+            point.y,
+            look["cell"][point.cell],
+            color=color,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+        )
+    axes.autoscale(False)
+    x, y = pareto_front(front.x.to_numpy(), front.y.to_numpy())
+    axes.plot(x, y, linestyle="--", color="0.5", linewidth=1, drawstyle="steps-pre", zorder=0)
+    axes.set_xlabel("clean accuracy %")
+
+
+def pareto_front(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points that no other beats in both, from left to right."""
+    best = -np.inf
+    kept = []
+    for i in sorted(range(len(x)), key=lambda i: (-x[i], -y[i])):
+        if y[i] > best:
+            kept.append(i)
+            best = y[i]
+    return x[kept[::-1]], y[kept[::-1]]
+
+
+def curves(records: Sequence[RunRecord]) -> Figure:
+    """Validation accuracy over epochs, clean (solid) and under the validation attack (dashed), a panel for each attack."""
+    attacks = list(dict.fromkeys(record.attack for record in records))
+    penalties = sorted({record.penalty for record in records}, key=lambda name: (name != "none", name))
+    color = dict(zip(penalties, cycle(COLORS)))
+    figure = Figure(figsize=(3.4 * len(attacks) + 0.8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
+    robust = f"val/{records[0].config['validation']['name']}"
+    for panel, attack in zip(panels, attacks, strict=True):
+        for penalty in penalties:
+            runs = [record for record in records if (record.attack, record.penalty) == (attack, penalty)]
+            for metric, style in (("val/clean", "-"), (robust, "--")):
+                values = [record.curves[metric] for record in runs if metric in record.curves]
+                if values:
+                    # Cells of one name may differ in their epochs: the mean is over those that got so far.
+                    longest = max(map(len, values))
+                    stacked = (
+                        np.array([[*line, *[np.nan] * (longest - len(line))] for line in values], dtype=float) * 100
+                    )
+                    panel.plot(
+                        range(1, longest + 1), np.nanmean(stacked, axis=0), style, color=color[penalty], linewidth=1.2
+                    )
+        panel.set_title(f"attack: {attack}", fontsize=9)
+        panel.set_xlabel("epoch")
+    panels[0].set_ylabel("validation accuracy %")
+    handles = [Line2D([], [], color=color[name], label=f"penalty: {name}") for name in penalties]
+    handles += [
+        Line2D([], [], color="0.35", linestyle=style, label=label)
+        for style, label in (("-", "clean"), ("--", robust[4:]))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    return figure

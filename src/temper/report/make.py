@@ -1,0 +1,116 @@
+"""The report of a study, from its records alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table as RichTable
+
+from temper.config import CONF
+from temper.records import RunRecord, collect
+from temper.report.figures import curves, save, tradeoff
+from temper.report.frame import choose_suite, frame
+from temper.report.table import table, to_latex, to_markdown
+from temper.storage import written_whole
+
+CAPTIONS = {
+    "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
+    "model": "What training changed: generalization, calibration, sensitivity, weights",
+    "cost": "What training cost",
+}
+
+
+def make_report(study: Path, results: Path, *, settings: DictConfig | None = None) -> list[Any]:
+    """Write runs.csv, table.md, table.tex, and figures of a study into `results`.
+
+    Args:
+        study: folder of the study's runs.
+        results: folder of the report; files of an earlier report are replaced whole.
+        settings: `suite` and `table` as in conf/report.yaml, the default.
+
+    Returns:
+        What to show on a terminal: the first table, problems, and where the report lies.
+
+    Raises:
+        ValueError: a table names a metric that no run has.
+    """
+    settings = settings or OmegaConf.load(Path(CONF) / "report.yaml")  # type: ignore[assignment]
+    records, problems = collect(study)
+    failed = [record for record in records if not record.finished]
+    problems += [
+        f"{r.attack} x {r.penalty}, seed {r.seed} failed: {(r.error or '').splitlines()[0]}" for r in failed if r.error
+    ]
+    finished = [record for record in records if record.finished]
+    if not finished:
+        return [f"no run of {study} is finished: no report", *problems]
+    suite = choose_suite(finished, settings.suite)
+    finished = [record for record in finished if record.has(suite)]
+    data = frame(finished, suite)
+    options = {
+        "attacks": finished[0].attacks(suite),
+        "checkpoint": settings.table.checkpoint,
+        "precision": settings.table.precision,
+    }
+    tables = {name: table(data, columns, **options) for name, columns in settings.table.tables.items()}
+    about = describe_study(finished, suite)
+
+    results.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "runs.csv": data.to_csv(index=False, lineterminator="\n"),
+        "table.md": _markdown(study.name, about, tables, problems),
+        "table.tex": "\n".join(f"% {line}" for line in about)
+        + "\n"
+        + "\n".join(to_latex(t, CAPTIONS.get(n, n)) for n, t in tables.items()),
+    }
+    for name, text in texts.items():
+        with written_whole(results / name) as part:
+            part.write_text(text)
+    save(lambda: tradeoff(data, checkpoint=settings.table.checkpoint), results / "tradeoff")
+    save(lambda: curves(finished), results / "curves")
+    return [
+        _rich(next(iter(tables.values()))),
+        *problems,
+        f"report: {results}/table.md, table.tex, tradeoff.png, curves.png, runs.csv",
+    ]
+
+
+def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
+    """What the numbers rest on: data, threat, suite, seeds, code, machine."""
+    first = records[0]
+    evaluation = first.evaluations[suite]["suite"]
+    source = first.config["data"]["source"]
+    data = source.get("name") or source["_target_"].rpartition(".")[2]
+    seeds = sorted({record.seed for record in records})
+    versions = ", ".join(
+        f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks")
+    )
+    machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
+    codes = sorted(
+        {f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records}
+    )
+    spread = (
+        f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
+    )
+    return [
+        f"{data}, {evaluation['norm']} eps {evaluation['threat']['eps']}, suite {suite}; {spread}, last checkpoint unless a column says best.",
+        f"Made by {'; '.join(codes)}; {versions}; {'; '.join(machines)}.",
+    ]
+
+
+def _markdown(study: str, about: Sequence[str], tables: Mapping[str, Any], problems: Sequence[str]) -> str:
+    parts = [f"# {study}", "\n".join(about)]
+    for name, shown in tables.items():
+        parts += [f"## {CAPTIONS.get(name, name)}", to_markdown(shown)]
+    if problems:
+        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rich(shown: Any) -> RichTable:
+    rich = RichTable(*shown.columns, box=None, header_style="bold", pad_edge=False)
+    for column in rich.columns[2:]:
+        column.justify = "right"
+    for row in shown.itertuples(index=False):
+        rich.add_row(*row)
+    return rich

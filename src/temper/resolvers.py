@@ -1,0 +1,45 @@
+"""The interpolations that temper's configs use beyond OmegaConf's own."""
+
+import netrc
+import os
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from temper.cell import Cell
+
+
+def register_resolvers() -> None:
+    """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
+    resolvers = {
+        "temper.cell": lambda *, _root_: Cell.of(_root_).name,
+        "temper.kind": lambda *, _root_: str(Cell.of(_root_).kind),
+        "temper.run_id": lambda *, _root_: f"{_root_.study}-{Cell.of(_root_).digest}-{_root_.seed}",
+        "temper.workers": workers,
+        "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
+        "temper.wandb_offline": wandb_offline,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def workers(accelerator: Any) -> int:
+    """How many runs this machine takes side by side: one per GPU where runs use them, else one per core."""
+    if accelerator in ("gpu", "cuda", "auto"):
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0))
+
+
+def wandb_offline() -> bool:
+    """Whether W&B has neither a key nor a login here; WANDB_MODE says otherwise if it is set."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode != "online"
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is None
+    except (OSError, netrc.NetrcParseError):
+        return True

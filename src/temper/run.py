@@ -1,0 +1,226 @@
+"""The way of one run: train, evaluate, record."""
+
+import logging
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from temper.build import build
+from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
+from temper.cell import Cell
+from temper.cli import explain
+from temper.config import ConfigError, plain
+from temper.data import DataModule
+from temper.evaluation import Suite, evaluate, loss_stability
+from temper.loggers import build_loggers, close_loggers
+from temper.modules import build_module, load
+from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
+from temper.storage import WholeCheckpointIO, set_aside, sole_owner, write_arrays
+from temper.validate import build_data, validate
+
+log = logging.getLogger("temper")
+
+
+def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
+    """Train and evaluate one run in its folder, as far as that is not done yet; an error leaves a record too.
+
+    Args:
+        alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised.
+    """
+    since = time.perf_counter()
+    _quieten()
+    torch.set_num_threads(config.threads)
+    with sole_owner(folder):
+        record = _open_record(config, folder)
+        suite = suite_key(plain(config)["evaluation"])
+        if record.has(suite):
+            log.info("finished already: %s", folder)
+            return record
+        loggers: list[Logger] = []
+        status = 1
+        try:
+            if alone:
+                for warning in validate(config):
+                    log.warning("warning: %s", warning)
+            data = build_data(config)
+            if not record.finished:
+                loggers = build_loggers(config, folder)
+                _train(config, data, folder, record, loggers, alone=alone)
+            record.evaluations[suite] = _evaluate(config, data, folder / "evaluations" / suite, record)
+            record.status, record.error = "finished", None
+            record.cost["wall_seconds"] = time.perf_counter() - since
+            record.write(folder)
+            status = 0
+        except Exception as error:
+            log.error("failed: %s", explain(error), exc_info=not alone)
+            # What was finished before, under another suite, stays finished.
+            record.error = f"{explain(error)}\n\n{traceback.format_exc()}"
+            record.write(folder)
+            if alone:
+                raise
+        finally:
+            close_loggers(loggers, record.evaluations.get(suite), status)
+    if status == 0:
+        for checkpoint in {"best", "last"} - set(config.keep_checkpoints):
+            (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
+        log.info("%s\nrecord: %s", _summary(record, suite), folder / RECORD)
+    return record
+
+
+def _open_record(config: DictConfig, folder: Path) -> RunRecord:
+    """The finished record of this folder, or a new one; what cannot be used is set aside, never deleted."""
+    values = plain(config)
+    code = code_digest(targets_of(values))
+    try:
+        record = RunRecord.read(folder)
+        if record.finished and (record.code == code or config.stale == "keep"):
+            return record
+        if record.finished:
+            if config.stale == "ask":
+                raise ConfigError(
+                    f"{folder} was finished by other code (digest {record.code}, now {code}): "
+                    "say stale=keep to keep it, or stale=rerun to run it again"
+                )
+            for name in (RECORD, "checkpoints", "evaluations"):
+                if (folder / name).exists():
+                    set_aside(folder / name, f"stale-{record.code}")
+    except FileNotFoundError:
+        pass
+    except ConfigError:
+        raise
+    except ValueError as error:
+        log.warning("warning: %s; set aside as %s", error, set_aside(folder / RECORD, "damaged"))
+    cell = Cell.of(config)
+    return RunRecord(
+        status="failed",
+        study=str(config.study),
+        **{name: str(value) for name, value in cell._asdict().items()},
+        seed=config.seed,
+        config=values,
+        code=code,
+        threads=config.threads,
+        **provenance(),
+    )
+
+
+def _train(
+    config: DictConfig, data: DataModule, folder: Path, record: RunRecord, loggers: list[Logger], *, alone: bool
+) -> None:
+    """Fit, from the last checkpoint if there is one, and note curves and cost."""
+    module = build_module(config)
+    curves, cost = Curves(), Cost()
+    trainer: pl.Trainer = build(
+        config,
+        "trainer",
+        callbacks=[
+            curves,
+            cost,
+            Provenance(record.code),
+            *checkpoint_callbacks(folder / "checkpoints", module.monitor),
+        ],
+        logger=loggers,
+        plugins=[WholeCheckpointIO()],
+        default_root_dir=str(folder),
+        enable_progress_bar=alone and sys.stderr.isatty(),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    memory = PeakMemory()
+    for logger in loggers:
+        logger.log_hyperparams(record.config)
+    trainer.fit(module, data, ckpt_path=_checkpoint_to_resume(config, folder / "checkpoints", record.code))
+    record.epochs = trainer.current_epoch
+    record.curves = curves.values
+    record.cost = {
+        "seconds": cost.seconds,
+        "gradient_evaluations": cost.gradient_evaluations,
+        "peak_memory": memory.mebibytes(),
+    }
+
+
+def _checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> str | None:
+    """last.ckpt of an interrupted run of the same code, else the checkpoint that the user named."""
+    last = checkpoints / "last.ckpt"
+    if last.exists():
+        try:
+            made_by = torch.load(last, map_location="cpu", weights_only=True)["code"]
+            if made_by == code:
+                log.info("resuming from %s", last)
+                return str(last)
+            why = "stale"
+        except Exception:  # whatever a damaged file makes the unpickler raise
+            why = "damaged"
+        log.warning("warning: %s is %s; set aside as %s, training starts anew", last, why, set_aside(checkpoints, why))
+    if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+        raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
+    return config.ckpt_path
+
+
+def _evaluate(config: DictConfig, data: DataModule, folder: Path, record: RunRecord) -> dict[str, Any]:
+    """Every checkpoint by the suite: outcomes per example into `folder`, numbers for the record."""
+    suite = Suite.of(config)
+    since = time.perf_counter()
+    device = "cuda" if config.trainer.accelerator in ("gpu", "cuda") else "cpu"
+    networks: dict[str, dict[str, Tensor]] = {}
+    checkpoints: dict[str, Any] = {}
+    for name in config.evaluation.checkpoints:
+        module, epoch = load(folder.parents[1] / "checkpoints" / f"{name}.ckpt")
+        state = module.net.state_dict()
+        twin = next((other for other in networks if _same(networks[other], state)), None)
+        if twin is None:
+            outcomes, metrics = evaluate(module.net, suite, data, seed=config.seed, device=device)
+            write_arrays(folder / f"{name}.npz", outcomes.arrays())
+        else:  # the best epoch was the last one
+            metrics = checkpoints[twin]["metrics"]
+            write_arrays(folder / f"{name}.npz", dict(np.load(folder / f"{twin}.npz")))
+        networks[name] = state
+        checkpoints[name] = {"epoch": epoch, "metrics": metrics}
+    overall = {"val/loss_stability": loss_stability(record.curves["val/loss"])}
+    if {"best", "last"} <= set(checkpoints):
+        # Rice et al. 2020: what early stopping would have saved.
+        best, last = (checkpoints[name]["metrics"]["test/worst_case"] for name in ("best", "last"))
+        overall["gap/robust_overfitting"] = best - last
+    return {
+        "suite": plain(config)["evaluation"],
+        "checkpoints": checkpoints,
+        "run": overall,
+        "seconds": time.perf_counter() - since,
+    }
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _summary(record: RunRecord, suite: str) -> str:
+    lines = [f"{record.kind}: attack {record.attack}, penalty {record.penalty}, seed {record.seed}"]
+    for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
+        accuracies = {
+            key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")
+        }
+        shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
+        lines.append(f"{name} (epoch {checkpoint['epoch']}):  {shares}")
+    return "\n".join(lines)
+
+
+def _quieten() -> None:
+    """Lightning's advice on hardware, workers and logging intervals does not apply here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for message in (
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*exists and is not empty.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)

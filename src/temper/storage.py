@@ -1,0 +1,64 @@
+"""Files that are whole or not there, and one owner for each run's folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place, synced, once the block has ended well; on an error nothing changes."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's own moves checkpoints from the temporary folder: across file systems a kill leaves half a file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            try:
+                torch.save(checkpoint, part)
+            except RuntimeError as error:  # torch's own word for a full disk
+                raise OSError(
+                    f"{path} could not be written; is the disk full? ({str(error).splitlines()[0]})"
+                ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A compressed .npz, whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; whoever comes second waits until the first is done or dead, and then finds its work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file or folder out of the way, never over another; nothing is deleted."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.{why}{number or ''}")).exists():
+        number += 1
+    return path.rename(aside)

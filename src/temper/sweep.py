@@ -1,0 +1,158 @@
+"""Which cells of a grid run: compose, validate, skip what is done, launch the rest, report."""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from temper.cell import Cell, run_folder
+from temper.config import ConfigError, plain
+from temper.progress import Progress, say
+from temper.records import RunRecord, code_digest, suite_key, targets_of
+from temper.report import make_report
+from temper.validate import validate
+
+
+class State(StrEnum):
+    """How far a run is before the sweep starts."""
+
+    FINISHED = "finished"
+    STALE = "stale"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    UNEVALUATED = "unevaluated"
+    MISSING = "missing"
+
+
+class Job(NamedTuple):
+    """One run of the grid: how it is composed, where it lies, and how far it is."""
+
+    overrides: list[str]
+    cell: Cell
+    seed: int
+    folder: Path
+    suite: str
+    state: State
+
+
+def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:
+    """Run every cell of a grid that is not finished, by Hydra's launcher; then report.
+
+    Args:
+        config: the sweep's own, composed without the axes.
+        arguments: overrides, several values separated by commas for an axis; a later one replaces an earlier one of its key.
+
+    Raises:
+        ConfigError: a cell could not run; nothing has been started then.
+        SystemExit: some run failed (status 1).
+    """
+    jobs, warnings = plan(config, loader, arguments)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    stale = [job for job in jobs if job.state is State.STALE]
+    if stale and config.stale == "ask" and not config.dry_run:
+        raise ConfigError(
+            f"{len(stale)} of {len(jobs)} runs were finished by other code, {stale[0].folder} among them: "
+            "say stale=keep to keep them, or stale=rerun to run them again (what is there is set aside, not deleted)"
+        )
+    skipped = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
+    todo = [job for job in jobs if job.state not in skipped]
+    progress = Progress(config, jobs, todo)
+    if config.dry_run:
+        progress.describe()
+        return []
+    results: Any = []
+    if todo:
+        with progress:
+            results = launcher.launch([job.overrides for job in todo], initial_job_idx=0)
+    for study in sorted({job.folder.parents[1] for job in jobs}):
+        for line in make_report(study, Path(config.paths.results) / study.name):
+            say(line)
+    if failures := progress.failures():
+        for line in failures:
+            say(line)
+        raise SystemExit(1)
+    return [results]
+
+
+def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[Job], list[str]]:
+    """Compose and validate every cell of a grid, and see how far each run is.
+
+    Returns:
+        The jobs, two ways to type one run being one job, and warnings.
+
+    Raises:
+        ConfigError: naming every cell that is wrong.
+    """
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    jobs: dict[Path, Job] = {}
+    warnings: dict[str, None] = {}
+    errors: dict[str, None] = {}
+    compose = _composer(config, loader)
+    valid: set[str] = set()
+    for overrides in combinations:
+        composed = compose(overrides)
+        try:
+            cell = Cell.of(composed)
+            if cell.digest + suite_key(plain(composed)["evaluation"]) not in valid:
+                warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
+                valid.add(cell.digest + suite_key(plain(composed)["evaluation"]))
+            job = _job(composed, overrides, cell)
+            jobs.setdefault(job.folder, job)
+        except ConfigError as error:
+            errors[str(error)] = None
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return list(jobs.values()), list(warnings)
+
+
+def _composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
+    """Composition as a job will see it. Cells that differ in the seed alone are composed once: Hydra takes a while over each."""
+    composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(overrides: list[str]) -> DictConfig:
+        seeds = [override for override in overrides if override.startswith("seed=")]
+        others = tuple(override for override in overrides if not override.startswith("seed="))
+        if others not in composed:
+            whole = loader.load_sweep_config(config, [*others, *seeds])
+            composed[others] = _without_hydra(whole)
+        cell = composed[others].copy()
+        if seeds:
+            seed = seeds[-1].partition("=")[2]
+            cell.seed = int(seed) if seed.lstrip("-").isdecimal() else seed
+        return cell
+
+    return compose
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    config = config.copy()
+    config._set_flag(["struct", "readonly"], [False, False])
+    config.pop("hydra")
+    return config
+
+
+def _job(config: DictConfig, overrides: list[str], cell: Cell) -> Job:
+    folder, suite = run_folder(config), suite_key(plain(config)["evaluation"])
+    return Job(overrides, cell, config.seed, folder, suite, _state(config, folder, suite))
+
+
+def _state(config: DictConfig, folder: Path, suite: str) -> State:
+    try:
+        record = RunRecord.read(folder)
+    except FileNotFoundError:
+        return State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING
+    except ValueError:
+        return State.INTERRUPTED  # the run itself sets the damaged record aside
+    if not record.finished:
+        return State.FAILED
+    if record.code != code_digest(targets_of(plain(config))):
+        return State.STALE
+    return State.FINISHED if record.has(suite) else State.UNEVALUATED
