@@ -28,5 +28,6 @@ class TemperSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from temper.sweep import sweep
 
+        assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         axes = [f"{key}={value}" for key, value in self.params.items()]
         return sweep(self.config, self.hydra_context.config_loader, self.launcher, [*axes, *arguments])

@@ -49,9 +49,7 @@ def build_penalties(config: DictConfig) -> Penalties:
         if target.magnitude is None:
             weight *= strength
         elif target.magnitude in spec:
-            arguments[target.magnitude] = (
-                _number(f"penalty.{name}.{target.magnitude}", spec[target.magnitude]) * strength
-            )
+            arguments[target.magnitude] = _number(f"penalty.{name}.{target.magnitude}", spec[target.magnitude]) * strength
         members[name] = Weighted(build(config, f"penalty.{name}", without=("weight",), **arguments), weight)
     return Penalties(members)
 

@@ -1,5 +1,6 @@
-"""What a run remembers of its training: the curves and the cost. Both live in the checkpoint, so a resumed run has them whole."""
+"""What a run remembers of its training, curves and cost: both live in the checkpoint, so a resumed run has them whole."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -27,9 +28,7 @@ class Curves(Callback):
             if isinstance(logger, CSVLogger):
                 for epoch in range(trainer.current_epoch):
                     metrics = {name: values[epoch] for name, values in self.values.items()}
-                    logger.log_metrics(
-                        {**metrics, "epoch": epoch}, step=(epoch + 1) * int(trainer.num_training_batches) - 1
-                    )
+                    logger.log_metrics({**metrics, "epoch": epoch}, step=(epoch + 1) * int(trainer.num_training_batches) - 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name, value in trainer.callback_metrics.items():
@@ -61,16 +60,14 @@ class Cost(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 0 and batch_idx == 0:
             examples = len(batch)
 
             def count(module: torch.nn.Module, grad_output: Sequence[Tensor]) -> None:
                 self.gradient_evaluations += len(grad_output[0]) / examples
 
-            self._handle = pl_module.net.register_full_backward_pre_hook(count)  # type: ignore[union-attr,operator]
+            self._handle = pl_module.net.register_full_backward_pre_hook(count)  # type: ignore[union-attr]
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if hasattr(self, "_handle"):
@@ -103,9 +100,7 @@ class Provenance(Callback):
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["code"] = self.code
 
 
@@ -126,10 +121,8 @@ class PeakMemory:
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
 
     def mebibytes(self) -> float | None:
         if torch.cuda.is_available():

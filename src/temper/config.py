@@ -27,7 +27,7 @@ def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig
     """Every single penalty by its dotted name; an entry without `_target_` groups several (elastic net is l1 and l2)."""
     specs: dict[str, DictConfig] = {}
     for key in penalty:
-        spec, name = penalty[key], f"{prefix}{key}"
+        spec, name = penalty[key], prefix + str(key)
         if not isinstance(spec, DictConfig):
             raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}")
         specs |= {name: spec} if "_target_" in spec else penalty_specs(spec, f"{name}.")

@@ -27,9 +27,7 @@ def close_loggers(loggers: list[Logger], evaluation: Mapping[str, Any] | None, s
     """
     checkpoints = evaluation["checkpoints"] if evaluation else {}
     metrics = {
-        f"{checkpoint}/{name}": v
-        for checkpoint in checkpoints
-        for name, v in checkpoints[checkpoint]["metrics"].items()
+        f"{checkpoint}/{name}": v for checkpoint in checkpoints for name, v in checkpoints[checkpoint]["metrics"].items()
     }
     for logger in loggers:
         if metrics and not isinstance(logger, CSVLogger):

@@ -5,7 +5,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, cast, final
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from temper.attacks import Attack, NoAttack
@@ -72,9 +72,12 @@ class Classifier(pl.LightningModule, ABC):
         self.validation, self.validation_name = validation, validation_name
         self.seed, self.config = seed, config
         self._steps: list[tuple[int, Loss]] = []
-        self.val_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
-        self.val_robust = MulticlassAccuracy(classes, average="micro", validate_args=False)
-        self.val_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "robust_loss", "zero_gradients")})
+        accuracies = ("clean", validation_name)
+        means = ("loss", f"{validation_name}_loss", "zero_gradients")
+        self.val_metrics = nn.ModuleDict(
+            {name: MulticlassAccuracy(classes, average="micro", validate_args=False) for name in accuracies}
+            | {name: MeanMetric() for name in means}
+        )
 
     @abstractmethod
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
@@ -93,7 +96,8 @@ class Classifier(pl.LightningModule, ABC):
         rekey(self.seed, "network", *step)
         loss = self.loss(self.net, batch, x_adv)
         # Nothing is logged within an epoch: that would wait for the device at every step.
-        self._steps.append((len(batch), Loss(*(None if term is None else term.detach() for term in loss))))
+        penalty = None if loss.penalty is None else loss.penalty.detach()
+        self._steps.append((len(batch), Loss(loss.risk.detach(), penalty)))
         return loss.risk if loss.penalty is None else loss.risk + loss.penalty
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -127,24 +131,21 @@ class Classifier(pl.LightningModule, ABC):
         with probing(self.net, "eval"):
             gradient, clean = input_gradient(cross_entropy(self.net, batch.y), self.net.lift(batch.x))
         robust = cross_entropy(self.net, batch.y)(x_adv)
-        self.val_accuracy.update(clean.logits, batch.y)
-        self.val_robust.update(robust.logits, batch.y)
-        self.val_means["loss"].update(clean.loss)
-        self.val_means["robust_loss"].update(robust.loss)
-        self.val_means["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))
+        name, metrics = self.validation_name, cast(dict[str, Metric], self.val_metrics)
+        metrics["clean"].update(clean.logits, batch.y)
+        metrics[name].update(robust.logits, batch.y)
+        metrics["loss"].update(clean.loss)
+        metrics[f"{name}_loss"].update(robust.loss)
+        metrics["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        name = self.validation_name
-        metrics = {"val/clean": self.val_accuracy, f"val/{name}": self.val_robust}
-        metrics |= {"val/loss": self.val_means["loss"], f"val/{name}_loss": self.val_means["robust_loss"]}
-        metrics |= {"val/zero_gradients": self.val_means["zero_gradients"]}
-        self.log_dict({key: metric.compute() for key, metric in metrics.items()})
-        for metric in metrics.values():
+        for name, metric in cast(dict[str, Metric], self.val_metrics).items():
+            self.log(f"val/{name}", metric.compute())
             metric.reset()
 
     @property
     def monitor(self) -> str:
-        """What best.ckpt is chosen by: robust accuracy on the validation split where an attack is trained against, clean where not."""
+        """What best.ckpt is chosen by: validation accuracy, robust where an attack is trained against, clean where not."""
         return "val/clean" if isinstance(self.attack, NoAttack) else f"val/{self.validation_name}"
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -153,9 +154,7 @@ class Classifier(pl.LightningModule, ABC):
         batches = math.ceil(trainer.datamodule.steps_per_epoch / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
         total = max(1, (trainer.max_epochs or 1) * batches)
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0))
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -46,13 +46,8 @@ class Progress:
             seeds.setdefault(job.cell.name, []).append(job)
         for cell, jobs in seeds.items():
             states = Counter(str(job.state) for job in jobs)
-            say(
-                f"{cell:44s} {jobs[0].cell.kind:12s} "
-                + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-            )
-        say(
-            f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run"
-        )
+            say(f"{cell:44s} {jobs[0].cell.kind:12s} " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+        say(f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
         if estimate := self._estimate():
             say(f"about {_duration(estimate)} left, {self.workers} side by side, judging by the runs that are done")
         elif self.todo:
@@ -75,9 +70,7 @@ class Progress:
         return sum(each) / self.workers
 
     def __enter__(self) -> "Progress":
-        say(
-            f"study {self.study}: {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done already, {len(self.todo)} to run"
-        )
+        say(f"study {self.study}: {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
         return self

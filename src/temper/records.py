@@ -39,8 +39,8 @@ class RunRecord:
         epochs: how many were trained.
         curves: by metric, one value per epoch.
         cost: `seconds` of training alone, `gradient_evaluations` per example and step, `peak_memory` in MiB.
-            evaluations: by suite and its digest: `suite` (its config), `checkpoints` (by name: `epoch` and `metrics`), `run` (metrics of
-            the run as a whole) and `seconds`.
+            evaluations: by suite and its digest: `suite` (its config), `checkpoints` (by name: `epoch` and `metrics`), `run`
+            (metrics of the run as a whole) and `seconds`.
     """
 
     status: Literal["finished", "failed"]
@@ -124,7 +124,15 @@ def collect(study: Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def code_digest(targets: Iterable[str] = ()) -> str:
-    """Digest of this package and of the modules that a config's `_target_`s name outside of it."""
+    """Digest of this package and of the modules that a config's `_target_`s name outside of it.
+
+    Read once per process, since what is edited later is not what runs.
+    """
+    return _digest(frozenset(targets))
+
+
+@cache
+def _digest(targets: frozenset[str]) -> str:
     package = Path(__file__).parent
     files = {path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in NO_RESULT}
     for target in sorted(targets):
@@ -159,7 +167,7 @@ def _source(target: str) -> set[Path]:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Commit and state of the repository that this code lies in, versions, and hardware: read once, before anything is trained."""
+    """Commit and state of the repository that this code lies in, versions, and hardware, as they were at the start."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -187,9 +195,7 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _finite(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -11,7 +12,7 @@ from temper.cell import Cell
 
 def register_resolvers() -> None:
     """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
-    resolvers = {
+    resolvers: dict[str, Callable[..., Any]] = {
         "temper.cell": lambda *, _root_: Cell.of(_root_).name,
         "temper.kind": lambda *, _root_: str(Cell.of(_root_).kind),
         "temper.run_id": lambda *, _root_: f"{_root_.study}-{Cell.of(_root_).digest}-{_root_.seed}",

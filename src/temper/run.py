@@ -104,7 +104,10 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
     return RunRecord(
         status="failed",
         study=str(config.study),
-        **{name: str(value) for name, value in cell._asdict().items()},
+        attack=cell.attack,
+        penalty=cell.penalty,
+        kind=str(cell.kind),
+        digest=cell.digest,
         seed=config.seed,
         config=values,
         code=code,
@@ -205,9 +208,7 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def _summary(record: RunRecord, suite: str) -> str:
     lines = [f"{record.kind}: attack {record.attack}, penalty {record.penalty}, seed {record.seed}"]
     for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
-        accuracies = {
-            key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")
-        }
+        accuracies = {key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")}
         shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
         lines.append(f"{name} (epoch {checkpoint['epoch']}):  {shares}")
     return "\n".join(lines)

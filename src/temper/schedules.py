@@ -34,7 +34,7 @@ def cosine(*, warmup: Share = 0.0) -> Schedule:
 
 @checked
 def triangle(*, peak: Share = 0.4) -> Schedule:
-    """Rises linearly from 0 to the rate at the share `peak` of training, then falls linearly to 0 (Smith 2017; Wong et al. 2020)."""
+    """Rises linearly to the rate at the share `peak` of training, then falls linearly to 0 (Smith 2017; Wong et al. 2020)."""
     return lambda progress: progress / peak if progress < peak else (1 - progress) / (1 - peak)
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place, synced, once the block has ended well; on an error nothing changes."""
+    """A temporary file beside `path` that takes its place, synced, once the block has ended well; else nothing changes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -35,9 +35,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, part)
             except RuntimeError as error:  # torch's own word for a full disk
-                raise OSError(
-                    f"{path} could not be written; is the disk full? ({str(error).splitlines()[0]})"
-                ) from error
+                raise OSError(f"{path} could not be written; is the disk full? ({str(error).splitlines()[0]})") from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -114,7 +114,7 @@ def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> 
 
 
 def _composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
-    """Composition as a job will see it. Cells that differ in the seed alone are composed once: Hydra takes a while over each."""
+    """Composition as a job will see it. Cells that differ in the seed alone are composed once, since Hydra is slow at it."""
     composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(overrides: list[str]) -> DictConfig:

@@ -41,10 +41,7 @@ def validate(config: DictConfig) -> list[str]:
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
-    if isinstance(module.attack, NoAttack):
-        training_threat = None
-    else:
-        training_threat = getattr(module.attack, "threat", None)
+    training_threat = None if isinstance(module.attack, NoAttack) else getattr(module.attack, "threat", None)
     for key, threat in (("attack.threat", training_threat), ("evaluation.threat", suite.threat)):
         if threat is not None and threat.eps > (limit := threat.diameter(math.prod(data.shape))):
             raise ConfigError(f"{key}.eps is {threat.eps:g}, but no two inputs are further apart than {limit:g}")
@@ -75,15 +72,11 @@ def _weaker(config: DictConfig, attack: object, suite: Suite, training: Threat |
     """An evaluation that could not find what the training attack finds."""
     warnings = []
     steps = getattr(attack, "steps", 0)
-    most = max(
-        getattr(member, "steps", getattr(member, "options", {}).get("steps", 0)) for member in suite.attacks.values()
-    )
+    most = max(getattr(member, "steps", getattr(member, "options", {}).get("steps", 0)) for member in suite.attacks.values())
     if most < steps:
         warnings.append(
             f"evaluation={config.evaluation.name} takes at most {most} steps, the training attack {steps}: it is too weak"
         )
     if training is not None and training.norm == suite.threat.norm and suite.threat.eps < training.eps:
-        warnings.append(
-            f"evaluation.threat.eps ({suite.threat.eps:g}) is below the radius trained at ({training.eps:g})"
-        )
+        warnings.append(f"evaluation.threat.eps ({suite.threat.eps:g}) is below the radius trained at ({training.eps:g})")
     return warnings

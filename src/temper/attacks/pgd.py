@@ -14,7 +14,7 @@ from temper.models.network import Network
 
 
 class PGD(Attack):
-    """Madry et al. 2018 (https://arxiv.org/abs/1706.06083): steepest ascent on the cross-entropy, projected onto the threat set.
+    """Madry et al. 2018 (https://arxiv.org/abs/1706.06083): steepest ascent on the cross-entropy, projected onto the set.
 
     With one step from zero it is FGSM (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572).
 

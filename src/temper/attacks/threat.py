@@ -48,7 +48,7 @@ class Threat(ABC):
 
     @abstractmethod
     def direction(self, gradient: Tensor) -> Tensor:
-        """The step of length 1 that climbs a linear function with this gradient fastest, (B, ...). Zero where the gradient is."""
+        """The step of length 1 that climbs a linear function with this gradient fastest, (B, ...); 0 where the gradient is."""
 
     @abstractmethod
     def uniform(self, x: Tensor) -> Tensor:

@@ -50,12 +50,11 @@ class TorchAttack(Attack):
         super().__init__()
         self.threat = threat if eps is None else replace(threat, eps=eps)
         if (threat.lower, threat.upper) != (0, 1):
-            raise ValueError(
-                f"threat: torchattacks works on inputs in [0, 1], not [{threat.lower:g}, {threat.upper:g}]"
-            )
-        self.engine = getattr(torchattacks, attack, None)
-        if not (inspect.isclass(self.engine) and issubclass(self.engine, torchattacks.attack.Attack)):
+            raise ValueError(f"threat: torchattacks works on inputs in [0, 1], not [{threat.lower:g}, {threat.upper:g}]")
+        engine = getattr(torchattacks, attack, None)
+        if not (inspect.isclass(engine) and issubclass(engine, torchattacks.attack.Attack)):
             raise ValueError(f"attack: torchattacks has no attack named {attack!r}")
+        self.engine: type = engine
         self.mode, self.options = mode, {**self._threat_arguments(), **(options or {})}
         unknown = sorted(set(self.options) - set(inspect.signature(self.engine).parameters))
         if unknown:
@@ -70,9 +69,7 @@ class TorchAttack(Attack):
         elif "eps" in parameters:
             fixed = "l2" if self.engine.__name__.endswith("L2") else "linf"
             if fixed != self.threat.norm:
-                raise ValueError(
-                    f"attack: {self.engine.__name__} is an {fixed} attack, but the threat is {self.threat.norm}"
-                )
+                raise ValueError(f"attack: {self.engine.__name__} is an {fixed} attack, but the threat is {self.threat.norm}")
         return given
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -85,8 +82,8 @@ class TorchAttack(Attack):
 
 
 class AutoAttack(Attack):
-    """The standard AutoAttack of Croce & Hein 2020 (https://arxiv.org/abs/2003.01690): APGD-CE, targeted APGD and FAB on 9 targets,
-    Square with 5,000 queries, each on the points that still stand.
+    """The standard AutoAttack of Croce & Hein 2020 (https://arxiv.org/abs/2003.01690): APGD-CE, targeted APGD and FAB on
+    9 targets, Square with 5,000 queries, each on the points that still stand.
 
     It is put together from torchattacks' parts, since torchattacks' own class of that name runs 10 steps instead of 100.
 
@@ -110,9 +107,7 @@ class AutoAttack(Attack):
             with torch.no_grad():
                 classes = net(batch.x[:1]).shape[1]
             if classes < 4:
-                raise ValueError(
-                    f"autoattack needs at least 4 classes for its targeted DLR loss; this network has {classes}"
-                )
+                raise ValueError(f"autoattack needs at least 4 classes for its targeted DLR loss; this network has {classes}")
             shared: dict[str, Any] = {
                 "norm": NORM_NAMES[self.threat.norm],
                 "eps": self.threat.eps,

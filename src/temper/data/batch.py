@@ -38,7 +38,5 @@ class Batch:
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {
-            name: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for name, v in values.items()
-        }
+        moved = {name: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for name, v in values.items()}
         return Batch(**moved)

@@ -75,9 +75,7 @@ class DataModule(pl.LightningDataModule):
         arrays = self.source.load()
         if tuple(arrays.x_train.shape[1:]) != self.shape:
             raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(arrays.x_train.shape[1:])}")
-        train, val = _divide(
-            Split(arrays.x_train, arrays.y_train), self.val_fraction, self.split_seed, "data.val_fraction"
-        )
+        train, val = _divide(Split(arrays.x_train, arrays.y_train), self.val_fraction, self.split_seed, "data.val_fraction")
         self._splits = {
             "train": _shorten(train, self.train_size, self.split_seed, "data.train_size"),
             "val": val,
@@ -125,9 +123,7 @@ class DataModule(pl.LightningDataModule):
 def _divide(split: Split, held_out: float | int, seed: int, key: str) -> tuple[Split, Split]:
     """Two stratified parts of a split; the second holds a share (float) or a number (int) of its examples."""
     try:
-        kept, held = train_test_split(
-            np.arange(len(split.y)), test_size=held_out, stratify=split.y.numpy(), random_state=seed
-        )
+        kept, held = train_test_split(np.arange(len(split.y)), test_size=held_out, stratify=split.y.numpy(), random_state=seed)
     except ValueError as error:
         raise DataError(f"{key}: the data cannot be split with every class on both sides ({error})") from None
     return Split(split.x[kept], split.y[kept]), Split(split.x[held], split.y[held])

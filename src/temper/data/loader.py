@@ -21,9 +21,7 @@ class Loader:
         mask: what an adversary may change, broadcastable to one batch of `x`.
     """
 
-    def __init__(
-        self, x: Tensor, y: Tensor, *, batch_size: int, seed: int | None = None, mask: Tensor | None = None
-    ) -> None:
+    def __init__(self, x: Tensor, y: Tensor, *, batch_size: int, seed: int | None = None, mask: Tensor | None = None) -> None:
         self.x, self.y, self.mask = x, y, mask
         self.batch_size = batch_size
         self.seed = seed

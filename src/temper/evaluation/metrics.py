@@ -72,5 +72,5 @@ def loss_stability(losses: Sequence[float]) -> float:
 
 
 def gaps(train: Mapping[str, float], test: Mapping[str, float], robust: str) -> dict[str, float]:
-    """Generalization gaps: accuracy on training examples minus accuracy on test examples, clean and under the attack `robust`."""
+    """Accuracy on training examples minus accuracy on test examples, clean and under the attack `robust`."""
     return {"clean": train["clean"] - test["clean"], "robust": train[robust] - test[robust]}

@@ -1,5 +1,6 @@
 """A multilayer perceptron."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -32,7 +33,7 @@ class MLP(Network):
         super().__init__()
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = [Normalize(mean, std, dims=len(shape)), nn.Flatten()]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), NormSlot(outputs, dims=0), nn.ReLU(), DropoutSlot()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 

@@ -1,7 +1,7 @@
 """Several penalties as one."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ class Penalties(nn.Module):
         ordered = sorted((members or {}).items(), key=lambda item: (item[1].penalty.stage, item[0]))
         self.names = [name for name, _ in ordered]
         self.weights = [member.weight for _, member in ordered]
-        self.members = nn.ModuleList(member.penalty for _, member in ordered)
+        self.members: Sequence[Penalty] = cast(Sequence[Penalty], nn.ModuleList(member.penalty for _, member in ordered))
 
     def __len__(self) -> int:
         return len(self.names)

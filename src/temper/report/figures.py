@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -18,7 +18,7 @@ from temper.report.table import METRICS
 # Okabe & Ito 2008: told apart by colour-blind people; markers tell them apart in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -60,8 +60,7 @@ def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: st
         _plane(panel, points[points.attack == attack], look, front=points)
         panel.set_title(f"attack: {attack}", fontsize=9)
     handles = [
-        Line2D([], [], color=look["attack"][name], marker="o", linestyle="", label=f"attack: {name}")
-        for name in attacks
+        Line2D([], [], color=look["attack"][name], marker="o", linestyle="", label=f"attack: {name}") for name in attacks
     ]
     handles += [
         Line2D([], [], color="0.35", marker=marker, linestyle="", label=f"penalty: {name}")
@@ -77,9 +76,7 @@ def _points(data: pd.DataFrame, x: str, y: str, checkpoint: str) -> pd.DataFrame
     rows = data[(data.checkpoint == checkpoint) & data.metric.isin([x, y])]
     wide = rows.pivot_table(index=["attack", "penalty", "setting", "seed"], columns="metric", values="value") * 100
     cells = wide.groupby(level=["attack", "penalty", "setting"])
-    points = pd.DataFrame(
-        {"x": cells[x].mean(), "y": cells[y].mean(), "dx": cells[x].std(), "dy": cells[y].std()}
-    ).fillna(0)
+    points = pd.DataFrame({"x": cells[x].mean(), "y": cells[y].mean(), "dx": cells[x].std(), "dy": cells[y].std()}).fillna(0)
     points = points.reset_index()
     points["cell"] = [f"{p} ({s})" if s else p for p, s in zip(points.penalty, points.setting, strict=True)]
     order = sorted(range(len(points)), key=lambda i: [(v != "none", v) for v in points.loc[i, ["attack", "cell"]]])
@@ -88,8 +85,7 @@ def _points(data: pd.DataFrame, x: str, y: str, checkpoint: str) -> pd.DataFrame
 
 def _look(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {
-        axis: dict(zip(dict.fromkeys(points[axis]), cycle(values)))
-        for axis, values in (("attack", COLORS), ("cell", MARKERS))
+        axis: dict(zip(dict.fromkeys(points[axis]), cycle(values))) for axis, values in (("attack", COLORS), ("cell", MARKERS))
     }
 
 
@@ -139,19 +135,15 @@ def curves(records: Sequence[RunRecord]) -> Figure:
                 if values:
                     # Cells of one name may differ in their epochs: the mean is over those that got so far.
                     longest = max(map(len, values))
-                    stacked = (
-                        np.array([[*line, *[np.nan] * (longest - len(line))] for line in values], dtype=float) * 100
-                    )
-                    panel.plot(
-                        range(1, longest + 1), np.nanmean(stacked, axis=0), style, color=color[penalty], linewidth=1.2
-                    )
+                    stacked = np.array([[*line, *[np.nan] * (longest - len(line))] for line in values], dtype=float) * 100
+                    panel.plot(range(1, longest + 1), np.nanmean(stacked, axis=0), style, color=color[penalty], linewidth=1.2)
         panel.set_title(f"attack: {attack}", fontsize=9)
         panel.set_xlabel("epoch")
     panels[0].set_ylabel("validation accuracy %")
     handles = [Line2D([], [], color=color[name], label=f"penalty: {name}") for name in penalties]
     handles += [
         Line2D([], [], color="0.35", linestyle=style, label=label)
-        for style, label in (("-", "clean"), ("--", robust[4:]))
+        for style, label in cast(Any, (("-", "clean"), ("--", robust[4:])))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
     return figure

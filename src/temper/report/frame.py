@@ -33,11 +33,7 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
             record.digest,
             record.seed,
         ]
-        rows += [
-            [*identity, checkpoint, name, value]
-            for checkpoint in metrics
-            for name, value in metrics[checkpoint].items()
-        ]
+        rows += [[*identity, checkpoint, name, value] for checkpoint in metrics for name, value in metrics[checkpoint].items()]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 
@@ -62,9 +58,7 @@ def _settings(records: list[RunRecord]) -> dict[str, str]:
     groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for record in records:
         identity = {
-            key: value
-            for key, value in record.config.items()
-            if key not in ("seed", "study", "paths", "logger", "threads")
+            key: value for key, value in record.config.items() if key not in ("seed", "study", "paths", "logger", "threads")
         }
         groups[record.attack, record.penalty][record.digest] = _flat(identity)
     texts = {}

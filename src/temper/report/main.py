@@ -21,8 +21,6 @@ def task(config: DictConfig) -> None:
     study = Path(config.paths.outputs) / str(config.study)
     if not study.is_dir():
         there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(
-            f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}"
-        )
+        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
     for line in make_report(study, Path(config.paths.results) / str(config.study), settings=config):
         say(line)

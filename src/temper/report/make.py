@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table as RichTable
@@ -35,7 +35,8 @@ def make_report(study: Path, results: Path, *, settings: DictConfig | None = Non
     Raises:
         ValueError: a table names a metric that no run has.
     """
-    settings = settings or OmegaConf.load(Path(CONF) / "report.yaml")  # type: ignore[assignment]
+    if settings is None:
+        settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     records, problems = collect(study)
     failed = [record for record in records if not record.finished]
     problems += [
@@ -82,18 +83,12 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     source = first.config["data"]["source"]
     data = source.get("name") or source["_target_"].rpartition(".")[2]
     seeds = sorted({record.seed for record in records})
-    versions = ", ".join(
-        f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks")
-    )
+    versions = ", ".join(f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks"))
     machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
-    codes = sorted(
-        {f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records}
-    )
-    spread = (
-        f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
-    )
+    codes = sorted({f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records})
+    spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
     return [
-        f"{data}, {evaluation['norm']} eps {evaluation['threat']['eps']}, suite {suite}; {spread}, last checkpoint unless a column says best.",
+        f"{data}, {evaluation['norm']} eps {evaluation['threat']['eps']}, suite {suite}; {spread}.",
         f"Made by {'; '.join(codes)}; {versions}; {'; '.join(machines)}.",
     ]
 

@@ -69,9 +69,7 @@ def table(
         ValueError: no run has such a metric.
     """
     wanted = [
-        name
-        for column in columns
-        for name in ([f"test/{attack}" for attack in attacks] if column == "attacks" else [column])
+        name for column in columns for name in ([f"test/{attack}" for attack in attacks] if column == "attacks" else [column])
     ]
     # Fewer seeds than the study has is told beside n.
     seeds = data.seed.nunique()
@@ -120,9 +118,7 @@ def _cells(data: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame | None]
 
 
 def to_markdown(shown: pd.DataFrame) -> str:
-    return shown.to_markdown(
-        index=False, colalign=["left", "left", *["right"] * (shown.shape[1] - 2)], disable_numparse=True
-    )
+    return shown.to_markdown(index=False, colalign=["left", "left", *["right"] * (shown.shape[1] - 2)], disable_numparse=True)
 
 
 def to_latex(shown: pd.DataFrame, caption: str) -> str:
