@@ -9,8 +9,8 @@ from temper.models.network import DropoutSlot, Network, Normalize, NormSlot
 
 
 class CNN(Network):
-    """Two 4x4 convolutions that halve the image and a hidden layer: the small network of Wong & Kolter 2018
-    (https://arxiv.org/abs/1711.00851), which the literature on MNIST trains.
+    """Two 3x3 convolutions of stride 2 and a hidden layer: as small as the MNIST network of Wong & Kolter 2018
+    (https://arxiv.org/abs/1711.00851), with kernels that are quick on a CPU.
 
     Args:
         shape: of one input, (C, H, W).
@@ -41,7 +41,7 @@ class CNN(Network):
             *_convolution(width, 2 * width),
             nn.Flatten(),
             DropoutSlot(),
-            nn.Linear(2 * width * (rows // 4) * (columns // 4), hidden),
+            nn.Linear(2 * width * -(-rows // 4) * -(-columns // 4), hidden),
             NormSlot(hidden, dims=0),
             nn.ReLU(),
             DropoutSlot(),
@@ -53,4 +53,4 @@ class CNN(Network):
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), NormSlot(outputs, dims=2), nn.ReLU()]
+    return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), NormSlot(outputs, dims=2), nn.ReLU()]

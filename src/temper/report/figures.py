@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from temper.records import RunRecord
 from temper.report.table import METRICS
@@ -102,6 +103,7 @@ def _plane(axes: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]], fr
             markeredgecolor="white",
             markeredgewidth=0.6,
         )
+    axes.autoscale_view()
     axes.autoscale(False)
     x, y = pareto_front(front.x.to_numpy(), front.y.to_numpy())
     axes.plot(x, y, linestyle="--", color="0.5", linewidth=1, drawstyle="steps-pre", zorder=0)
@@ -139,6 +141,7 @@ def curves(records: Sequence[RunRecord]) -> Figure:
                     panel.plot(range(1, longest + 1), np.nanmean(stacked, axis=0), style, color=color[penalty], linewidth=1.2)
         panel.set_title(f"attack: {attack}", fontsize=9)
         panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("validation accuracy %")
     handles = [Line2D([], [], color=color[name], label=f"penalty: {name}") for name in penalties]
     handles += [

@@ -1,0 +1,136 @@
+"""PGD against closed forms, against another library, and against itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torchattacks
+from pydantic import ValidationError
+from torch.nn.functional import cross_entropy
+
+from temper.attacks import L2, PGD, Linf, Threat
+from temper.data import Batch, DataModule
+from temper.models import CNN
+from tests.conftest import Linear
+
+
+def robust(net: CNN, attack: PGD, digits: DataModule, seed: int = 0) -> torch.Tensor:
+    x, y = digits.split("test")
+    batch = Batch.of(x[:200], y[:200])
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return (net(attack.perturb(net, batch)).argmax(1) == batch.y) & (net(batch.x).argmax(1) == batch.y)
+
+
+@pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.3)])
+@pytest.mark.parametrize("start", ["zero", "uniform"])
+def test_the_optimum_of_a_linear_model_is_reached(threat: Threat, start: str) -> None:
+    """Far from the edges of the range the best attack lowers the margin by eps times the dual norm of w."""
+    torch.manual_seed(0)
+    weight = torch.randn(1, 3, 3)
+    net = Linear(weight)
+    batch = Batch.of(torch.full((8, 1, 3, 3), 0.5), torch.tensor([0, 1] * 4))
+    x_adv = PGD(threat=threat, steps=40, step_size=threat.eps / 2, start=start).perturb(net, batch)  # type: ignore[arg-type]
+    sign = torch.where(batch.y == 1, -1.0, 1.0)
+    moved = (net(x_adv) - net(batch.x))[:, 1] * sign
+    dual = weight.abs().sum() if threat.norm == "linf" else weight.norm()
+    torch.testing.assert_close(moved, torch.full((8,), float(threat.eps * dual)), rtol=1e-3, atol=0)
+
+
+def test_at_the_edge_of_the_range_the_optimum_is_clipped() -> None:
+    net = Linear(torch.ones(1, 2, 2))
+    batch = Batch.of(torch.full((1, 1, 2, 2), 0.95), torch.tensor([0]))
+    x_adv = PGD(threat=Linf(eps=0.1), steps=5).perturb(net, batch)
+    torch.testing.assert_close(x_adv, torch.ones(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.3)])
+def test_fgsm_is_one_step(threat: Threat, trained: CNN, batch: Batch) -> None:
+    x_adv = PGD(threat=threat, steps=1, start="zero").perturb(trained, batch)
+    x = batch.x.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(cross_entropy(trained(x), batch.y, reduction="sum"), x)
+    expected = (batch.x + threat.eps * threat.direction(gradient)).clamp(0, 1)
+    torch.testing.assert_close(x_adv, expected, atol=1e-6, rtol=0)
+
+
+def test_fgsm_equals_torchattacks(trained: CNN, batch: Batch) -> None:
+    ours = PGD(threat=Linf(eps=0.1), steps=1, start="zero").perturb(trained, batch)
+    theirs = torchattacks.FGSM(trained, eps=0.1)(batch.x, batch.y)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_linf_equals_torchattacks(trained: CNN, batch: Batch) -> None:
+    ours = PGD(threat=Linf(eps=0.1), steps=10, step_size=0.02, start="zero").perturb(trained, batch)
+    theirs = torchattacks.PGD(trained, eps=0.1, alpha=0.02, steps=10, random_start=False)(batch.x, batch.y)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_l2_equals_torchattacks(trained: CNN, batch: Batch) -> None:
+    ours = PGD(threat=L2(eps=0.5), steps=10, step_size=0.1, start="zero").perturb(trained, batch)
+    theirs = torchattacks.PGDL2(trained, eps=0.5, alpha=0.1, steps=10, random_start=False)(batch.x, batch.y)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_more_steps_and_restarts_never_help_an_example(trained: CNN, digits: DataModule) -> None:
+    attack = {"threat": Linf(eps=0.08), "step_size": 0.02, "keep": "worst"}
+    verdicts = [robust(trained, PGD(**attack, steps=steps), digits) for steps in (1, 5, 20)]  # type: ignore[arg-type]
+    verdicts += [robust(trained, PGD(**attack, steps=20, restarts=n), digits) for n in (2, 4)]  # type: ignore[arg-type]
+    for weaker, stronger in zip(verdicts, verdicts[1:], strict=False):
+        assert not (stronger & ~weaker).any()
+    assert verdicts[-1].sum() < verdicts[0].sum()
+
+
+def test_a_larger_radius_never_raises_robust_accuracy(trained: CNN, digits: DataModule) -> None:
+    accuracies = [robust(trained, PGD(threat=Linf(eps=eps), steps=20), digits).sum() for eps in (0.02, 0.05, 0.1, 0.2, 0.5)]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[-1] == 0
+
+
+def test_every_restart_counts_not_the_last_alone(trained: CNN, digits: DataModule) -> None:
+    """A mask over uint8 once made a well-known library keep its last restart for every example."""
+    weak = {"threat": Linf(eps=0.06), "steps": 1, "step_size": 0.01}
+    together = robust(trained, PGD(**weak, restarts=8), digits)  # type: ignore[arg-type]
+    alone = robust(trained, PGD(**weak, keep="worst"), digits)  # type: ignore[arg-type]
+    assert not (together & ~alone).any() and together.sum() < alone.sum()
+
+
+def test_masked_features_never_change(trained: CNN, batch: Batch) -> None:
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    x_adv = PGD(threat=Linf(eps=0.1), steps=3).perturb(trained, replace(batch, mask=mask))
+    assert torch.equal(x_adv[..., 4:], batch.x[..., 4:])
+    assert not torch.equal(x_adv[..., :4], batch.x[..., :4])
+
+
+def test_soft_labels_and_a_batch_of_one(trained: CNN, batch: Batch) -> None:
+    soft = replace(batch, target=torch.full((32, 10), 0.1))
+    assert PGD(threat=Linf(eps=0.1), steps=2).perturb(trained, soft).shape == batch.x.shape
+    one = Batch.of(batch.x[:1], batch.y[:1])
+    assert PGD(threat=Linf(eps=0.1), steps=2, restarts=2).perturb(trained, one).shape == (1, 1, 8, 8)
+
+
+def test_bfloat16_networks_are_attacked_in_float32_steps(trained: CNN, batch: Batch) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x_adv = PGD(threat=Linf(eps=0.1), steps=3, start="zero").perturb(trained, batch)
+    assert x_adv.dtype == torch.float32
+    assert ((x_adv - batch.x).abs() > 0).float().mean() > 0.5, "the gradient did not underflow"
+
+
+def test_another_radius_than_the_threats() -> None:
+    assert PGD(threat=Linf(eps=0.1), eps="4/255").threat.eps == 4 / 255  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"start": "middle"}, "start"),
+        ({"mode": "both"}, "mode"),
+        ({"start": "zero", "restarts": 2}, "restarts"),
+        ({"eps": 8}, "did you mean 8/255"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises((ValidationError, ValueError), match=message):
+        PGD(threat=Linf(eps=0.1), **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""An attack leaves the network as it found it."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from temper.attacks import PGD, TRADES, Attack, Linf, TorchAttack, probing
+from temper.data import Batch
+from temper.models import Network
+from tests.conftest import small_net
+
+ATTACKS: dict[str, Callable[[str], Attack]] = {
+    "pgd": lambda mode: PGD(threat=Linf(eps=0.1), steps=2, mode=mode),  # type: ignore[arg-type]
+    "trades": lambda mode: TRADES(threat=Linf(eps=0.1), steps=2, mode=mode),  # type: ignore[arg-type]
+    "torchattacks": lambda mode: TorchAttack(threat=Linf(eps=0.1), attack="PGD", mode=mode),  # type: ignore[arg-type]
+}
+
+
+def eventful_net() -> Network:
+    """Batch norm and spectral norm (both move buffers when they run in train mode), dropout, and frozen parts."""
+    net = small_net()
+    layers = list(net.layers)
+    layers[2] = nn.BatchNorm2d(4)
+    layers[9] = nn.utils.parametrizations.spectral_norm(layers[9])
+    layers.insert(10, nn.Dropout(0.5))
+    net.layers = nn.Sequential(*layers)
+    net.train()
+    net.layers[2].eval()  # frozen batch norm, as in fine-tuning
+    net.layers[4].weight.requires_grad_(False)  # type: ignore[union-attr]
+    return net
+
+
+def state(net: nn.Module) -> dict[str, object]:
+    flags: dict[str, object] = {f"training {name}": module.training for name, module in net.named_modules()}
+    flags |= {f"requires_grad {name}": parameter.requires_grad for name, parameter in net.named_parameters()}
+    return flags
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_everything_is_as_it_was(name: str, mode: str, batch: Batch) -> None:
+    net = eventful_net()
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    flags, values = state(net), copy.deepcopy(net.state_dict())
+    ATTACKS[name](mode).perturb(net, batch)
+    assert state(net) == flags
+    assert all(torch.equal(value, values[key]) for key, value in net.state_dict().items())
+    assert all((parameter.grad == 1).all() for parameter in net.parameters())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_after_an_exception_too(mode: str, batch: Batch) -> None:
+    net = eventful_net()
+    flags, values = state(net), copy.deepcopy(net.state_dict())
+    with pytest.raises(RuntimeError, match="inside"), probing(net, mode):  # type: ignore[arg-type]
+        net(batch.x)
+        raise RuntimeError("inside")
+    assert state(net) == flags
+    assert all(torch.equal(value, values[key]) for key, value in net.state_dict().items())
+
+
+def test_mode_is_what_was_asked_for(batch: Batch) -> None:
+    net = eventful_net()
+    with probing(net, "eval"):
+        assert not any(module.training for module in net.modules())
+    with probing(net, "train"):
+        assert net.training and not net.layers[2].training
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_find_gradients_where_they_are_switched_off(name: str, context: Callable[[], object], batch: Batch) -> None:
+    net = small_net()
+    with context():  # type: ignore[attr-defined]
+        x_adv = ATTACKS[name]("eval").perturb(net, batch)
+    assert not torch.equal(x_adv, batch.x)

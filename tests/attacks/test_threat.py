@@ -1,0 +1,114 @@
+"""The threat set: inside it whatever the rounding, and its steps are the steepest."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from temper.attacks import L2, Linf, Threat
+
+NORMS = [Linf, L2]
+radii = st.floats(1e-3, 0.9)
+seeds = st.integers(0, 2**31)
+
+
+def points(seed: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs, the corners of the range among them, and points far outside of any ball around them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(6, 2, 3, 3, generator=generator)
+    x[0], x[1] = 0.0, 1.0
+    return x.to(dtype), (x + 3 * torch.randn(x.shape, generator=generator)).to(dtype)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@given(eps=radii, seed=seeds)
+@settings(max_examples=40, deadline=None)
+def test_what_is_finished_lies_inside_exactly(norm: type[Threat], dtype: torch.dtype, eps: float, seed: int) -> None:
+    threat = norm(eps=eps)
+    x, outside = points(seed, dtype)
+    x_adv = threat.finish(outside, x)
+    assert x_adv.dtype == dtype
+    assert (threat.length(x_adv.double() - x.double()) <= eps).all()
+    assert x_adv.min() >= 0 and x_adv.max() <= 1
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("how", ["zero", "uniform", "gaussian"])
+@given(eps=radii, seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_starts_and_projections_lie_inside(norm: type[Threat], how: str, eps: float, seed: int) -> None:
+    threat = norm(eps=eps)
+    x, outside = points(seed)
+    for x_adv in (threat.start(x, how), threat.project(outside, x)):  # type: ignore[arg-type]
+        assert (threat.length(x_adv - x) <= eps + 1e-6).all()
+        assert x_adv.min() >= 0 and x_adv.max() <= 1
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@given(eps=radii, seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_points_inside_stay_where_they_are(norm: type[Threat], eps: float, seed: int) -> None:
+    threat = norm(eps=eps)
+    x, _ = points(seed)
+    inside = threat.project(x + 0.5 * (threat.project(1 - x, x) - x), x)
+    torch.testing.assert_close(threat.project(inside, x), inside, atol=1e-6, rtol=0)
+
+
+def test_the_steepest_step_attains_the_dual_norm() -> None:
+    """max over ||d|| <= 1 of g·d is the dual norm of g: l1 for linf, l2 for l2."""
+    gradient = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    for norm, dual in ((Linf, 1), (L2, 2)):
+        direction = norm(eps=0.1).direction(gradient)
+        gained = (direction * gradient).flatten(1).sum(1)
+        torch.testing.assert_close(gained, gradient.flatten(1).norm(p=dual, dim=1))
+        torch.testing.assert_close(norm(eps=0.1).length(direction), torch.ones(5))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_gradient_of_zero_gives_no_step(norm: type[Threat]) -> None:
+    gradient = torch.zeros(2, 1, 3, 3)
+    assert (norm(eps=0.1).direction(gradient) == 0).all()
+
+
+def test_tiny_gradients_still_point_somewhere() -> None:
+    direction = L2(eps=0.1).direction(torch.full((1, 1, 2, 2), 1e-30))
+    torch.testing.assert_close(L2(eps=0.1).length(direction), torch.ones(1))
+
+
+def test_uniform_in_the_l2_ball_fills_it() -> None:
+    """The radius of a uniform draw in d dimensions has mean d / (d + 1)."""
+    torch.manual_seed(0)
+    x = torch.full((4000, 1, 2, 2), 0.5)
+    lengths = L2(eps=0.2).length(L2(eps=0.2).uniform(x)) / 0.2
+    assert lengths.max() <= 1 + 1e-5
+    assert lengths.mean().item() == pytest.approx(4 / 5, abs=0.02)
+
+
+def test_diameters() -> None:
+    assert Linf(eps=0.1).diameter(64) == 1
+    assert L2(eps=0.1).diameter(64) == math.sqrt(64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eps": 8}, r"did you mean 8/255\?"),
+        ({"eps": "8"}, r"did you mean 8/255\?"),
+        ({"eps": 0}, "greater than 0"),
+        ({"eps": -0.1}, "greater than 0"),
+        ({"eps": "lots"}, "8/255"),
+        ({"eps": 0.1, "lower": 1, "upper": 0}, "should be below"),
+    ],
+)
+def test_wrong_radii_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Linf(**arguments)  # type: ignore[arg-type]
+
+
+def test_papers_write_fractions() -> None:
+    assert Linf(eps="8/255").eps == 8 / 255  # type: ignore[arg-type]
+    assert L2(eps=2).eps == 2, "an l2 radius above 1 is an ordinary one"

@@ -1,0 +1,86 @@
+"""Attacks of torchattacks by name, and AutoAttack from their parts."""
+
+import numpy as np
+import pytest
+import torch
+import torchattacks
+
+from temper.attacks import L2, PGD, AutoAttack, Linf, Threat, TorchAttack
+from temper.data import Batch, DataModule
+from temper.models import CNN
+
+
+@pytest.mark.parametrize(
+    ("name", "threat", "options"),
+    [
+        ("FGSM", Linf(eps=0.1), {}),
+        ("MIFGSM", Linf(eps=0.1), {"steps": 3}),
+        ("APGD", Linf(eps=0.1), {"steps": 5}),
+        ("APGD", L2(eps=0.5), {"steps": 5, "loss": "dlr"}),
+        ("PGDL2", L2(eps=0.5), {"steps": 3}),
+        ("Square", Linf(eps=0.1), {"n_queries": 20}),
+        ("FAB", L2(eps=0.5), {"steps": 3}),
+        ("CW", L2(eps=0.5), {"steps": 3}),
+        ("GN", Linf(eps=0.1), {}),
+        ("Pixle", Linf(eps=0.1), {}),
+    ],
+)
+def test_results_lie_in_the_set(name: str, threat: Threat, options: dict[str, object], trained: CNN, batch: Batch) -> None:
+    x_adv = TorchAttack(threat=threat, attack=name, options=options).perturb(trained, batch)
+    assert (threat.length(x_adv.double() - batch.x.double()) <= threat.eps).all()
+    assert x_adv.min() >= 0 and x_adv.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["APGD", "Square", "PGD", "Pixle"])
+def test_the_same_key_gives_the_same_attack(name: str, trained: CNN, batch: Batch) -> None:
+    attack = TorchAttack(threat=Linf(eps=0.1), attack=name)
+    results = []
+    for seed, numpy_seed in ((3, 0), (3, 1)):
+        torch.manual_seed(seed)
+        np.random.seed(numpy_seed)
+        before = np.random.get_state()[1]
+        results.append(attack.perturb(trained, batch))
+        assert (np.random.get_state()[1] == before).all(), "numpy's global state is put back"  # type: ignore[index]
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attack": "Nonsense"}, "no attack named 'Nonsense'"),
+        ({"attack": "nn"}, "no attack named 'nn'"),
+        ({"attack": "PGD", "options": {"stepz": 3}}, "takes no stepz"),
+        ({"attack": "PGDL2"}, "l2 attack, but the threat is linf"),
+        ({"attack": "PGD", "threat": Linf(eps=0.1, lower=-1)}, r"\[0, 1\]"),
+    ],
+)
+def test_wrong_settings_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TorchAttack(**({"threat": Linf(eps=0.1)} | arguments))  # type: ignore[arg-type]
+
+
+def test_autoattack_is_at_least_as_strong_as_each_part_and_as_pgd(trained: CNN, digits: DataModule) -> None:
+    x, y = digits.split("test")
+    batch, threat = Batch.of(x[:60], y[:60]), Linf(eps=0.06)
+
+    def stands(x_adv: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return (trained(x_adv).argmax(1) == batch.y) & (trained(batch.x).argmax(1) == batch.y)
+
+    torch.manual_seed(0)
+    whole = stands(AutoAttack(threat=threat, steps=20, n_queries=100).perturb(trained, batch))
+    apgd = stands(torchattacks.APGD(trained, eps=0.06, steps=20, loss="ce")(batch.x, batch.y))
+    pgd = stands(PGD(threat=threat, steps=20, keep="worst").perturb(trained, batch))
+    assert whole.sum() <= min(apgd.sum(), pgd.sum())
+
+
+def test_autoattack_says_when_there_are_too_few_classes(batch: Batch) -> None:
+    net = CNN(shape=(1, 8, 8), classes=3, mean=[0.3], std=[0.4], width=2, hidden=4)
+    with pytest.raises(ValueError, match="at least 4 classes"):
+        AutoAttack(threat=Linf(eps=0.1)).perturb(net, batch)
+
+
+def test_another_number_of_classes_than_ten() -> None:
+    net = CNN(shape=(1, 8, 8), classes=5, mean=[0.3], std=[0.4], width=2, hidden=4)
+    batch = Batch.of(torch.rand(6, 1, 8, 8), torch.arange(6) % 5)
+    assert AutoAttack(threat=Linf(eps=0.1), steps=3, n_queries=5).perturb(net, batch).shape == batch.x.shape

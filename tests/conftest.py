@@ -1,0 +1,128 @@
+"""Shared parts of the tests: composed configs, real digits, small networks."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from temper.config import CONF
+from temper.data import Batch, DataModule, Digits
+from temper.models import CNN, Network
+from temper.resolvers import register_resolvers
+
+register_resolvers()
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_hydra_left() -> Iterator[None]:
+    yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str, name: str = "train") -> DictConfig:
+    """The config that a command line would give."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataModule:
+    data = DataModule(source=Digits(), shape=(1, 8, 8), classes=10, batch_size=64, val_fraction=0.25)
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def batch(digits: DataModule) -> Batch:
+    x, y = digits.split("train")
+    return Batch.of(x[:32], y[:32])
+
+
+def small_net(seed: int = 0) -> CNN:
+    torch.manual_seed(seed)
+    return CNN(shape=(1, 8, 8), classes=10, mean=[0.3], std=[0.4], width=4, hidden=16)
+
+
+@pytest.fixture(scope="session")
+def trained(digits: DataModule) -> CNN:
+    """A network that knows its digits, so that attacks have something to break."""
+    net = small_net()
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    x, y = digits.split("train")
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net.eval()
+
+
+class Linear(Network):
+    """Logits (0, w·x + b): the optimum of every attack has a closed form."""
+
+    def __init__(self, weight: Tensor, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.tensor(bias))
+
+    def logits(self, z: Tensor) -> Tensor:
+        score = (z.flatten(1) * self.weight.flatten()).sum(1) + self.bias
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.fixture
+def temper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """`temper("train", "attack=pgd", …)` runs a command in this process, in an empty folder: its exit status and output.
+
+    Runs of a sweep follow one another here (`hydra/launcher=basic`); other launchers are tested in processes of their own.
+    """
+    from temper.report.main import main as report
+    from temper.train import main as train
+
+    commands = {"train": train, "report": report}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(command: str, *arguments: str) -> tuple[int, str]:
+        capfd.readouterr()
+        launcher = ["hydra/launcher=basic"] if command == "train" else []
+        monkeypatch.setattr(sys, "argv", [f"temper-{command}", *launcher, *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        status, message = 0, ""
+        try:
+            commands[command]()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+            message = ended.code if isinstance(ended.code, str) else ""
+        finally:
+            GlobalHydra.instance().clear()
+        captured = capfd.readouterr()
+        return status, captured.out + captured.err + message
+
+    return run
+
+
+# Runs of seconds: what a run does matters in most tests, not how well it learns.
+QUICK = (
+    "trainer.max_epochs=2",
+    "evaluation=quick",
+    "data.train_size=200",
+    "data.test_size=60",
+    "model.width=4",
+    "model.hidden=16",
+)
+
+
+def real_data() -> str:
+    folder = os.environ.get("TEMPER_DATA")
+    if not folder:
+        pytest.skip("TEMPER_DATA names no folder with MNIST, Fashion-MNIST and CIFAR-10")
+    return folder
