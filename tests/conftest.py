@@ -57,7 +57,7 @@ def trained(digits: DataModule) -> CNN:
     net = small_net()
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     x, y = digits.split("train")
-    for _ in range(60):
+    for _ in range(120):
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
@@ -94,7 +94,8 @@ def temper(
     def run(command: str, *arguments: str) -> tuple[int, str]:
         capfd.readouterr()
         launcher = ["hydra/launcher=basic"] if command == "train" else []
-        monkeypatch.setattr(sys, "argv", [f"temper-{command}", *launcher, *arguments])
+        # Hydra wants all overrides side by side: -m comes first.
+        monkeypatch.setattr(sys, "argv", [f"temper-{command}", *sorted([*launcher, *arguments], key=lambda a: a != "-m")])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         status, message = 0, ""
         try:

@@ -1,5 +1,6 @@
 """How the commands speak of errors: a line or two for a user's mistake, a traceback for ours."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -29,10 +30,10 @@ def run(main: Callable[[], object]) -> None:
 def explain(error: BaseException) -> str:
     """An error in a line or two, with the file and the way out where the system's own message lacks them."""
     if isinstance(error, OSError) and error.filename:
-        hint = {
-            13: "choose another folder, such as paths.outputs=…",
-            30: "choose another folder, such as paths.outputs=…",
-        }
-        hint |= {28: "free some space; the same command goes on"}
-        return f"{error.filename}: {error.strerror}" + (f"; {hint[error.errno]}" if error.errno in hint else "")
+        way_out = ""
+        if error.errno in (errno.EACCES, errno.ENOTDIR, errno.EROFS, errno.EEXIST):
+            way_out = "; choose another folder: paths.outputs=…, paths.results=… or paths.data=…"
+        elif error.errno == errno.ENOSPC:
+            way_out = "; free some space, and the same command goes on"
+        return f"{error.filename}: {error.strerror}{way_out}"
     return str(error).strip() or type(error).__name__

@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,8 @@ from temper.resolvers import workers
 if TYPE_CHECKING:
     from temper.sweep import Job
 
-console = Console(highlight=False, soft_wrap=True)
+# A file is as wide as it takes; a terminal has its own width.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def say(text: object) -> None:
@@ -69,8 +71,10 @@ class Progress:
         each = [statistics.mean(finished.get(job.cell.attack, [anything])) for job in self.todo]
         return sum(each) / self.workers
 
-    def __enter__(self) -> "Progress":
+    def announce(self) -> None:
         say(f"study {self.study}: {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
+
+    def __enter__(self) -> "Progress":
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
         return self

@@ -67,6 +67,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     if config.dry_run:
         progress.describe()
         return []
+    progress.announce()
     results: Any = []
     if todo:
         with progress:

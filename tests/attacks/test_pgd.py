@@ -1,5 +1,6 @@
 """PGD against closed forms, against another library, and against itself."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -75,7 +76,7 @@ def test_more_steps_and_restarts_never_help_an_example(trained: CNN, digits: Dat
     attack = {"threat": Linf(eps=0.08), "step_size": 0.02, "keep": "worst"}
     verdicts = [robust(trained, PGD(**attack, steps=steps), digits) for steps in (1, 5, 20)]  # type: ignore[arg-type]
     verdicts += [robust(trained, PGD(**attack, steps=20, restarts=n), digits) for n in (2, 4)]  # type: ignore[arg-type]
-    for weaker, stronger in zip(verdicts, verdicts[1:], strict=False):
+    for weaker, stronger in itertools.pairwise(verdicts):
         assert not (stronger & ~weaker).any()
     assert verdicts[-1].sum() < verdicts[0].sum()
 

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table as RichTable
 
 from temper.config import CONF
+from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.figures import curves, save, tradeoff
 from temper.report.frame import choose_suite, frame
@@ -70,7 +72,7 @@ def make_report(study: Path, results: Path, *, settings: DictConfig | None = Non
     save(lambda: tradeoff(data, checkpoint=settings.table.checkpoint), results / "tradeoff")
     save(lambda: curves(finished), results / "curves")
     return [
-        _rich(next(iter(tables.values()))),
+        _for_terminal(next(iter(tables.values()))),
         *problems,
         f"report: {results}/table.md, table.tex, tradeoff.png, curves.png, runs.csv",
     ]
@@ -102,10 +104,14 @@ def _markdown(study: str, about: Sequence[str], tables: Mapping[str, Any], probl
     return "\n\n".join(parts) + "\n"
 
 
-def _rich(shown: Any) -> RichTable:
-    rich = RichTable(*shown.columns, box=None, header_style="bold", pad_edge=False)
-    for column in rich.columns[2:]:
-        column.justify = "right"
-    for row in shown.itertuples(index=False):
-        rich.add_row(*row)
-    return rich
+def _for_terminal(shown: pd.DataFrame) -> RichTable:
+    """A table in one line a row; where the terminal is too narrow, columns in the middle are left to table.md."""
+    while True:
+        rich = RichTable(box=None, header_style="bold", pad_edge=False)
+        for position, column in enumerate(shown.columns):
+            rich.add_column(column, justify="left" if position < 2 else "right", no_wrap=True)
+        for row in shown.itertuples(index=False):
+            rich.add_row(*row)
+        if console.measure(rich).maximum <= console.width or shown.shape[1] <= 5:
+            return rich
+        shown = shown.drop(columns=shown.columns[-4])

@@ -81,7 +81,7 @@ def table(
             where, _, metric = column.rpartition(":")
             where = where or checkpoint
             known = data[(data.checkpoint == where) & (data.metric == metric)]
-            if known.empty:
+            if known.empty and metric not in METRICS:
                 raise ValueError(f"table: no run has the metric {metric} for {where!r}; runs.csv lists what there is")
             shown = describe(metric)
             heading = shown.label if where in (checkpoint, "run") else f"{shown.label} ({where})"

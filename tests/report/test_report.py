@@ -1,0 +1,158 @@
+"""Reports: means by hand, missing cells shown, the same bytes from the same records."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from temper.records import RECORD, RunRecord
+from temper.report import make_report
+from temper.report.figures import pareto_front
+from temper.report.frame import choose_suite, frame
+from temper.report.table import MISSING, Metric, spread, table, to_latex
+from tests.test_records import record
+
+SUITE = "standard-0"
+
+
+def run(attack: str, penalty: str, seed: int, clean: float, robust: float, **changes: object) -> RunRecord:
+    """A finished run with given accuracies."""
+    checkpoint = {
+        "epoch": 3,
+        "metrics": {"test/clean": clean, "test/pgd": robust, "test/worst_case": robust, "gap/clean": 0.01},
+    }
+    evaluation = {
+        "suite": {"name": "standard", "norm": "linf", "threat": {"eps": "8/255"}, "attacks": {"pgd": {}}},
+        "checkpoints": {"best": checkpoint, "last": checkpoint},
+        "run": {"gap/robust_overfitting": 0.0},
+        "seconds": 1.0,
+    }
+    config = {"seed": seed, "data": {"source": {"_target_": "temper.data.Digits"}}, "validation": {"name": "pgd"}}
+    values: dict[str, object] = {
+        "evaluations": {SUITE: evaluation},
+        "config": config,
+        "digest": f"{attack}{penalty}"[:8],
+        "versions": dict.fromkeys(("python", "torch", "pytorch-lightning", "torchattacks"), "1"),
+        "hardware": {"cpu": "a cpu"},
+        "curves": {"val/clean": [0.1, clean], "val/pgd": [0.1, robust]},
+        "cost": {"seconds": 2.0, "gradient_evaluations": 8.0, "peak_memory": None},
+    }
+    return record(attack=attack, penalty=penalty, seed=seed, **(values | changes))
+
+
+RUNS = [
+    run("none", "none", 0, 0.98, 0.10),
+    run("none", "none", 1, 0.96, 0.20),
+    run("none", "l2", 0, 0.97, 0.15),
+    run("pgd", "none", 0, 0.90, 0.70),
+    run("pgd", "none", 1, 0.92, 0.72),
+]
+COLUMNS = ["test/clean", "attacks", "best:test/pgd", "run:cost/gradient_evaluations"]
+
+
+def written(folder: Path, records: list[RunRecord]) -> Path:
+    for item in records:
+        path = folder / "study" / f"{item.attack}+{item.penalty}-{item.digest}" / f"seed-{item.seed}"
+        path.mkdir(parents=True)
+        item.write(path)
+    return folder / "study"
+
+
+def test_mean_and_standard_deviation_over_seeds() -> None:
+    shown = table(frame(RUNS, SUITE), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
+    assert shown.loc[("none", "none"), "clean %"] == f"97.0 ± {100 * np.std([0.98, 0.96], ddof=1):.1f}"
+    assert shown.loc[("none", "l2"), "PGD %"] == "15.0", "one seed has no spread"
+    assert shown.loc[("pgd", "none"), "PGD % (best)"] == "71.0 ± 1.4"
+    assert shown.loc[("pgd", "none"), "gradients per example"] == "8 ± 0"
+
+
+def test_missing_cells_and_seeds_are_shown_as_missing() -> None:
+    shown = table(frame(RUNS, SUITE), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
+    assert list(shown.loc[("pgd", "l2")]) == [MISSING] * 4 + ["0 of 2"]
+    assert shown.loc[("none", "l2"), "n"] == "1 of 2" and shown.loc[("pgd", "none"), "n"] == "2"
+    assert [name for name, _ in shown.index] == ["none", "none", "pgd", "pgd"], "none comes first"
+
+
+def test_cells_of_one_name_are_told_apart_by_their_settings() -> None:
+    strong = [run("pgd", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 2)]
+    assert list(table(frame(strong, SUITE), ["test/clean"], []).penalty) == ["l2 (strength=1)", "l2 (strength=2)"]
+
+
+def test_precision_and_units() -> None:
+    values = pd.Series([0.5, 0.6])
+    assert spread(values, Metric("x", 1, 2)) == "0.55 ± 0.07" and spread(values, Metric("x"), precision=0) == "55 ± 7"
+    assert spread(None, Metric("x")) == spread(pd.Series(dtype=float), Metric("x")) == MISSING
+
+
+def test_the_pareto_front() -> None:
+    x, y = pareto_front(np.array([1.0, 2, 3, 2.5, 3]), np.array([5.0, 4, 1, 2, 0]))
+    assert list(x) == [1, 2, 2.5, 3] and list(y) == [5, 4, 2, 1]
+
+
+def test_the_suite_that_most_runs_have_is_reported() -> None:
+    other = run("pgd", "l1", 0, 0.9, 0.7)
+    other.evaluations["autoattack-1"] = other.evaluations[SUITE]
+    assert choose_suite([*RUNS, other]) == SUITE
+    assert choose_suite([*RUNS, other], "autoattack") == "autoattack-1"
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    study = written(tmp_path, RUNS)
+    for name in ("one", "other"):
+        make_report(study, tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
+    assert {path.suffix for path in (tmp_path / "one").iterdir()} == {".csv", ".md", ".tex", ".png", ".pdf"}
+
+
+def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:
+    make_report(written(tmp_path, RUNS), tmp_path / "results")
+    data = pd.read_csv(tmp_path / "results/runs.csv", keep_default_na=False)
+    row = data[(data.attack == "pgd") & (data.seed == 1) & (data.checkpoint == "last") & (data.metric == "test/pgd")]
+    assert row.value.astype(float).item() == 0.72 and row.kind.item() == "combined"
+
+
+def test_broken_and_failed_runs_are_named_and_left_out(tmp_path: Path) -> None:
+    study = written(tmp_path, [*RUNS, run("pgd", "l1", 0, 0, 0, status="failed", error="it diverged\nTraceback …")])
+    broken = study / "none+l2-nonel2" / "seed-0" / RECORD
+    broken.write_text(broken.read_text()[:300])
+    shown = "\n".join(str(line) for line in make_report(study, tmp_path / "results"))
+    text = (tmp_path / "results/table.md").read_text()
+    for said in (shown, text):
+        assert str(broken) in said and "pgd x l1, seed 0 failed: it diverged" in said and "Traceback" not in said
+
+
+def test_a_study_without_finished_runs(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    assert "no run" in make_report(tmp_path / "study", tmp_path / "results")[0]
+
+
+@pytest.mark.latex
+def test_latex_compiles(tmp_path: Path) -> None:
+    if not shutil.which("pdflatex"):
+        pytest.skip("pdflatex is not installed")
+    make_report(written(tmp_path, RUNS), tmp_path / "results")
+    tex = (tmp_path / "results/table.tex").read_text()
+    whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + "\n" + tex + r"\end{document}"
+    (tmp_path / "paper.tex").write_text(whole)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_latex_escapes_what_it_must() -> None:
+    shown = pd.DataFrame([{"attack": "pgd_l2", "penalty": "a & b", "clean %": "97.0 ± 1.0", "n": MISSING}])
+    tex = to_latex(shown, "100 % of it")
+    assert r"pgd\_l2" in tex and r"a \& b" in tex and r"clean \%" in tex and r"$\pm$" in tex and "--" in tex
+
+
+def test_a_report_is_made_again_at_any_time(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    written(tmp_path / "outputs", RUNS)
+    status, output = temper("report", "study=study", "table.precision=2", "table.tables={accuracy:[test/clean]}")
+    assert status == 0 and "97.00 ± 1.41" in output, output
+    assert "97.00 ± 1.41" in Path("results/study/table.md").read_text()

@@ -1,0 +1,94 @@
+"""Mistakes: named by key or file with the way out, in a few lines, before anything is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUICK
+
+Temper = Callable[..., tuple[int, str]]
+
+MISTAKES = {
+    "unknown option": (("attack=pdg",), "attack/pdg"),
+    "misspelt key": (("attack=pgd", "attack.stepz=3"), "stepz"),
+    "added key": (("attack=pgd", "+attack.stepz=3"), "attack.stepz is no setting of this option"),
+    "wrong type": (("attack=pgd", "attack.steps=few"), "attack.steps should be a valid integer"),
+    "eps in 0-255": (("data.threats.linf.eps=8",), "did you mean 8/255?"),
+    "eps in 0-255, in the attack": (("attack=pgd", "attack.eps=8"), "did you mean 8/255?"),
+    "l2 eps beyond all inputs": (("data.threats.l2.eps=128", "attack=pgd_l2"), "attack.threat.eps is 128"),
+    "negative weight": (
+        ("penalty=l2", "penalty.l2.weight=-1"),
+        "penalty.l2.weight should be greater than or equal to 0",
+    ),
+    "weight that is no number": (("penalty=l2", "penalty.l2.weight=heavy"), "penalty.l2.weight"),
+    "p outside [0, 1]": (("penalty=dropout", "penalty.dropout.p=1.5"), "penalty.dropout.p should be less than or equal to 1"),
+    "p scaled outside": (("penalty=dropout", "strength=10"), "penalty.dropout.p"),
+    "negative strength": (("strength=-1",), "strength should be greater than or equal to 0"),
+    "decay in the optimizer": (("optimizer.weight_decay=5e-4",), "penalty=weight_decay"),
+    "seed": (("seed=one",), "seed: should be a whole number"),
+    "unknown norm": (("evaluation.norm=l7",), "l7"),
+    "unknown torchattack": (("attack=torchattacks", "attack.attack=Nonsense"), "no attack named 'Nonsense'"),
+    "no attacks in a suite": (("~evaluation.attacks.fgsm", "~evaluation.attacks.pgd"), "evaluation.attacks"),
+    "checkpoint that is not there": (("ckpt_path=nowhere.ckpt",), "there is no file nowhere.ckpt"),
+    "checkpoints": (("keep_checkpoints=[first]",), "keep_checkpoints"),
+    "stale": (("stale=maybe",), "stale: should be ask, keep or rerun"),
+    "data that is not there": (("data=mnist", "data.source.download=false", "paths.data=nowhere"), "paths.data=FOLDER"),
+    "a split of nothing": (("data.val_fraction=1.5",), "data.val_fraction should be less than 1"),
+    "a class too few": (("data.test_size=9",), "data.test_size"),
+    "wrong _target_": (("penalty=l2", "penalty.l2._target_=torch.nn.Linear"), "no subclass of temper.penalties.Penalty"),
+    "missing _target_": (("attack=pgd", "attack._target_=temper.attacks.Nothing"), "Nothing"),
+    "learning rate": (("optimizer.lr=-1",), "optimizer"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named_without_a_traceback(mistake: str, temper: Temper) -> None:
+    overrides, message = MISTAKES[mistake]
+    status, output = temper("train", *QUICK, *overrides)
+    assert status != 0 and message in output, output
+    assert "Traceback" not in output and len(output.strip().splitlines()) <= 16, output
+    assert not list(Path("outputs").rglob("*.ckpt")), "nothing was trained"
+
+
+def test_a_penalty_that_finds_no_place(temper: Temper) -> None:
+    status, output = temper("train", "model=preact_resnet18", "model.width=2", "penalty=batch_norm")
+    assert status == 1 and "penalty.batch_norm: PreActResNet18 has no place" in output and "no effect" in output
+
+
+EFFECTLESS = {
+    "weight 0": (("penalty=l2", "penalty.l2.weight=0"), "penalty.l2 has no effect"),
+    "p 0": (("penalty=dropout", "penalty.dropout.p=0"), "penalty.dropout has no effect"),
+    "strength of nothing": (("strength=2",), "strength=2 has no effect"),
+    "strength of batch norm": (("penalty=batch_norm", "strength=2"), "strength=2 has no effect"),
+    "weak evaluation": (("attack=pgd", "attack.steps=40"), "it is too weak"),
+    "evaluation at a smaller radius": (("attack=pgd", "attack.eps=0.2"), "below the radius trained at"),
+}
+
+
+@pytest.mark.parametrize("setting", EFFECTLESS)
+def test_settings_without_effect_are_warned_of(setting: str, temper: Temper) -> None:
+    overrides, message = EFFECTLESS[setting]
+    status, output = temper("train", *QUICK, "-m", "dry_run=true", *overrides)
+    assert status == 0 and "warning: " in output and message in output, output
+
+
+@pytest.mark.parametrize("mode", [(), ("-m",)])
+def test_an_output_folder_that_cannot_be_written(mode: tuple[str, ...], temper: Temper) -> None:
+    Path("taken").write_text("a file, where a folder should be")
+    status, output = temper("train", *QUICK, "paths.outputs=taken/here", *mode)
+    assert status == 1 and "taken" in output and "paths.outputs" in output and "Traceback" not in output, output
+
+
+def test_a_study_that_is_not_there(temper: Temper) -> None:
+    Path("outputs/mine").mkdir(parents=True)
+    status, output = temper("report", "study=yours")
+    assert status == 1 and "outputs/yours" in output and "mine" in output and "Traceback" not in output
+
+
+def test_a_metric_that_is_not_there(temper: Temper) -> None:
+    temper("train", *QUICK, "study=mine")
+    status, output = temper("report", "study=mine", "table.tables.accuracy=[test/nothing]")
+    assert status == 1 and "test/nothing" in output and "runs.csv" in output and "Traceback" not in output
+    status, output = temper("report", "study=mine", "suite=autoattack")
+    assert status == 1 and "no finished run" in output and "quick-" in output

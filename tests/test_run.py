@@ -1,0 +1,180 @@
+"""One run: resumed to the bit, evaluated again by another suite, and never losing what it has."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from temper.modules import load
+from temper.records import RECORD, RunRecord
+from tests.conftest import QUICK
+
+Temper = Callable[..., tuple[int, str]]
+
+
+def only_run(study: str = "default") -> Path:
+    (folder,) = Path("outputs", study).glob("*/seed-*")
+    return folder
+
+
+def untimed(folder: Path) -> dict[str, Any]:
+    """A record without what was measured by a clock."""
+    values = json.loads((folder / RECORD).read_text())
+    values["cost"] = {"gradient_evaluations": values["cost"]["gradient_evaluations"]}
+    for evaluation in values["evaluations"].values():
+        evaluation.pop("seconds")
+    return values
+
+
+def test_a_run_leaves_a_whole_record_and_checkpoints_that_load(temper: Temper) -> None:
+    status, output = temper("train", "attack=pgd", "penalty=[l2,dropout]", *QUICK)
+    assert status == 0, output
+    folder = only_run()
+    record = RunRecord.read(folder)
+    assert record.finished and record.kind == "combined" and record.epochs == 2 and record.error is None
+    assert record.cost["gradient_evaluations"] == 8, "seven steps of PGD and the update"
+    assert {len(values) for values in record.curves.values()} == {2}
+    assert {"train/risk", "train/penalty", "val/clean", "val/pgd", "val/zero_gradients"} <= set(record.curves)
+    (evaluation,) = record.evaluations.values()
+    metrics = evaluation["checkpoints"]["last"]["metrics"]
+    assert {"test/clean", "test/fgsm", "test/pgd", "test/worst_case", "gap/robust", "weights/norm"} <= set(metrics)
+    for name in ("best", "last"):
+        module, _ = load(folder / "checkpoints" / f"{name}.ckpt")
+        assert module(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    assert load(folder / "checkpoints" / "last.ckpt")[1] == 1, "last is the last epoch"
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3 and "val/pgd" in rows[0]
+
+
+def test_the_penalty_is_no_part_of_the_risk(temper: Temper) -> None:
+    temper("train", "penalty=l2", "strength=10", *QUICK)
+    curves = RunRecord.read(only_run()).curves
+    for risk, penalty, loss in zip(curves["train/risk"], curves["train/penalty"], curves["train/loss"], strict=True):
+        assert penalty > 0.1 and loss == pytest.approx(risk + penalty, rel=1e-5)
+
+
+def test_finished_runs_are_left_alone_and_another_suite_joins_them(temper: Temper) -> None:
+    temper("train", *QUICK)
+    folder = only_run()
+    before = (folder / "checkpoints/last.ckpt").stat().st_mtime_ns, (folder / RECORD).read_bytes()
+    status, output = temper("train", *QUICK)
+    assert status == 0 and "finished already" in output
+    assert before == ((folder / "checkpoints/last.ckpt").stat().st_mtime_ns, (folder / RECORD).read_bytes())
+    temper("train", *QUICK, "evaluation.attacks.pgd.steps=3")
+    assert before[0] == (folder / "checkpoints/last.ckpt").stat().st_mtime_ns, "not trained again"
+    assert len(RunRecord.read(folder).evaluations) == 2 and len(list((folder / "evaluations").iterdir())) == 2
+
+
+def test_the_same_seed_gives_the_same_bytes(temper: Temper) -> None:
+    for study in ("one", "other"):
+        temper("train", f"study={study}", "attack=pgd", "penalty=dropout", *QUICK)
+    one, other = only_run("one"), only_run("other")
+    for record in (records := [untimed(one), untimed(other)]):
+        record["config"]["study"] = record["study"] = ""
+    assert records[0] == records[1]
+    for array in (one / "evaluations").rglob("*.npz"):
+        assert array.read_bytes() == (other / array.relative_to(one)).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same_to_the_bit(temper: Temper, tmp_path: Path) -> None:
+    """SIGKILL in the middle of training, twice; PGD with random starts, dropout, shuffling, momentum."""
+    settings = ("attack=pgd", "penalty=[dropout,l2]", *QUICK, "trainer.max_epochs=8", "logger=[csv]")
+    temper("train", "study=undisturbed", *settings)
+    command = [sys.executable, "-m", "temper.train", "study=killed", *settings]
+    kills = 0
+    while kills < 2:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(f"epoch {3 * kills + 2} "):
+                time.sleep(0.05)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "resuming from" in done.stderr, done.stderr
+    undisturbed, killed = only_run("undisturbed"), only_run("killed")
+    records = [untimed(undisturbed), untimed(killed)]
+    for record in records:
+        record["config"]["study"] = record["study"] = ""
+    assert records[0] == records[1]
+    states = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (undisturbed, killed)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert (undisturbed / "metrics.csv").read_text() == (killed / "metrics.csv").read_text(), "no epoch is lost from the curves"
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(temper: Temper) -> None:
+    temper("train", *QUICK)
+    folder = only_run()
+    expected = untimed(folder)
+    (folder / RECORD).unlink()
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    status, output = temper("train", *QUICK)
+    assert status == 0 and "last.ckpt is damaged; set aside" in output
+    assert (folder / "checkpoints.damaged" / "last.ckpt").exists() and untimed(folder) == expected
+
+
+def test_a_damaged_record_is_set_aside_and_made_again(temper: Temper) -> None:
+    temper("train", *QUICK)
+    folder = only_run()
+    expected = untimed(folder)
+    (folder / RECORD).write_text((folder / RECORD).read_text()[:500])
+    status, output = temper("train", *QUICK)
+    assert status == 0 and "damaged" in output and (folder / f"{RECORD}.damaged").exists()
+    assert untimed(folder) == expected
+
+
+def test_a_failed_run_leaves_a_record_and_is_tried_again(temper: Temper) -> None:
+    diverging = ("optimizer.lr=1e30", *QUICK)
+    status, output = temper("train", *diverging)
+    assert status == 1 and "diverged in epoch" in output and "optimizer.lr" in output
+    record = RunRecord.read(only_run())
+    assert not record.finished and record.error is not None and "diverged" in record.error
+    assert temper("train", *diverging)[0] == 1, "a failure is not taken for a result"
+
+
+def test_runs_of_other_code_are_called_stale(temper: Temper) -> None:
+    temper("train", *QUICK)
+    folder = only_run()
+    values = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(values | {"code": "yesterday"}))
+    status, output = temper("train", *QUICK)
+    assert status == 1 and "stale=keep" in output and "stale=rerun" in output
+    assert RunRecord.read(folder).code == "yesterday"
+    assert temper("train", *QUICK, "stale=keep")[0] == 0 and RunRecord.read(folder).code == "yesterday"
+    assert temper("train", *QUICK, "stale=rerun")[0] == 0 and RunRecord.read(folder).code != "yesterday"
+    assert (folder / f"{RECORD}.stale-yesterday").exists() and (folder / "checkpoints.stale-yesterday").exists()
+
+
+def test_checkpoints_are_kept_as_asked(temper: Temper) -> None:
+    temper("train", *QUICK, "keep_checkpoints=[best]")
+    folder = only_run()
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
+    status, output = temper("train", *QUICK, "evaluation.attacks.pgd.steps=3", "keep_checkpoints=[best]")
+    assert status == 1 and "keep_checkpoints" in output
+    assert RunRecord.read(folder).finished, "what was finished stays finished"
+
+
+def test_best_and_last_are_two_checkpoints_and_best_survives_a_resume(temper: Temper) -> None:
+    temper("train", *QUICK, "trainer.max_epochs=6", "optimizer.lr=0.5")
+    folder = only_run()
+    record = RunRecord.read(folder)
+    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["epoch"]
+    assert record.curves["val/clean"][best] == max(record.curves["val/clean"])
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 5
+
+
+def test_debug_runs_go_to_a_study_of_their_own(temper: Temper) -> None:
+    status, output = temper("train", "debug=fdr", "attack=pgd")
+    assert status == 0 and Path("outputs/debug").is_dir(), output

@@ -1,0 +1,138 @@
+"""Grids: which cells run, what a failure costs, and what is left after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from temper.records import RECORD, RunRecord
+from tests.conftest import QUICK
+
+Temper = Callable[..., tuple[int, str]]
+GRID = ("attack=none,pgd", "penalty=none,l2", "study=grid", "-m", *QUICK)
+
+
+def runs(study: str = "grid") -> list[Path]:
+    return sorted(Path("outputs", study).glob("*/seed-*"))
+
+
+def test_a_grid_runs_reports_and_is_then_left_alone(temper: Temper) -> None:
+    status, output = temper("train", *GRID, "seed=0,1")
+    assert status == 0, output
+    assert len(runs()) == 8 and "[8/8]" in output and "report: results/grid" in output
+    for name in ("runs.csv", "table.md", "table.tex", "tradeoff.png", "tradeoff.pdf", "curves.png"):
+        assert Path("results/grid", name).stat().st_size > 0
+    kinds = {RunRecord.read(folder).kind for folder in runs()}
+    assert kinds == {"standard", "adversarial", "regularized", "combined"}
+    stamps = [(folder / RECORD).stat().st_mtime_ns for folder in runs()]
+    status, output = temper("train", *GRID, "seed=0,1,2", "dry_run=true")
+    assert status == 0 and "12 runs, 8 done, 4 to run" in output and "left" in output
+    status, output = temper("train", *GRID, "seed=0,1")
+    assert status == 0 and "8 done, 0 to run" in output
+    assert stamps == [(folder / RECORD).stat().st_mtime_ns for folder in runs()]
+
+
+def test_two_ways_to_type_a_cell_are_one_run(temper: Temper) -> None:
+    status, output = temper("train", "penalty=[l1,l2],[l2,l1],[l2,none,l1]", "study=grid", "-m", *QUICK, "dry_run=true")
+    assert status == 0 and "1 cells, 1 runs" in output
+
+
+def test_an_experiment_is_a_sweep_by_itself_and_its_axes_can_be_overridden(temper: Temper) -> None:
+    status, output = temper("train", "experiment=comparison", "dry_run=true")
+    assert status == 0 and "12 cells, 60 runs, 0 done, 60 to run" in output
+    status, output = temper("train", "experiment=comparison", "seed=7", "attack=trades", "dry_run=true")
+    assert status == 0 and "6 cells, 6 runs" in output and "trades+batch_norm" in output
+    assert not Path("outputs/comparison").exists() or not runs("comparison")
+
+
+def test_a_failed_cell_stops_no_other_and_is_named(temper: Temper) -> None:
+    status, output = temper("train", "optimizer.lr=1e30,0.1", "study=grid", "-m", *QUICK)
+    assert status == 1 and "failed: outputs/grid/" in output and "diverged" in output
+    assert sorted(RunRecord.read(folder).status for folder in runs()) == ["failed", "finished"]
+    assert "report: results/grid" in output
+    assert "diverged" in Path("results/grid/table.md").read_text(), "a failed run is shown, not dropped"
+
+
+def test_one_wrong_cell_is_found_before_any_starts(temper: Temper) -> None:
+    status, output = temper("train", "attack=pgd", "attack.steps=3,0,-1", "study=grid", "-m", *QUICK)
+    assert status == 1 and "attack.steps" in output and "(got 0)" in output and "(got -1)" in output
+    assert not Path("outputs/grid").exists()
+
+
+def test_stale_runs_stop_a_sweep_until_the_user_decides(temper: Temper) -> None:
+    temper("train", "study=grid", "-m", "seed=0,1", *QUICK)
+    path = runs()[0] / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "yesterday"}))
+    status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK)
+    assert status == 1 and "1 of 2 runs were finished by other code" in output
+    status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK, "stale=keep")
+    assert status == 0 and "2 done, 0 to run" in output
+    status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK, "stale=rerun")
+    assert status == 0 and RunRecord.read(runs()[0]).code != "yesterday"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "temper.train", *sorted(arguments, key=lambda argument: argument != "-m")]
+
+
+def comparable(study: str) -> tuple[pd.DataFrame, str]:
+    """All numbers and the tables of accuracy and model: everything but what a clock or the memory measured."""
+    data = pd.read_csv(f"results/{study}/runs.csv").drop(columns="study")
+    data = data[~data.metric.isin(["cost/seconds", "cost/wall_seconds", "cost/peak_memory"])]
+    table = Path(f"results/{study}/table.md").read_text().partition("## Accuracy")[2].partition("## What training cost")[0]
+    return data.reset_index(drop=True), table
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_to_the_same_table(temper: Temper, tmp_path: Path) -> None:
+    """SIGKILL for the whole process group in the middle; then the same command again, with joblib's workers."""
+    settings = ("attack=none,pgd", "penalty=none,dropout", "-m", *QUICK, "trainer.max_epochs=4")
+    subprocess.run(command("study=undisturbed", *settings), check=True, capture_output=True)
+    process = subprocess.Popen(command("study=killed", *settings), start_new_session=True, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not list(Path("outputs/killed").glob(f"*/seed-*/{RECORD}")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(list(Path("outputs/killed").glob(f"*/seed-*/{RECORD}")))
+    assert 0 < done < 4
+    again = subprocess.run(command("study=killed", *settings), capture_output=True, text=True)
+    assert again.returncode == 0 and f"{done} done, {4 - done} to run" in again.stdout, again.stdout + again.stderr
+    numbers, table = comparable("undisturbed")
+    numbers_again, table_again = comparable("killed")
+    pd.testing.assert_frame_equal(numbers, numbers_again, check_exact=True)
+    assert table == table_again
+
+
+@pytest.mark.slow
+def test_interrupted_by_the_keyboard(temper: Temper) -> None:
+    process = subprocess.Popen(
+        command("study=grid", "seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=200"),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not list(Path("outputs/grid").glob("*/seed-*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "the same command goes on" in output, output
+    assert "Traceback" not in output, output
+
+
+@pytest.mark.slow
+def test_the_smoke_experiment(temper: Temper) -> None:
+    done = subprocess.run(command("experiment=smoke"), capture_output=True, text=True)
+    assert done.returncode == 0 and len(runs("smoke")) == 4, done.stdout + done.stderr
+    assert "report: results/smoke" in done.stdout
