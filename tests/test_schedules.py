@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -29,9 +30,10 @@ def test_warm_up_ends_and_every_parameter_group_follows() -> None:
 
     module._trainer = FakeTrainer()  # type: ignore[assignment]
     parameters = list(module.net.parameters())
-    module.optimizer = lambda _: torch.optim.SGD([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], lr=0.1)
-    configured = module.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]  # type: ignore[index,call-overload]
+    groups: list[dict[str, Any]] = [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}]
+    module.optimizer = lambda _: torch.optim.SGD(groups, lr=0.1)
+    configured: Any = module.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     steps = 3 * math.ceil(320 / 32)
     rates = []
     for _ in range(steps):

@@ -34,4 +34,4 @@ def close_loggers(loggers: list[Logger], evaluation: Mapping[str, Any] | None, s
             logger.log_metrics(metrics)
         logger.finalize("success" if status == 0 else "failed")
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=status, quiet=True)
+        sys.modules["wandb"].finish(exit_code=status)

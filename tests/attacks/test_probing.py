@@ -29,7 +29,7 @@ def eventful_net() -> Network:
     net.layers = nn.Sequential(*layers)
     net.train()
     net.layers[2].eval()  # frozen batch norm, as in fine-tuning
-    net.layers[4].weight.requires_grad_(False)  # type: ignore[union-attr]
+    net.layers[4].weight.requires_grad_(False)
     return net
 
 
@@ -68,7 +68,7 @@ def test_mode_is_what_was_asked_for(batch: Batch) -> None:
     with probing(net, "eval"):
         assert not any(module.training for module in net.modules())
     with probing(net, "train"):
-        assert net.training and not net.layers[2].training
+        assert net.training and not net.get_submodule("layers.2").training
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

@@ -38,7 +38,7 @@ def test_the_same_key_gives_the_same_attack(name: str, trained: CNN, batch: Batc
     for seed, numpy_seed in ((3, 0), (3, 1)):
         torch.manual_seed(seed)
         np.random.seed(numpy_seed)
-        before = np.random.get_state()[1]
+        before = np.random.get_state(legacy=True)[1]  # type: ignore[index]
         results.append(attack.perturb(trained, batch))
         assert (np.random.get_state()[1] == before).all(), "numpy's global state is put back"  # type: ignore[index]
     assert torch.equal(*results)

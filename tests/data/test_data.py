@@ -21,7 +21,7 @@ class Given:
 
 
 def test_splits_are_disjoint_stratified_and_complete(digits: DataModule) -> None:
-    splits = {name: digits.split(name) for name in ("train", "val", "test")}  # type: ignore[arg-type]
+    splits = {name: digits.split(name) for name in ("train", "val", "test")}
     assert sum(len(split.y) for split in splits.values()) == 1797
     rows = {
         name: {row.numpy().tobytes() + bytes([int(y)]) for row, y in zip(*split, strict=True)} for name, split in splits.items()
@@ -111,7 +111,7 @@ def test_real_images_and_the_statistics_that_normalize_them(name: str, shape: tu
 
     config = composed(f"data={name}", f"paths.data={real_data()}", "data.source.download=false")
     data = build_data(config)
-    assert tuple(len(data.split(split).y) for split in ("train", "val", "test")) == sizes  # type: ignore[arg-type]
+    assert tuple(len(data.split(split).y) for split in ("train", "val", "test")) == sizes
     batch = next(iter(data.loader("train", batch_size=10000)))
     assert batch.x.shape[1:] == shape and batch.x.min() >= 0 and batch.x.max() <= 1
     torch.testing.assert_close(batch.x.mean((0, 2, 3)), torch.tensor(list(config.data.mean)), atol=0.01, rtol=0)

@@ -1,6 +1,7 @@
 """Each penalty against its closed form, and all of them together."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_the_l2_weight_is_the_decay_of_sgd(batch: Batch) -> None:
     nets = [small_net(), small_net()]
     decayed = torch.optim.SGD(nets[0].parameters(), lr=0.1, momentum=0.9)
     weights = {id(weight) for _, weight in named_weights(nets[1])}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in nets[1].parameters() if id(p) in weights], "weight_decay": 0.01},
         {"params": [p for p in nets[1].parameters() if id(p) not in weights]},
     ]
@@ -82,7 +83,7 @@ def test_smoothed_labels_are_those_of_torch(batch: Batch) -> None:
 
 def test_layers_go_into_their_slots() -> None:
     net = Dropout(p=0.3).prepare(BatchNorm().prepare(small_net()))
-    kinds = [type(module) for module in net.layers]
+    kinds = [type(module) for module in net.modules()]
     assert kinds.count(nn.Dropout) == 2 and kinds.count(nn.BatchNorm2d) == 2 and kinds.count(nn.BatchNorm1d) == 1
     assert net(torch.rand(3, 1, 8, 8)).shape == (3, 10)
 

@@ -1,0 +1,120 @@
+"""What Hydra and Lightning cost: a training step of each kind beside the same step in plain PyTorch.
+
+    python scripts/benchmark_step.py [model=cnn data.batch_size=128 …]
+
+Both sides train the same network on the same batches with the same attack and optimizer; rounds alternate within one run, so
+that a busy machine slows both. Printed is the median over rounds of each round's ratio.
+"""
+
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from itertools import chain, islice, repeat
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from temper.build import build
+from temper.callbacks import Cost, Curves
+from temper.config import CONF
+from temper.modules import Classifier, build_module
+from temper.records import provenance
+from temper.resolvers import register_resolvers
+from temper.validate import build_data
+
+KINDS = {
+    "standard": ("attack=none", "penalty=none", 1.15),
+    "regularized": ("attack=none", "penalty=l2", 1.15),
+    "adversarial": ("attack=pgd", "penalty=none", 1.05),
+    "combined": ("attack=pgd", "penalty=l2", 1.05),
+}
+STEPS, ROUNDS = 40, 15
+
+
+class Clock(pl.Callback):
+    """Seconds of all steps of one fit but the first few, which warm up."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        if trainer.global_step == 5:
+            self.since = time.perf_counter()
+        self.seconds = time.perf_counter() - getattr(self, "since", 0.0)
+
+
+def lightning(config: DictConfig) -> Callable[[], float]:
+    """Seconds a step through the whole of temper: callbacks, penalties, keyed randomness, logging by epoch."""
+
+    def steps() -> float:
+        module, data, clock = build_module(config), build_data(config), Clock()
+        trainer: pl.Trainer = build(
+            config,
+            "trainer",
+            callbacks=[Curves(), Cost(), clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            max_steps=STEPS + 5,
+            limit_val_batches=0,
+        )
+        trainer.fit(module, data)
+        return clock.seconds / STEPS
+
+    return steps
+
+
+def plain(config: DictConfig) -> Callable[[], float]:
+    """Seconds a step of the loop that one would write without either."""
+
+    def steps() -> float:
+        module: Classifier = build_module(config)
+        net, attack, weight = module.net, module.attack, module.penalties.weights
+        optimizer = module.optimizer(net.parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: module.schedule(step / (STEPS + 5)))
+        loader = build_data(config).loader("train", batch_size=config.data.batch_size, seed=0)
+        net.train()
+        since = 0.0
+        for step, batch in enumerate(islice(chain.from_iterable(repeat(loader)), STEPS + 5)):
+            if step == 5:
+                since = time.perf_counter()
+            x = batch.x if config.attack.name == "none" else attack.perturb(net, batch)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), batch.y)
+            if weight:
+                decayed = [parameter for parameter in net.parameters() if parameter.ndim > 1]
+                loss = loss + weight[0] / 2 * torch.stack([w.square().sum() for w in decayed]).sum()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        return (time.perf_counter() - since) / STEPS
+
+    return steps
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    import logging
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    register_resolvers()
+    torch.set_num_threads(1)
+    hardware = provenance()["hardware"]
+    print(f"{hardware.get('gpu', hardware['cpu'])}, one thread, torch {torch.__version__}; {ROUNDS} rounds of {STEPS} steps")
+    print(f"{'kind':12s} {'plain ms':>9s} {'temper ms':>10s} {'ratio':>6s}   goal")
+    for kind, (attack, penalty, goal) in KINDS.items():
+        overrides = ["data.batch_size=128", attack, penalty, "trainer.max_epochs=-1", *sys.argv[1:]]
+        with initialize_config_dir(CONF, version_base="1.3"):
+            config = compose("train", overrides=overrides)
+        sides = plain(config), lightning(config)
+        rounds = [tuple(side() for side in sides) for _ in range(ROUNDS)]
+        ratio = statistics.median(ours / bare for bare, ours in rounds)
+        bare, ours = (1e3 * statistics.median(side) for side in zip(*rounds, strict=True))
+        print(f"{kind:12s} {bare:9.2f} {ours:10.2f} {ratio:6.3f}   <= {goal} {'met' if ratio <= goal else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()

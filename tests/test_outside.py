@@ -1,0 +1,49 @@
+"""What the README says about attacks, penalties and data from outside of the repository, word for word."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from temper.records import RunRecord
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+QUICK = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60", "model.width=4")
+
+
+def unpack(folder: Path) -> None:
+    """Write the README's files: every fenced block opens with its file name."""
+    for name, text in re.findall(r"```\w+\n# (\S+)\n(.*?)```", README, flags=re.S):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "cells"),
+    [
+        (("attack=noise", "penalty=[l2,logit_squeezing]"), {("noise", "l2 + logit_squeezing")}),
+        (("data=scans", "attack=none,pgd"), {("none", "none"), ("pgd", "none")}),
+    ],
+)
+def test_the_readmes_own_examples(tmp_path: Path, arguments: tuple[str, ...], cells: set[tuple[str, str]]) -> None:
+    unpack(tmp_path)
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        name: generator.integers(0, 256, (400, 1, 28, 28), dtype=np.uint8) for name in ("x_train", "x_test")
+    }
+    arrays |= {name: np.arange(400) % 4 for name in ("y_train", "y_test")}
+    np.savez(tmp_path / "scans.npz", **arrays)
+    # The README's own data set names no sizes to cut.
+    settings = [setting for setting in QUICK if not (setting.startswith("data.") and "data=scans" in arguments)]
+    command = [sys.executable, "-m", "temper.train", "-m", "--config-dir", "my_conf", "hydra/launcher=basic", *arguments]
+    environment = os.environ | {"PYTHONPATH": "."}
+    done = subprocess.run([*command, *settings], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [RunRecord.read(path.parent) for path in tmp_path.glob("outputs/default/*/seed-0/result.json")]
+    assert {(record.attack, record.penalty) for record in records} == cells
