@@ -178,3 +178,10 @@ def test_best_and_last_are_two_checkpoints_and_best_survives_a_resume(temper: Te
 def test_debug_runs_go_to_a_study_of_their_own(temper: Temper) -> None:
     status, output = temper("train", "debug=fdr", "attack=pgd")
     assert status == 0 and Path("outputs/debug").is_dir(), output
+
+
+def test_a_dry_run_trains_nothing(temper: Temper) -> None:
+    status, output = temper("train", "dry_run=true", *QUICK)
+    assert status == 0 and "to run" in output and not list(Path("outputs").rglob("*.ckpt"))
+    temper("train", *QUICK)
+    assert "finished" in temper("train", "dry_run=true", *QUICK)[1]

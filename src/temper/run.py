@@ -21,6 +21,7 @@ from temper.cell import Cell
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
+from temper.devices import device_of_its_own
 from temper.evaluation import Suite, evaluate, loss_stability
 from temper.loggers import build_loggers, close_loggers
 from temper.modules import build_module, load
@@ -40,7 +41,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
     since = time.perf_counter()
     _quieten()
     torch.set_num_threads(config.threads)
-    with sole_owner(folder):
+    with sole_owner(folder), device_of_its_own(config.trainer.accelerator) as device:
         record = _open_record(config, folder)
         suite = suite_key(plain(config)["evaluation"])
         if record.has(suite):
@@ -55,8 +56,8 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
             data = build_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
-                _train(config, data, folder, record, loggers, alone=alone)
-            record.evaluations[suite] = _evaluate(config, data, folder / "evaluations" / suite, record)
+                _train(config, data, folder, record, loggers, device=device, alone=alone)
+            record.evaluations[suite] = _evaluate(config, data, folder / "evaluations" / suite, record, device=device)
             record.status, record.error = "finished", None
             record.cost["wall_seconds"] = time.perf_counter() - since
             record.write(folder)
@@ -75,6 +76,14 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
             (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
         log.info("%s\nrecord: %s", _summary(record, suite), folder / RECORD)
     return record
+
+
+def describe(config: DictConfig, folder: Path) -> None:
+    """What `dry_run=true` says of a single run: whether its config is right, and whether it is done."""
+    for warning in validate(config):
+        log.warning("warning: %s", warning)
+    done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain(config)["evaluation"]))
+    log.info("%s: %s", folder, "finished" if done else "to run")
 
 
 def _open_record(config: DictConfig, folder: Path) -> RunRecord:
@@ -117,11 +126,12 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
 
 
 def _train(
-    config: DictConfig, data: DataModule, folder: Path, record: RunRecord, loggers: list[Logger], *, alone: bool
+    config: DictConfig, data: DataModule, folder: Path, record: RunRecord, loggers: list[Logger], *, device: str, alone: bool
 ) -> None:
     """Fit, from the last checkpoint if there is one, and note curves and cost."""
     module = build_module(config)
     curves, cost = Curves(), Cost()
+    own = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -137,6 +147,7 @@ def _train(
         enable_progress_bar=alone and sys.stderr.isatty(),
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **own,
     )
     memory = PeakMemory()
     for logger in loggers:
@@ -169,11 +180,10 @@ def _checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> s
     return config.ckpt_path
 
 
-def _evaluate(config: DictConfig, data: DataModule, folder: Path, record: RunRecord) -> dict[str, Any]:
+def _evaluate(config: DictConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str) -> dict[str, Any]:
     """Every checkpoint by the suite: outcomes per example into `folder`, numbers for the record."""
     suite = Suite.of(config)
     since = time.perf_counter()
-    device = "cuda" if config.trainer.accelerator in ("gpu", "cuda") else "cpu"
     networks: dict[str, dict[str, Tensor]] = {}
     checkpoints: dict[str, Any] = {}
     for name in config.evaluation.checkpoints:

@@ -68,10 +68,9 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         progress.describe()
         return []
     progress.announce()
-    results: Any = []
     if todo:
         with progress:
-            results = launcher.launch([job.overrides for job in todo], initial_job_idx=0)
+            _launch(launcher, todo)
     for study in sorted({job.folder.parents[1] for job in jobs}):
         for line in make_report(study, Path(config.paths.results) / study.name):
             say(line)
@@ -79,7 +78,15 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         for line in failures:
             say(line)
         raise SystemExit(1)
-    return [results]
+    return []
+
+
+def _launch(launcher: Launcher, todo: Sequence[Job]) -> None:
+    """A launcher that breaks down (a worker killed for its memory) costs its own runs; what others did is in their records."""
+    try:
+        launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0)
+    except Exception as error:
+        say(f"the launcher stopped: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
 
 
 def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[Job], list[str]]:

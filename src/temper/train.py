@@ -20,11 +20,14 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 def task(config: DictConfig) -> None:
     """One run, on its own or as a job of a sweep: a job that fails leaves a record that says why, and the sweep goes on."""
-    from temper.run import run  # torch is imported only where something is run
+    from temper.run import describe, run  # torch is imported only where something is run
 
     hydra_config = HydraConfig.get()
-    alone = hydra_config.mode != RunMode.MULTIRUN
-    run(config, Path(hydra_config.runtime.output_dir), alone=alone)
+    folder = Path(hydra_config.runtime.output_dir)
+    if config.dry_run:
+        describe(config, folder)
+    else:
+        run(config, folder, alone=hydra_config.mode != RunMode.MULTIRUN)
 
 
 if __name__ == "__main__":
