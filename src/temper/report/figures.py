@@ -106,6 +106,8 @@ def _plane(axes: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]], fr
     axes.autoscale_view()
     axes.autoscale(False)
     x, y = pareto_front(front.x.to_numpy(), front.y.to_numpy())
+    # Out to the edges: what lies below and to the left of the line is beaten.
+    x, y = np.array([axes.get_xlim()[0], *x, x[-1]]), np.array([y[0], *y, axes.get_ylim()[0]])
     axes.plot(x, y, linestyle="--", color="0.5", linewidth=1, drawstyle="steps-pre", zorder=0)
     axes.set_xlabel("clean accuracy %")
 
