@@ -26,29 +26,41 @@ MISTAKES = {
     "p scaled outside": (("penalty=dropout", "strength=10"), "penalty.dropout.p"),
     "negative strength": (("strength=-1",), "strength should be greater than or equal to 0"),
     "decay in the optimizer": (("optimizer.weight_decay=5e-4",), "penalty=weight_decay"),
-    "seed": (("seed=one",), "seed: should be a whole number"),
+    "seed": (("seed=one",), "seed should be a valid integer"),
     "unknown norm": (("evaluation.norm=l7",), "l7"),
     "unknown torchattack": (("attack=torchattacks", "attack.attack=Nonsense"), "no attack named 'Nonsense'"),
     "no attacks in a suite": (("~evaluation.attacks.fgsm", "~evaluation.attacks.pgd"), "evaluation.attacks"),
     "checkpoint that is not there": (("ckpt_path=nowhere.ckpt",), "there is no file nowhere.ckpt"),
     "checkpoints": (("keep_checkpoints=[first]",), "keep_checkpoints"),
-    "stale": (("stale=maybe",), "stale: should be ask, keep or rerun"),
+    "stale": (("stale=maybe",), "stale should be 'ask', 'keep' or 'rerun'"),
     "data that is not there": (("data=mnist", "data.source.download=false", "paths.data=nowhere"), "paths.data=FOLDER"),
     "a split of nothing": (("data.val_fraction=1.5",), "data.val_fraction should be less than 1"),
     "a class too few": (("data.test_size=9",), "data.test_size"),
     "wrong _target_": (("penalty=l2", "penalty.l2._target_=torch.nn.Linear"), "no subclass of temper.penalties.Penalty"),
     "missing _target_": (("attack=pgd", "attack._target_=temper.attacks.Nothing"), "Nothing"),
-    "learning rate": (("optimizer.lr=-1",), "optimizer"),
+    "learning rate": (("optimizer.lr=-1",), "optimizer: Invalid learning rate"),
+    "learning rate that is no number": (("optimizer.lr=fast",), "optimizer"),
+    "nesterov without momentum": (("optimizer.momentum=0",), "optimizer: Nesterov"),
+    "precision": (("trainer.precision=bananas",), "trainer"),
+    "weights in half precision": (("trainer.precision=bf16-true",), "bf16-mixed"),
+    "no epochs": (("trainer.max_epochs=0",), "trainer.max_epochs should be greater than or equal to 1"),
+    "no threads": (("threads=0",), "threads should be greater than or equal to 1"),
+    "how many checkpoints": (("keep_checkpoints=2",), "keep_checkpoints should be a valid list"),
+    "no checkpoint to evaluate": (("evaluation.checkpoints=[]",), "evaluation.checkpoints: List should have at least 1 item"),
+    "no validation": (("validation=null",), "validation: should be an object with a _target_"),
+    "attack for colours": (("attack=torchattacks", "attack.attack=TIFGSM"), "attack does not work on this data and model"),
 }
 
 
+@pytest.mark.parametrize("sweep", [(), pytest.param(("-m",), marks=pytest.mark.slow)], ids=["run", "sweep"])
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named_without_a_traceback(mistake: str, temper: Temper) -> None:
+def test_mistakes_are_named_without_a_traceback(mistake: str, sweep: tuple[str, ...], temper: Temper) -> None:
     overrides, message = MISTAKES[mistake]
-    status, output = temper("train", *QUICK, *overrides)
+    status, output = temper("train", *sweep, *QUICK, *overrides)
     assert status != 0 and message in output, output
     assert "Traceback" not in output and len(output.strip().splitlines()) <= 16, output
     assert not list(Path("outputs").rglob("*.ckpt")), "nothing was trained"
+    assert not list(Path("outputs").rglob("result.json")), "a typo is no failed run"
 
 
 def test_a_penalty_that_finds_no_place(temper: Temper) -> None:
@@ -91,4 +103,4 @@ def test_a_metric_that_is_not_there(temper: Temper) -> None:
     status, output = temper("report", "study=mine", "table.tables.accuracy=[test/nothing]")
     assert status == 1 and "test/nothing" in output and "runs.csv" in output and "Traceback" not in output
     status, output = temper("report", "study=mine", "suite=autoattack")
-    assert status == 1 and "no finished run" in output and "quick-" in output
+    assert status == 1 and "no finished run" in output and "there are quick" in output

@@ -36,6 +36,7 @@ def test_modules_are_of_the_same_kind_as_their_cells() -> None:
         "attack.steps=8",
         "attack.mode=train",
         "data.threats.linf.eps=0.1",
+        "data.train_size=100",
         "data.split_seed=1",
         "model.width=8",
         "optimizer.lr=0.01",
@@ -64,6 +65,11 @@ def test_what_changes_the_result_changes_the_digest(override: str) -> None:
 )
 def test_what_does_not_change_it_leaves_the_digest(override: str) -> None:
     assert Cell.of(composed(override)).digest == Cell.of(composed()).digest
+
+
+def test_strength_is_no_part_of_a_cell_without_penalties() -> None:
+    assert Cell.of(composed("strength=2")).digest == Cell.of(composed()).digest
+    assert Cell.of(composed("data.threats.l2.eps=1")).digest == Cell.of(composed()).digest, "no attack refers to it"
 
 
 def test_the_folder_of_a_data_set_is_no_part_of_it() -> None:

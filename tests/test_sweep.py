@@ -78,6 +78,37 @@ def test_stale_runs_stop_a_sweep_until_the_user_decides(temper: Temper) -> None:
     assert status == 0 and RunRecord.read(runs()[0]).code != "yesterday"
 
 
+def test_a_wrong_seed_among_others_is_found_before_any_starts(temper: Temper) -> None:
+    status, output = temper("train", "seed=0,one", "study=grid", "-m", *QUICK)
+    assert status == 1 and "seed should be a valid integer" in output and not Path("outputs/grid").exists()
+
+
+def test_several_suites_and_radii_in_one_sweep_all_run_and_are_reported(temper: Temper) -> None:
+    settings = [setting for setting in QUICK if not setting.startswith("evaluation=")]
+    status, output = temper("train", "evaluation=quick,standard", "study=suites", "-m", *settings)
+    assert status == 0 and "2 runs, 0 done, 2 to run" in output, output
+    (folder,) = runs("suites")
+    assert len(RunRecord.read(folder).evaluations) == 2
+    status, output = temper("train", "data.threats.linf.eps=0.1,0.2", "study=radii", "-m", *QUICK)
+    assert status == 0 and len(runs("radii")) == 2
+    text = Path("results/radii/table.md").read_text()
+    assert "eps=0.1)" in text and "eps=0.2)" in text
+
+
+def test_a_kept_stale_run_is_still_evaluated_by_a_new_suite(temper: Temper) -> None:
+    temper("train", "study=grid", "-m", *QUICK)
+    path = runs()[0] / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "yesterday"}))
+    more = "evaluation.attacks.pgd.steps=3"
+    status, output = temper("train", "study=grid", "-m", *QUICK, more, "stale=keep")
+    assert status == 0 and "1 to run" in output and len(RunRecord.read(runs()[0]).evaluations) == 2
+
+
+def test_a_single_checkpoint_can_be_evaluated_and_reported(temper: Temper) -> None:
+    status, output = temper("train", "study=grid", "-m", *QUICK, "evaluation.checkpoints=[best]")
+    assert status == 0 and "report: results/grid" in output, output
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "temper.train", *sorted(arguments, key=lambda argument: argument != "-m")]
 
@@ -110,6 +141,21 @@ def test_a_killed_sweep_goes_on_to_the_same_table(temper: Temper, tmp_path: Path
     numbers_again, table_again = comparable("killed")
     pd.testing.assert_frame_equal(numbers, numbers_again, check_exact=True)
     assert table == table_again
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_other_run(temper: Temper) -> None:
+    settings = ("seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=30", "study=grid", "hydra.launcher.n_jobs=2")
+    process = subprocess.Popen(command(*settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 300
+    while not list(Path("outputs/grid").glob("*/seed-*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "loky.backend.popen"], capture_output=True, text=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "the launcher stopped" in output, output
+    assert all(RunRecord.read(folder).finished for folder in runs()) and len(runs()) == 4
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extr
     """
     try:
         node = OmegaConf.select(config, key)
+        if not isinstance(node, DictConfig):
+            raise ConfigError(f"{key}: should be an object with a _target_, not {node!r}")
         arguments = {name: node[name] for name in node if name not in without}
         spec = OmegaConf.create(arguments)
         spec._set_parent(node._get_parent())
@@ -34,6 +36,8 @@ def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extr
         return instantiate(spec, **extra)
     except InstantiationException as error:
         raise ConfigError(_explain(error, key)) from error
+    except ConfigError:
+        raise
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{key}: {_first_line(error)}") from error
 
@@ -68,7 +72,7 @@ def _number(key: str, value: Any) -> float:
     try:
         return TypeAdapter(NonNegative).validate_python(value)
     except ValidationError as error:
-        raise ConfigError("\n".join(_arguments(error, key))) from None
+        raise ConfigError("\n".join(explain_arguments(error, key))) from None
 
 
 def _explain(error: InstantiationException, key: str) -> str:
@@ -76,13 +80,14 @@ def _explain(error: InstantiationException, key: str) -> str:
     key = match[1] if match else key
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        return "\n".join(_arguments(cause, key))
+        return "\n".join(explain_arguments(cause, key))
     if isinstance(cause, ValueError | TypeError):
         return f"{key}.{cause}" if re.match(r"\w+: ", str(cause)) else f"{key}: {cause}"
     return f"{key}: {_first_line(cause or error)}"
 
 
-def _arguments(error: ValidationError, key: str) -> list[str]:
+def explain_arguments(error: ValidationError, key: str) -> list[str]:
+    """A line for each wrong argument: the key, what would be right, and what was given."""
     lines = []
     for problem in error.errors():
         where = ".".join([key, *(str(part) for part in problem["loc"])])

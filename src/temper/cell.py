@@ -4,7 +4,7 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from omegaconf import DictConfig
 
@@ -23,10 +23,20 @@ NOT_IDENTITY = (
     "stale",
     "keep_checkpoints",
     "evaluation",
-    "report",
-    "tags",
-    "notes",
 )
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """Everything in a config that can change the trained network, the seed apart."""
+    content = plain(config, without=NOT_IDENTITY)
+    # Where a data set lies, and whether it may be fetched, is no part of what it is.
+    for key in ("root", "download"):
+        content["data"].get("source", {}).pop(key, None)
+    # Threats that no attack refers to do nothing; those that one does stand in its own settings.
+    content["data"].pop("threats", None)
+    if not config.penalty:
+        content["strength"] = 1.0
+    return content
 
 
 class Kind(StrEnum):
@@ -61,10 +71,7 @@ class Cell(NamedTuple):
     @classmethod
     def of(cls, config: DictConfig) -> Self:
         penalties = sorted(map(str, config.penalty))
-        content = plain(config, without=NOT_IDENTITY)
-        # Where a data set lies on this disk is no part of what it is.
-        content["data"].get("source", {}).pop("root", None)
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
         attacked = config.attack["_target_"] != "temper.attacks.NoAttack"
         return cls(
             attack=str(config.attack.get("name") or config.attack["_target_"].rpartition(".")[2].lower()),

@@ -1,6 +1,7 @@
 """Which device a run has to itself, where several runs go side by side on one machine."""
 
 import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ def device_of_its_own(accelerator: str) -> Iterator[str]:
     if accelerator not in ("gpu", "cuda"):
         yield "cpu"
         return
-    with free_slot(Path(tempfile.gettempdir()), "temper-gpu", max(1, torch.cuda.device_count())) as index:
+    with free_slot(Path(tempfile.gettempdir()), f"temper-gpu-{os.getuid()}", max(1, torch.cuda.device_count())) as index:
         yield f"cuda:{index}"
 
 

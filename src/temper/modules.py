@@ -151,7 +151,10 @@ class Classifier(pl.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # From the config, not `trainer.estimated_stepping_batches`: that builds the loader too early for an exact resume.
         trainer = self.trainer
-        batches = math.ceil(trainer.datamodule.steps_per_epoch / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+        batches, limit = trainer.datamodule.steps_per_epoch, trainer.limit_train_batches  # type: ignore[attr-defined]
+        if limit is not None:
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        batches = math.ceil(batches / trainer.accumulate_grad_batches)
         total = max(1, (trainer.max_epochs or 1) * batches)
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0)))
@@ -236,7 +239,9 @@ def load(checkpoint: Path | str) -> tuple[Classifier, int]:
         ValueError: the file is missing, damaged, or no checkpoint of this project.
     """
     if not Path(checkpoint).is_file():
-        raise ValueError(f"there is no checkpoint {checkpoint}; keep_checkpoints decides which are kept")
+        raise ValueError(
+            f"there is no checkpoint {checkpoint}: keep_checkpoints says which are kept; to train again, move this folder away"
+        )
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module = build_module(OmegaConf.create(state["config"]))

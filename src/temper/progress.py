@@ -37,7 +37,8 @@ class Progress:
         self.study, self.workers = str(config.study), workers(config.trainer.accelerator)
         self.jobs, self.todo = jobs, todo
         self.before = {job.folder: _stamp(job.folder) for job in todo}
-        self.done: dict[Path, RunRecord] = {}
+        self.done: dict[tuple[Path, str], RunRecord] = {}
+        self.shown: set[tuple[Path, str]] = set()
         self.stop = threading.Event()
         self.started = time.monotonic()
 
@@ -97,37 +98,48 @@ class Progress:
             task = bar.add_task(self.study, total=len(self.todo), left="", last="")
             while True:
                 finishing = self.stop.wait(0.5)
-                for job in self._newly_done():
-                    left = self._left()
-                    line = _result(self.done[job.folder], job.suite)
-                    bar.update(task, completed=len(self.done), left=left, last=line)
+                new = self._newly_done()
+                for number, job in enumerate(new, start=len(self.shown) - len(new) + 1):
+                    left = self._left(number)
+                    line = _result(self.done[job.folder, job.suite], job.suite)
+                    bar.update(task, completed=number, left=left, last=line)
                     if not live:
-                        say(f"[{len(self.done)}/{len(self.todo)}] {line}  ({left})")
+                        say(f"[{number}/{len(self.todo)}] {line}  ({left})")
                 if finishing:
                     return
 
+    def has_ended(self, job: "Job") -> bool:
+        """Whether a run has left its record since the sweep began: finished with its suite, or failed."""
+        if _stamp(job.folder) in (None, self.before[job.folder]):
+            return False
+        try:
+            record = RunRecord.read(job.folder)
+        except (OSError, ValueError):
+            return False
+        if record.has(job.suite) or record.error:
+            self.done[job.folder, job.suite] = record
+        return (job.folder, job.suite) in self.done
+
     def _newly_done(self) -> list["Job"]:
-        new = []
-        for job in self.todo:
-            if job.folder not in self.done and _stamp(job.folder) not in (None, self.before[job.folder]):
-                try:
-                    self.done[job.folder] = RunRecord.read(job.folder)
-                except (OSError, ValueError):
-                    continue
-                new.append(job)
+        new = [job for job in self.todo if (job.folder, job.suite) not in self.shown and self.has_ended(job)]
+        self.shown |= {(job.folder, job.suite) for job in new}
         return new
 
-    def _left(self) -> str:
+    def _left(self, done: int) -> str:
         elapsed = time.monotonic() - self.started
-        return f"about {_duration(elapsed / len(self.done) * (len(self.todo) - len(self.done)))} left"
+        return f"about {_duration(elapsed / done * (len(self.todo) - done))} left"
 
     def failures(self) -> list[str]:
         """A line for each run that was to be done and is not."""
         lines = []
         for job in self.todo:
-            record = self.done.get(job.folder)
+            record = self.done.get((job.folder, job.suite))
             if record is None or not record.has(job.suite) or record.error:
-                reason = record.error.splitlines()[0] if record and record.error else "left no record: its process died"
+                reason = (
+                    record.error.splitlines()[0]
+                    if record and record.error
+                    else f"left no record; its process died, or see {job.folder}/train.log"
+                )
                 lines.append(f"failed: {job.folder}: {reason}")
         return lines
 

@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -17,13 +16,14 @@ from typing import Any, Literal, Self
 
 import torch
 
+from temper.resolvers import cores
 from temper.storage import written_whole
 
 SCHEMA_VERSION = 1
 RECORD = "result.json"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torchattacks", "numpy")
 # Code that decides what runs or how results are shown, and cannot change a result.
-NO_RESULT = ("report", "sweep.py", "train.py", "evaluate.py")
+NO_RESULT = ("report", "sweep.py", "train.py", "progress.py", "cli.py", "loggers.py", "resolvers.py", "devices.py")
 
 
 @dataclass(kw_only=True)
@@ -179,7 +179,7 @@ def provenance() -> dict[str, Any]:
 
     tracked = git("ls-files", "--error-unmatch", __file__) is not None
     changes = git("status", "--porcelain", "--untracked-files=no") if tracked else None
-    hardware: dict[str, Any] = {"machine": platform.machine(), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0))}
+    hardware: dict[str, Any] = {"machine": platform.machine(), "cpu": _cpu(), "cores": cores()}
     if torch.cuda.is_available():
         hardware["gpu"] = torch.cuda.get_device_name()
     return {

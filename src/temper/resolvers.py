@@ -31,7 +31,12 @@ def workers(accelerator: Any) -> int:
 
         if torch.cuda.is_available():
             return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0))
+    return cores()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wandb_offline() -> bool:

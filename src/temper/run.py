@@ -17,7 +17,7 @@ from torch import Tensor
 
 from temper.build import build
 from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
-from temper.cell import Cell
+from temper.cell import Cell, identity
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
@@ -40,6 +40,9 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
     """
     since = time.perf_counter()
     _quieten()
+    if alone:
+        for warning in validate(config):
+            log.warning("warning: %s", warning)
     torch.set_num_threads(config.threads)
     with sole_owner(folder), device_of_its_own(config.trainer.accelerator) as device:
         record = _open_record(config, folder)
@@ -50,9 +53,6 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
         loggers: list[Logger] = []
         status = 1
         try:
-            if alone:
-                for warning in validate(config):
-                    log.warning("warning: %s", warning)
             data = build_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
@@ -89,7 +89,7 @@ def describe(config: DictConfig, folder: Path) -> None:
 def _open_record(config: DictConfig, folder: Path) -> RunRecord:
     """The finished record of this folder, or a new one; what cannot be used is set aside, never deleted."""
     values = plain(config)
-    code = code_digest(targets_of(values))
+    code = code_digest(targets_of(identity(config)))
     try:
         record = RunRecord.read(folder)
         if record.finished and (record.code == code or config.stale == "keep"):
@@ -131,7 +131,7 @@ def _train(
     """Fit, from the last checkpoint if there is one, and note curves and cost."""
     module = build_module(config)
     curves, cost = Curves(), Cost()
-    own = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
+    own: dict[str, Any] = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -152,7 +152,10 @@ def _train(
     memory = PeakMemory()
     for logger in loggers:
         logger.log_hyperparams(record.config)
-    trainer.fit(module, data, ckpt_path=_checkpoint_to_resume(config, folder / "checkpoints", record.code))
+    try:
+        trainer.fit(module, data, ckpt_path=_checkpoint_to_resume(config, folder / "checkpoints", record.code))
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     record.epochs = trainer.current_epoch
     record.curves = curves.values
     record.cost = {
@@ -164,19 +167,18 @@ def _train(
 
 def _checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> str | None:
     """last.ckpt of an interrupted run of the same code, else the checkpoint that the user named."""
-    last = checkpoints / "last.ckpt"
+    last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
     if last.exists():
+        path, why = last, "stale"
         try:
-            made_by = torch.load(last, map_location="cpu", weights_only=True)["code"]
+            for path in (best, last):
+                made_by = torch.load(path, map_location="cpu", weights_only=True)["code"]
             if made_by == code:
                 log.info("resuming from %s", last)
                 return str(last)
-            why = "stale"
         except Exception:  # whatever a damaged file makes the unpickler raise
             why = "damaged"
-        log.warning("warning: %s is %s; set aside as %s, training starts anew", last, why, set_aside(checkpoints, why))
-    if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
-        raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
+        log.warning("warning: %s is %s; set aside as %s, training starts anew", path, why, set_aside(checkpoints, why))
     return config.ckpt_path
 
 

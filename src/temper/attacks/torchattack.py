@@ -12,6 +12,7 @@ from torch import Tensor
 
 from temper.arguments import Count, Positive, checked
 from temper.attacks.attack import Attack
+from temper.attacks.pgd import default_step_size
 from temper.attacks.probing import Mode, probing
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
@@ -23,8 +24,9 @@ NORM_NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 class TorchAttack(Attack):
     """An attack of torchattacks (Kim 2020, https://arxiv.org/abs/2010.01950) inside our threat set, for images in [0, 1].
 
-    Its eps, norm and seed come from the threat and from our keyed randomness; what it returns is projected onto the set, so
-    that a minimal-norm attack (CW, DeepFool) counts only as far as it stays inside. torchattacks takes hard labels alone.
+    Its eps, norm, step size (PGD's, where it takes an alpha) and seed come from the threat and from our keyed randomness. What
+    it returns is projected onto the set, so that a minimal-norm attack (CW, DeepFool) counts only as far as it stays inside.
+    torchattacks takes hard labels alone.
 
     Args:
         threat: the set that x' stays in; its range must be [0, 1].
@@ -55,7 +57,8 @@ class TorchAttack(Attack):
         if not (inspect.isclass(engine) and issubclass(engine, torchattacks.attack.Attack)):
             raise ValueError(f"attack: torchattacks has no attack named {attack!r}")
         self.engine: type = engine
-        self.mode, self.options = mode, {**self._threat_arguments(), **(options or {})}
+        self.mode, self.options = mode, dict(options or {})
+        self.options = self._threat_arguments() | self.options
         unknown = sorted(set(self.options) - set(inspect.signature(self.engine).parameters))
         if unknown:
             raise ValueError(f"options: torchattacks.{attack} takes no {', '.join(unknown)}")
@@ -64,6 +67,10 @@ class TorchAttack(Attack):
         """eps and norm, as far as the attack takes them."""
         parameters = inspect.signature(self.engine).parameters
         given: dict[str, Any] = {"eps": self.threat.eps} if "eps" in parameters else {}
+        if "alpha" in parameters and "eps" in parameters and "alpha" not in self.options:
+            # Theirs is 2/255 whatever the radius.
+            steps = self.options.get("steps", getattr(parameters.get("steps"), "default", 1))
+            given["alpha"] = default_step_size(self.threat, steps)
         if "norm" in parameters:
             given["norm"] = NORM_NAMES[self.threat.norm]
         elif "eps" in parameters:

@@ -23,7 +23,8 @@ class Outcomes(NamedTuple):
         loss: clean cross-entropy, (N,).
         robust: by attack, whether an example is classified rightly before and after it, (N,) bool. (x itself is in the
             threat set: what is wrong without an attack is no success of the defense.)
-        adversarial_loss: by attack, cross-entropy at x', (N,).
+        adversarial_loss: by attack, cross-entropy at the point that it returned, (N,); attacks of torchattacks that end early
+            return x itself where they fail.
     """
 
     y: Tensor

@@ -6,67 +6,72 @@ from typing import Any
 
 import pandas as pd
 
+from temper.cell import NOT_IDENTITY
 from temper.records import RunRecord
 
-COLUMNS = ["study", "attack", "penalty", "setting", "kind", "digest", "seed", "checkpoint", "metric", "value"]
+COLUMNS = ["study", "attack", "penalty", "setting", "kind", "digest", "suite", "seed", "checkpoint", "metric", "value"]
 
 
 def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
-    """All numbers of all finished runs that one suite evaluated, in long form with `COLUMNS`.
+    """All numbers of all finished runs under the suites of one name, in long form with `COLUMNS`.
 
     `checkpoint` is best, last, or `run` for what belongs to the run as a whole (cost, gaps between checkpoints).
-    `setting` tells apart cells of the same attack and penalty by the config values in which they differ.
+    `setting` tells apart cells of the same attack and penalty by the config values in which they differ, in training or in
+    evaluation.
     """
-    chosen = [record for record in records if record.has(suite)]
+    chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
     settings = _settings(chosen)
     rows = []
-    for record in chosen:
-        evaluation = record.evaluations[suite]
+    for record, key in chosen:
+        evaluation = record.evaluations[key]
         metrics = {name: checkpoint["metrics"] for name, checkpoint in evaluation["checkpoints"].items()}
         metrics["run"] = evaluation["run"] | {f"cost/{name}": value for name, value in record.cost.items()}
-        identity = [
-            record.study,
-            record.attack,
-            record.penalty,
-            settings[record.digest],
-            record.kind,
-            record.digest,
-            record.seed,
-        ]
+        setting = settings[record.digest, key]
+        identity = [record.study, record.attack, record.penalty, setting, record.kind, record.digest, key, record.seed]
         rows += [[*identity, checkpoint, name, value] for checkpoint in metrics for name, value in metrics[checkpoint].items()]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 
+def evaluations_of(record: RunRecord, suite: str) -> list[str]:
+    """Keys of a finished run's evaluations by the suites of this name."""
+    return [key for key in record.evaluations if record.finished and key.rpartition("-")[0] == suite]
+
+
 def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str:
-    """The suite (name and digest) that most finished runs have, or most of those with the wanted name.
+    """The wanted suite, or the one that most finished runs have, by its name.
 
     Raises:
         ValueError: no run is finished, or none has that suite.
     """
-    counts = Counter(suite for record in records if record.finished for suite in record.evaluations)
-    named = {suite: n for suite, n in counts.items() if wanted is None or wanted in (suite, suite.rpartition("-")[0])}
-    if not named:
-        there = f"; there are {', '.join(sorted(counts))}" if counts else ": no run is finished"
+    found = [{key.rpartition("-")[0] for key in record.evaluations} for record in records if record.finished]
+    counts = Counter(name for names in found for name in names)
+    if wanted is not None and wanted not in counts:
         raise ValueError(
-            f"suite={wanted}: no finished run was evaluated by it{there}" if wanted else f"nothing to report{there}"
+            f"suite={wanted}: no finished run was evaluated by it; there are {', '.join(sorted(counts)) or 'none'}"
         )
-    return min(named, key=lambda suite: (-named[suite], suite))
+    if not counts:
+        raise ValueError("nothing to report: no run is finished")
+    return wanted or min(counts, key=lambda name: (-counts[name], name))
 
 
-def _settings(records: list[RunRecord]) -> dict[str, str]:
-    """By digest: "key=value, …" for the values in which cells of one attack and penalty differ; empty where there is one."""
-    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for record in records:
-        identity = {
-            key: value for key, value in record.config.items() if key not in ("seed", "study", "paths", "logger", "threads")
-        }
-        groups[record.attack, record.penalty][record.digest] = _flat(identity)
+def _settings(chosen: list[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]:
+    """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ; else empty."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
+    for record, key in chosen:
+        values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
+        values["evaluation"] = record.evaluations[key]["suite"]
+        groups[record.attack, record.penalty][record.digest, key] = _flat(values)
     texts = {}
     for cells in groups.values():
-        keys = sorted(set().union(*cells.values()))
-        differing = [key for key in keys if len({repr(cell.get(key)) for cell in cells.values()}) > 1]
-        for digest, cell in cells.items():
-            texts[digest] = ", ".join(f"{key}={cell.get(key)}" for key in differing)
+        differing = [
+            key for key in sorted(set().union(*cells.values())) if len({repr(cell.get(key)) for cell in cells.values()}) > 1
+        ]
+        # One number often stands in several places (a threat in the data, the attack and the evaluation): the first is named.
+        shown: dict[tuple[str, ...], str] = {}
+        for key in differing:
+            shown.setdefault(tuple(repr(cell.get(key)) for cell in cells.values()), key)
+        for identity, cell in cells.items():
+            texts[identity] = ", ".join(f"{key}={cell.get(key)}" for key in shown.values())
     return texts
 
 

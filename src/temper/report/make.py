@@ -12,7 +12,7 @@ from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.figures import curves, save, tradeoff
-from temper.report.frame import choose_suite, frame
+from temper.report.frame import choose_suite, evaluations_of, frame
 from temper.report.table import table, to_latex, to_markdown
 from temper.storage import written_whole
 
@@ -23,12 +23,13 @@ CAPTIONS = {
 }
 
 
-def make_report(study: Path, results: Path, *, settings: DictConfig | None = None) -> list[Any]:
+def make_report(study: Path, results: Path, *, suite: str | None = None, settings: DictConfig | None = None) -> list[Any]:
     """Write runs.csv, table.md, table.tex, and figures of a study into `results`.
 
     Args:
         study: folder of the study's runs.
         results: folder of the report; files of an earlier report are replaced whole.
+        suite: name of the evaluation to report; None: the one in the settings, or that most runs have.
         settings: `suite` and `table` as in conf/report.yaml, the default.
 
     Returns:
@@ -47,12 +48,17 @@ def make_report(study: Path, results: Path, *, settings: DictConfig | None = Non
     finished = [record for record in records if record.finished]
     if not finished:
         return [f"no run of {study} is finished: no report", *problems]
-    suite = choose_suite(finished, settings.suite)
-    finished = [record for record in finished if record.has(suite)]
+    suite = choose_suite(finished, suite or settings.suite)
+    others = [record for record in finished if not evaluations_of(record, suite)]
+    problems += [f"{r.attack} x {r.penalty}, seed {r.seed} was not evaluated by {suite}" for r in others]
+    finished = [record for record in finished if record not in others]
     data = frame(finished, suite)
+    evaluation = finished[0].evaluations[evaluations_of(finished[0], suite)[0]]
+    checkpoints = list(evaluation["checkpoints"])
+    checkpoint = settings.table.checkpoint if settings.table.checkpoint in checkpoints else checkpoints[-1]
     options = {
-        "attacks": finished[0].attacks(suite),
-        "checkpoint": settings.table.checkpoint,
+        "attacks": list(evaluation["suite"]["attacks"]),
+        "checkpoint": checkpoint,
         "precision": settings.table.precision,
     }
     tables = {name: table(data, columns, **options) for name, columns in settings.table.tables.items()}
@@ -69,7 +75,7 @@ def make_report(study: Path, results: Path, *, settings: DictConfig | None = Non
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
-    save(lambda: tradeoff(data, checkpoint=settings.table.checkpoint), results / "tradeoff")
+    save(lambda: tradeoff(data, checkpoint=checkpoint), results / "tradeoff")
     save(lambda: curves(finished), results / "curves")
     return [
         _for_terminal(next(iter(tables.values()))),
@@ -81,16 +87,18 @@ def make_report(study: Path, results: Path, *, settings: DictConfig | None = Non
 def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     """What the numbers rest on: data, threat, suite, seeds, code, machine."""
     first = records[0]
-    evaluation = first.evaluations[suite]["suite"]
-    source = first.config["data"]["source"]
-    data = source.get("name") or source["_target_"].rpartition(".")[2]
+    evaluations = [r.evaluations[key]["suite"] for r in records for key in evaluations_of(r, suite)]
+    threats = sorted({f"{e['norm']} eps {e['threat']['eps']}" for e in evaluations})
+    keys = sorted({key for r in records for key in evaluations_of(r, suite)})
+    sources = [record.config["data"]["source"] for record in records]
+    sets = sorted({source.get("name") or source["_target_"].rpartition(".")[2] for source in sources})
     seeds = sorted({record.seed for record in records})
     versions = ", ".join(f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks"))
     machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
     codes = sorted({f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records})
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
     return [
-        f"{data}, {evaluation['norm']} eps {evaluation['threat']['eps']}, suite {suite}; {spread}.",
+        f"{', '.join(sets)}, {', '.join(threats)}, suite {', '.join(keys)}; {spread}.",
         f"Made by {'; '.join(codes)}; {versions}; {'; '.join(machines)}.",
     ]
 
