@@ -230,6 +230,7 @@ def _quieten() -> None:
     """Lightning's advice on hardware, workers and logging intervals does not apply here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no second error
     for message in (
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
