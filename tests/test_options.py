@@ -41,6 +41,7 @@ def trajectory(*overrides: str, steps: int = 3) -> Tensor:
         optimizer.zero_grad()
         loss = module.training_step(next(batches), step)
         loss.backward()
+        module.on_after_backward()
         module.penalties.before_step(module.net, optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
@@ -54,6 +55,8 @@ def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Classifier, "current_epoch", 0)
     monkeypatch.setattr(Classifier, "global_rank", 0)
+    monkeypatch.setattr(Classifier, "global_step", 2)
+    monkeypatch.setattr(Classifier, "total_steps", 3)
 
 
 @pytest.mark.parametrize(("group", "option"), list(options(*GROUPS)))

@@ -48,14 +48,15 @@ class Cost(Callback):
 
     Attributes:
         seconds: of the training batches alone.
-        gradient_evaluations: backward passes through the network per example and step, counted on the first batch rather than
-            declared, so that they are right for any attack and penalty.
+        gradient_evaluations: backward passes through the network per example and epoch, counted on the first batch (and all
+            replays of it) rather than declared, so that they are right for any attack and penalty.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.gradient_evaluations = 0.0
         self._since = 0.0
+        self._counting: int = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
@@ -68,11 +69,13 @@ class Cost(Callback):
                 self.gradient_evaluations += len(grad_output[0]) / examples
 
             self._handle = pl_module.net.register_full_backward_pre_hook(count)  # type: ignore[union-attr]
+            self._counting = pl_module.attack.replays  # type: ignore
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if hasattr(self, "_handle"):
-            self._handle.remove()
-            del self._handle
+        if self._counting:
+            self._counting -= 1
+            if not self._counting:
+                self._handle.remove()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

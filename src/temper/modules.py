@@ -17,7 +17,8 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from temper.attacks import Attack, NoAttack
-from temper.attacks.ascent import cross_entropy, input_gradient
+from temper.attacks.ascent import input_gradient
+from temper.attacks.losses import cross_entropy
 from temper.attacks.probing import probing
 from temper.build import build, build_penalties
 from temper.cell import Kind
@@ -91,6 +92,7 @@ class Classifier(pl.LightningModule, ABC):
         step = (self.global_rank, self.current_epoch, batch_idx)
         rekey(self.seed, "transform", *step)
         batch = self.penalties.transform(batch)
+        self.attack.begin(self.global_step, min(self.global_step / self.total_steps, 1.0))
         rekey(self.seed, "attack", *step)
         x_adv = self.attack.perturb(self.net, batch)
         rekey(self.seed, "network", *step)
@@ -99,6 +101,9 @@ class Classifier(pl.LightningModule, ABC):
         penalty = None if loss.penalty is None else loss.penalty.detach()
         self._steps.append((len(batch), Loss(loss.risk.detach(), penalty)))
         return loss.risk if loss.penalty is None else loss.risk + loss.penalty
+
+    def on_after_backward(self) -> None:
+        self.attack.after_backward()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.penalties.before_step(self.net, optimizer.param_groups[0]["lr"])
@@ -148,14 +153,18 @@ class Classifier(pl.LightningModule, ABC):
         """What best.ckpt is chosen by: validation accuracy, robust where an attack is trained against, clean where not."""
         return "val/clean" if isinstance(self.attack, NoAttack) else f"val/{self.validation_name}"
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
         # From the config, not `trainer.estimated_stepping_batches`: that builds the loader too early for an exact resume.
         trainer = self.trainer
         batches, limit = trainer.datamodule.steps_per_epoch, trainer.limit_train_batches  # type: ignore[attr-defined]
         if limit is not None:
             batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        batches = math.ceil(batches / trainer.accumulate_grad_batches)
-        total = max(1, (trainer.max_epochs or 1) * batches)
+        return max(1, (trainer.max_epochs or 1) * math.ceil(batches / trainer.accumulate_grad_batches))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        total = self.total_steps
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

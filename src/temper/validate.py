@@ -110,9 +110,10 @@ def _try(key: str, attack: Attack, module: Classifier, data: DataModule) -> None
 
 
 def build_data(config: DictConfig) -> DataModule:
-    """The datamodule of a config, its order of batches keyed by the run's seed."""
+    """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
     # Threats and statistics are there for attack, evaluation and model to refer to.
-    return build(config, "data", without=("threats", "mean", "std"), seed=config.seed)
+    replays = config.attack.get("replays", 1)
+    return build(config, "data", without=("threats", "mean", "std"), seed=config.seed, repeats=replays)
 
 
 def _without_effect(config: DictConfig) -> list[str]:

@@ -31,7 +31,7 @@ def test_the_optimum_of_a_linear_model_is_reached(threat: Threat, start: str) ->
     weight = torch.randn(1, 3, 3)
     net = Linear(weight)
     batch = Batch.of(torch.full((8, 1, 3, 3), 0.5), torch.tensor([0, 1] * 4))
-    x_adv = PGD(threat=threat, steps=40, step_size=threat.eps / 2, start=start).perturb(net, batch)  # type: ignore[arg-type]
+    x_adv = PGD(threat=threat, steps=40, step_size=threat.eps / 2, start=start).perturb(net, batch)
     sign = torch.where(batch.y == 1, -1.0, 1.0)
     moved = (net(x_adv) - net(batch.x))[:, 1] * sign
     dual = weight.abs().sum() if threat.norm == "linf" else weight.norm()
@@ -118,7 +118,7 @@ def test_bfloat16_networks_are_attacked_in_float32_steps(trained: CNN, batch: Ba
 
 
 def test_another_radius_than_the_threats() -> None:
-    assert PGD(threat=Linf(eps=0.1), eps="4/255").threat.eps == 4 / 255  # type: ignore[arg-type]
+    assert PGD(threat=Linf(eps=0.1), eps="4/255").threat.eps == 4 / 255
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from temper.models import Network
 from tests.conftest import small_net
 
 ATTACKS: dict[str, Callable[[str], Attack]] = {
-    "pgd": lambda mode: PGD(threat=Linf(eps=0.1), steps=2, mode=mode),  # type: ignore[arg-type]
-    "trades": lambda mode: TRADES(threat=Linf(eps=0.1), steps=2, mode=mode),  # type: ignore[arg-type]
+    "pgd": lambda mode: PGD(threat=Linf(eps=0.1), steps=2, mode=mode),
+    "trades": lambda mode: TRADES(threat=Linf(eps=0.1), steps=2, mode=mode),
     "torchattacks": lambda mode: TorchAttack(threat=Linf(eps=0.1), attack="PGD", mode=mode),  # type: ignore[arg-type]
 }
 

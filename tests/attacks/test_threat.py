@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.optimize import minimize
 
-from temper.attacks import L2, Linf, Threat
+from temper.attacks import L1, L2, Linf, Threat
 
-NORMS = [Linf, L2]
+NORMS = [Linf, L2, L1]
 radii = st.floats(1e-3, 0.9)
 seeds = st.integers(0, 2**31)
 
@@ -59,9 +60,9 @@ def test_points_inside_stay_where_they_are(norm: type[Threat], eps: float, seed:
 
 
 def test_the_steepest_step_attains_the_dual_norm() -> None:
-    """max over ||d|| <= 1 of g·d is the dual norm of g: l1 for linf, l2 for l2."""
+    """max over ||d|| <= 1 of g·d is the dual norm of g: l1 for linf, l2 for l2, linf for l1."""
     gradient = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(0))
-    for norm, dual in ((Linf, 1), (L2, 2)):
+    for norm, dual in ((Linf, 1), (L2, 2), (L1, math.inf)):
         direction = norm(eps=0.1).direction(gradient)
         gained = (direction * gradient).flatten(1).sum(1)
         torch.testing.assert_close(gained, gradient.flatten(1).norm(p=dual, dim=1))
@@ -79,18 +80,54 @@ def test_tiny_gradients_still_point_somewhere() -> None:
     torch.testing.assert_close(L2(eps=0.1).length(direction), torch.ones(1))
 
 
-def test_uniform_in_the_l2_ball_fills_it() -> None:
+@pytest.mark.parametrize("norm", [L2, L1])
+def test_uniform_in_the_ball_fills_it(norm: type[Threat]) -> None:
     """The radius of a uniform draw in d dimensions has mean d / (d + 1)."""
     torch.manual_seed(0)
     x = torch.full((4000, 1, 2, 2), 0.5)
-    lengths = L2(eps=0.2).length(L2(eps=0.2).uniform(x)) / 0.2
+    lengths = norm(eps=0.2).length(norm(eps=0.2).uniform(x)) / 0.2
     assert lengths.max() <= 1 + 1e-5
     assert lengths.mean().item() == pytest.approx(4 / 5, abs=0.02)
+
+
+@given(eps=st.floats(0.01, 6), seed=seeds)
+@settings(max_examples=30, deadline=None)
+def test_the_l1_projection_is_the_nearest_point_of_ball_and_range(eps: float, seed: int) -> None:
+    """Against scipy's solver of the same quadratic programme, one example at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(2, 5, generator=generator, dtype=torch.float64).round(decimals=1)
+    far = x + torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    ours = L1(eps=eps).project(far, x)
+    for row in range(2):
+        # d = p - q with p, q >= 0 makes the constraints linear.
+        target = (far[row] - x[row]).numpy()
+        bounds = [(0, 1 - v) for v in x[row].tolist()] + [(0, v) for v in x[row].tolist()]
+        solved = minimize(
+            lambda pq, target=target: ((pq[:5] - pq[5:] - target) ** 2).sum(),
+            x0=[0.0] * 10,
+            bounds=bounds,
+            constraints={"type": "ineq", "fun": lambda pq: eps - pq.sum()},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        nearest = x[row] + torch.tensor(solved.x[:5] - solved.x[5:])
+        distance, least = (ours[row] - far[row]).norm(), (nearest - far[row]).norm()
+        assert distance <= least + 1e-5
+        assert L1(eps=eps).length((ours - x)[row : row + 1]) <= eps + 1e-9
+
+
+def test_an_l1_step_leaves_values_at_the_edge_alone() -> None:
+    gradient = torch.tensor([[3.0, -2.0, 1.0]])
+    at = torch.tensor([[1.0, 0.0, 0.5]])
+    assert L1(eps=1).direction(gradient).tolist() == [[1, 0, 0]]
+    assert L1(eps=1).direction(gradient, at).tolist() == [[0, 0, 1]]
+    assert L1(eps=1, spread=0.7).direction(gradient).tolist() == [[0.5, -0.5, 0]]
 
 
 def test_diameters() -> None:
     assert Linf(eps=0.1).diameter(64) == 1
     assert L2(eps=0.1).diameter(64) == math.sqrt(64)
+    assert L1(eps=0.1).diameter(64) == 64
 
 
 @pytest.mark.parametrize(

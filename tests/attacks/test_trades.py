@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from temper.attacks import TRADES, Linf
-from temper.attacks.trades import kl_divergence
+from temper.attacks.losses import kl_divergence
 from temper.data import Batch
 from temper.models import CNN
 

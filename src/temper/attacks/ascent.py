@@ -1,35 +1,88 @@
 """The inner maximization: projected steepest ascent on a per-example loss."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from temper.attacks.threat import Threat
+from temper.arguments import Count, InEps, Positive, StepSize, checked
+from temper.attacks.attack import Attack
+from temper.attacks.losses import Climb, View
+from temper.attacks.probing import Mode, probing
+from temper.attacks.threat import Start, Threat
+from temper.data.batch import Batch
+from temper.models.network import Network
 
 Keep = Literal["last", "worst"]
 
 
-class View(NamedTuple):
-    """What one forward pass shows the adversary: the loss it climbs, (B,), and the logits, (B, C)."""
+class Ascent(Attack, ABC):
+    """What all attacks share that climb a loss step by step inside a threat set; a subclass says which loss.
 
-    loss: Tensor
-    logits: Tensor
+    Args:
+        threat: the set that x' stays in.
+        eps: another radius than the threat's, to train at one and be evaluated at the other.
+        steps: gradient steps per restart.
+        step_size: length of a step in the threat's norm, or a multiple of the radius ("1.25 eps"); None: 2.5 eps / steps, at
+            most eps.
+        start: "zero", "uniform" in the set, or "gaussian" (0.001 * normal).
+        restarts: independent runs; the worst one counts for each example.
+        keep: "last" point of a run as in training, or "worst" on the way: then more steps and restarts never help the defender.
+        mode: of the network while it is attacked.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        threat: Threat,
+        eps: Positive | None = None,
+        steps: Count = 10,
+        step_size: StepSize | None = None,
+        start: Start = "uniform",
+        restarts: Count = 1,
+        keep: Keep = "last",
+        mode: Mode = "eval",
+    ) -> None:
+        super().__init__()
+        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.steps, self.step_size, self.restarts = steps, step_size, restarts
+        self.start, self.keep, self.mode = start, keep, mode
+        if restarts > 1 and start == "zero":
+            raise ValueError("restarts: every run from a zero start is the same; set start to uniform")
+
+    @abstractmethod
+    def climb(self, net: Network, batch: Batch, z: Tensor) -> Climb:
+        """The loss that the adversary climbs from the inputs z = lift(x), (B, ...)."""
+
+    def perturb(self, net: Network, batch: Batch) -> Tensor:
+        with probing(net, self.mode):
+            z = net.lift(batch.x).detach()
+            climb = self.climb(net, batch, z)
+            # A single run that keeps its last point needs no bookkeeping, and no forward pass at its end.
+            worst = Worst(z, batch.y) if self.keep == "worst" or self.restarts > 1 else None
+            for _ in range(self.restarts):
+                z_adv = ascend(
+                    climb,
+                    z,
+                    self.threat.start(z, self.start),
+                    self.threat,
+                    steps=self.steps,
+                    step_size=step_length(self.step_size, self.threat, self.steps),
+                    mask=batch.mask,
+                    worst=worst,
+                )
+            return self.threat.finish(z_adv if worst is None else worst.z, z).detach()
 
 
-Climb = Callable[[Tensor], View]
-
-
-def cross_entropy(net: nn.Module, target: Tensor) -> Climb:
-    """The adversary's usual view: cross-entropy with `target`, hard (B,) or soft (B, C), in float32 whatever the logits are."""
-
-    def view(z: Tensor) -> View:
-        logits = net(z).float()
-        return View(F.cross_entropy(logits, target, reduction="none"), logits)
-
-    return view
+def step_length(step_size: float | InEps | None, threat: Threat, steps: int) -> float:
+    """The length of a step. By default 2.5 eps / steps, so that every point of the set can be reached from any other, but never
+    longer than eps."""
+    if step_size is None:
+        return min(threat.eps, 2.5 * threat.eps / steps)
+    return step_size.factor * threat.eps if isinstance(step_size, InEps) else step_size
 
 
 def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
@@ -56,7 +109,12 @@ class Worst:
         better = (wrong & ~self.wrong) | ((wrong == self.wrong) & (view.loss > self.loss))
         self.wrong = wrong | self.wrong
         self.loss = torch.where(better, view.loss, self.loss)
-        self.z = torch.where(better.reshape(-1, *[1] * (z.ndim - 1)), z, self.z)
+        self.z = where_example(better, z, self.z)
+
+
+def where_example(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """`one` for the examples that are chosen, (B,) bool, else `other`, (B, ...)."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)
 
 
 def ascend(
@@ -89,7 +147,7 @@ def ascend(
             worst.consider(z_adv, view)
         if mask is not None:
             gradient = gradient * mask
-        z_adv = threat.project(z_adv + step_size * threat.direction(gradient), z)
+        z_adv = threat.project(z_adv + step_size * threat.direction(gradient, z_adv), z)
     if worst is not None:
         with torch.no_grad():
             worst.consider(z_adv, climb(z_adv))

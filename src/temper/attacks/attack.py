@@ -1,6 +1,7 @@
 """The interface of the attack axis."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +15,14 @@ class Attack(nn.Module, ABC):
 
     To write one, implement `perturb`; redefine `risk` if training compares more than the adversarial logits with the target.
     An attack is a module, so that state of its own is moved and saved with the network's.
+
+    Attributes:
+        replays: how often each training batch is given in a row.
+        version: of an attack that exists in several, for the record.
     """
+
+    replays: int = 1
+    version: ClassVar[str | None] = None
 
     @abstractmethod
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -24,11 +32,17 @@ class Attack(nn.Module, ABC):
         """Loss of each example, (B,), at the points that `perturb` found: by default their cross-entropy with the target."""
         return F.cross_entropy(net(land(net, batch.x, x_adv)).float(), batch.target, reduction="none")
 
+    def begin(self, step: int, done: float) -> None:
+        """Before each training step, given its number and the share of training that is done: for an attack that changes."""
+
+    def after_backward(self) -> None:
+        """After each backward pass of training: for an attack that uses the gradient which training took anyway."""
+
 
 def land(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:
     """x' as the training forward pass sees it: where `lift` has weights of its own, they receive their gradient."""
     z = net.lift(x)
-    return x_adv if z is x else z + (x_adv - z).detach()
+    return x_adv if z is x else z + (x_adv - z.detach())
 
 
 class NoAttack(Attack):

@@ -8,7 +8,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from temper.arguments import Number, Positive
+from temper.arguments import Number, Positive, Probability
 
 Start = Literal["zero", "uniform", "gaussian"]
 
@@ -47,16 +47,20 @@ class Threat(ABC):
         """Norm of each example's perturbation, (B, ...) -> (B,)."""
 
     @abstractmethod
-    def direction(self, gradient: Tensor) -> Tensor:
-        """The step of length 1 that climbs a linear function with this gradient fastest, (B, ...); 0 where the gradient is."""
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
+        """The step of length 1 that climbs a linear function with this gradient fastest, (B, ...); 0 where the gradient is.
+
+        Args:
+            at: where the step begins, for a norm whose best step depends on which values stand at the edge of the range.
+        """
 
     @abstractmethod
     def uniform(self, x: Tensor) -> Tensor:
         """A perturbation drawn from the ball of radius eps, shaped like x."""
 
     @abstractmethod
-    def shrink(self, delta: Tensor) -> Tensor:
-        """The projection of a perturbation onto the ball of radius eps."""
+    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """A perturbation brought back into the ball of radius eps, given how far each value may move down and up."""
 
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
@@ -70,13 +74,14 @@ class Threat(ABC):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Back into the set, for float32 rounding."""
-        return (x + self.shrink(x_adv - x)).clamp_(self.lower, self.upper)
+        return (x + self.shrink(x_adv - x, self.lower - x, self.upper - x)).clamp_(self.lower, self.upper)
 
     def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The result of an attack in x's own precision and inside the set exactly, whatever the rounding: towards x."""
         origin = x.double()
         # A hair inside, since the norm of a projected perturbation is itself rounded.
-        exact = (origin + self.shrink(x_adv.double() - origin) * (1 - 1e-12)).clamp_(self.lower, self.upper)
+        delta = self.shrink(x_adv.double() - origin, self.lower - origin, self.upper - origin)
+        exact = (origin + delta * (1 - 1e-12)).clamp_(self.lower, self.upper)
         rounded = exact.to(x.dtype)
         outside = (rounded.double() - origin).abs() > (exact - origin).abs()
         return torch.where(outside, torch.nextafter(rounded, x), rounded)
@@ -97,13 +102,13 @@ class Linf(Threat):
     def length(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
         return gradient.sign()
 
     def uniform(self, x: Tensor) -> Tensor:
         return torch.empty_like(x).uniform_(-self.eps, self.eps)
 
-    def shrink(self, delta: Tensor) -> Tensor:
+    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
         return delta.clamp(-self.eps, self.eps)
 
 
@@ -118,7 +123,7 @@ class L2(Threat):
     def length(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
         # The largest entry is scaled to 1 first, so that squares of tiny gradients do not underflow.
         scale = gradient.flatten(1).abs().amax(1)
         gradient = gradient / _per_example(scale.masked_fill(scale == 0, 1), gradient)
@@ -129,7 +134,63 @@ class L2(Threat):
         radius = self.eps * torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
         return self.direction(torch.randn_like(x)) * _per_example(radius, x)
 
-    def shrink(self, delta: Tensor) -> Tensor:
+    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
         length = self.length(delta)
         factor = torch.where(length > self.eps, self.eps / length, torch.ones_like(length))
         return delta * _per_example(factor, delta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1(Threat):
+    """The absolute changes add up to at most eps: few values may move far.
+
+    Args:
+        spread: share of the values that one step moves, at least one of them. A single value is the steepest step; on images of
+            thousands of pixels it takes too many of them (Tramer & Boneh 2019, https://arxiv.org/abs/1904.13000, move the top 1
+            %).
+    """
+
+    spread: Probability = 0.01
+
+    norm = "l1"
+
+    def diameter(self, features: int) -> float:
+        return (self.upper - self.lower) * features
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().sum(1)
+
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
+        if at is not None:
+            stuck = ((at <= self.lower) & (gradient < 0)) | ((at >= self.upper) & (gradient > 0))
+            gradient = gradient.masked_fill(stuck, 0)
+        flat = gradient.flatten(1)
+        top = flat.abs().topk(max(1, round(self.spread * flat.shape[1])), dim=1).indices
+        signs = flat.gather(1, top).sign()
+        step = torch.zeros_like(flat).scatter(1, top, signs / signs.abs().sum(1, keepdim=True).clamp_min(1))
+        return step.view_as(gradient)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        # The first n of n + 1 exponentials, over their sum, are uniform in the simplex.
+        parts = -torch.rand(len(x), x[0].numel() + 1, device=x.device, dtype=x.dtype).clamp_min(1e-30).log()
+        sizes = (parts / parts.sum(1, keepdim=True))[:, :-1].view_as(x)
+        return self.eps * sizes * (torch.randint(2, x.shape, device=x.device) * 2 - 1)
+
+    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The nearest point of ball and range at once: clipping after projecting would give part of eps away.
+
+        Croce & Hein 2021 (https://arxiv.org/abs/2103.01208), proposition 2.1: every value moves towards 0 by the same amount t
+        as far as it may, sum of clamp(|d| - t, 0, room) = eps. The sum is piecewise linear in t, so that sorting its corners
+        finds t.
+        """
+        size = delta.abs().flatten(1)
+        room = torch.where(delta > 0, high, -low).clamp_min(0).flatten(1)
+        corners, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
+        slope = torch.where(order < size.shape[1], 1.0, -1.0).to(size.dtype).cumsum(1)
+        sums = (slope[:, :-1] * -corners.diff(dim=1)).cumsum(1)
+        before = (sums < self.eps).sum(1, keepdim=True).clamp_max(sums.shape[1] - 1)
+        t = corners.gather(1, before + 1) + (sums.gather(1, before) - self.eps) / slope.gather(1, before).clamp_min(1)
+        within = torch.minimum(size, room)
+        shrunk = torch.minimum((size - t.clamp_min(0)).clamp_min(0), room)
+        chosen = torch.where(within.sum(1, keepdim=True) <= self.eps, within, shrunk)
+        return chosen.view_as(delta) * delta.sign()

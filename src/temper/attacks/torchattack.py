@@ -1,4 +1,4 @@
-"""Any attack of torchattacks by its class name, and the official AutoAttack made of its parts."""
+"""Any attack of torchattacks by its class name."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from temper.arguments import Count, Positive, checked
+from temper.arguments import Positive, checked
+from temper.attacks.ascent import step_length
 from temper.attacks.attack import Attack
-from temper.attacks.pgd import default_step_size
 from temper.attacks.probing import Mode, probing
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
@@ -70,7 +70,7 @@ class TorchAttack(Attack):
         if "alpha" in parameters and "eps" in parameters and "alpha" not in self.options:
             # Theirs is 2/255 whatever the radius.
             steps = self.options.get("steps", getattr(parameters.get("steps"), "default", 1))
-            given["alpha"] = default_step_size(self.threat, steps)
+            given["alpha"] = step_length(None, self.threat, steps)
         if "norm" in parameters:
             given["norm"] = NORM_NAMES[self.threat.norm]
         elif "eps" in parameters:
@@ -84,51 +84,11 @@ class TorchAttack(Attack):
         if "seed" in inspect.signature(self.engine).parameters:
             options.setdefault("seed", _draw_seed())
         with probing(net, self.mode), _numpy_keyed():
+            if "n_classes" in options:  # of which all but the label are targets
+                with torch.no_grad():
+                    options["n_classes"] = min(options["n_classes"], net(batch.x[:1]).shape[1])
             engine = self.engine(net, **options)
             return self.threat.finish(_run(engine, batch, self.mode), batch.x).detach()
-
-
-class AutoAttack(Attack):
-    """The standard AutoAttack of Croce & Hein 2020 (https://arxiv.org/abs/2003.01690): APGD-CE, targeted APGD and FAB on
-    9 targets, Square with 5,000 queries, each on the points that still stand.
-
-    It is put together from torchattacks' parts, since torchattacks' own class of that name runs 10 steps instead of 100.
-
-    Args:
-        threat: linf or l2, inputs in [0, 1].
-        steps: of APGD and FAB.
-        n_queries: of Square.
-    """
-
-    version = "standard: apgd-ce, apgd-t (9 targets), fab-t (9 targets), square (torchattacks 3.5.1 parts)"
-
-    @checked
-    def __init__(self, *, threat: Threat, steps: Count = 100, n_queries: Count = 5000) -> None:
-        super().__init__()
-        if threat.norm not in ("linf", "l2") or (threat.lower, threat.upper) != (0, 1):
-            raise ValueError("threat: AutoAttack is defined for linf and l2 on inputs in [0, 1]")
-        self.threat, self.steps, self.n_queries = threat, steps, n_queries
-
-    def perturb(self, net: Network, batch: Batch) -> Tensor:
-        with probing(net, "eval"):
-            with torch.no_grad():
-                classes = net(batch.x[:1]).shape[1]
-            if classes < 4:
-                raise ValueError(f"autoattack needs at least 4 classes for its targeted DLR loss; this network has {classes}")
-            shared: dict[str, Any] = {
-                "norm": NORM_NAMES[self.threat.norm],
-                "eps": self.threat.eps,
-                "seed": _draw_seed(),
-            }
-            targets = min(classes, 10)
-            parts = [
-                torchattacks.APGD(net, loss="ce", steps=self.steps, **shared),
-                torchattacks.APGDT(net, steps=self.steps, n_classes=targets, **shared),
-                torchattacks.FAB(net, steps=self.steps, multi_targeted=True, n_classes=targets, **shared),
-                torchattacks.Square(net, n_queries=self.n_queries, resc_schedule=False, **shared),
-            ]
-            x_adv = _run(torchattacks.MultiAttack(parts), batch, "eval")
-            return self.threat.finish(x_adv, batch.x).detach()
 
 
 def _run(engine: Any, batch: Batch, mode: Mode) -> Tensor:

@@ -35,6 +35,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.y)
 
+    def select(self, rows: Tensor) -> Batch:
+        """These examples alone, (n,) int64."""
+        # A mask may be one for all examples.
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+        return Batch(x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask)
+
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

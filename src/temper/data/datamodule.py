@@ -39,6 +39,7 @@ class DataModule(pl.LightningDataModule):
         split_seed: of the validation split, the same for every run so that seeds differ in training alone.
         train_size, test_size: keep only so many examples (stratified), None for all.
         seed: the run's; decides the order of the batches.
+        repeats: how often training is given each batch in a row.
     """
 
     @checked
@@ -54,6 +55,7 @@ class DataModule(pl.LightningDataModule):
         train_size: Count | None = None,
         test_size: Count | None = None,
         seed: int = 0,
+        repeats: Count = 1,
     ) -> None:
         super().__init__()
         if not callable(getattr(source, "load", None)):
@@ -61,7 +63,7 @@ class DataModule(pl.LightningDataModule):
         self.source: Source = source  # type: ignore[assignment]  # checked above
         self.shape, self.classes = tuple(shape), classes
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
-        self.train_size, self.test_size, self.seed = train_size, test_size, seed
+        self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
         self._splits: dict[SplitName, Split] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -100,17 +102,21 @@ class DataModule(pl.LightningDataModule):
         device: torch.device | str = "cpu",
         seed: int | None = None,
         size: int | None = None,
+        repeats: int = 1,
     ) -> Loader:
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size] for part in self.split(name))
-        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed)
+        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed, repeats=repeats)
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.split("train").y) // self.batch_size)
+        return len(self._train_loader("cpu"))
 
     def train_dataloader(self) -> Loader:
-        return self.loader("train", batch_size=self.batch_size, device=self._device, seed=self.seed)
+        return self._train_loader(self._device)
+
+    def _train_loader(self, device: torch.device | str) -> Loader:
+        return self.loader("train", batch_size=self.batch_size, device=device, seed=self.seed, repeats=self.repeats)
 
     def val_dataloader(self) -> Loader:
         return self.loader("val", batch_size=1000, device=self._device)

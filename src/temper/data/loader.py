@@ -1,6 +1,7 @@
 """A loader without worker processes: the split lies in memory on the device where it is used, and a batch is an index."""
 
 from collections.abc import Iterator
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -19,11 +20,21 @@ class Loader:
         x: (N, ...) inputs, uint8 pixels or floats in their valid range.
         y: (N,) int64 labels.
         mask: what an adversary may change, broadcastable to one batch of `x`.
+        repeats: how often each batch is given in a row.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, *, batch_size: int, seed: int | None = None, mask: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        mask: Tensor | None = None,
+        repeats: int = 1,
+    ) -> None:
         self.x, self.y, self.mask = x, y, mask
-        self.batch_size = batch_size
+        self.batch_size, self.repeats = batch_size, repeats
         self.seed = seed
         self.epoch = 0
         # Lightning announces each epoch through `loader.sampler.set_epoch`.
@@ -33,7 +44,7 @@ class Loader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
+        return -(-len(self.y) // self.batch_size) * self.repeats
 
     def __iter__(self) -> Iterator[Batch]:
         count = len(self.y)
@@ -45,4 +56,4 @@ class Loader:
             x, y = self.x[index], self.y[index]
             if not x.is_floating_point():
                 x = x.float().div_(255)
-            yield Batch(x=x, y=y, target=y, index=index, mask=self.mask)
+            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=self.mask), self.repeats)

@@ -1,0 +1,98 @@
+"""Training against several norms at once."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from temper.arguments import Count, checked
+from temper.attacks.ascent import ascend, input_gradient, step_length, where_example
+from temper.attacks.attack import Attack
+from temper.attacks.losses import Climb, cross_entropy
+from temper.attacks.probing import Mode, probing
+from temper.attacks.threat import Start, Threat
+from temper.data.batch import Batch
+from temper.models.network import Network
+
+
+class MultiNorm(Attack):
+    """The union of several threat sets.
+
+    "max" trains each example on the worst norm, "average" on all of them (Tramer & Boneh 2019, https://arxiv.org/abs/1904.13000,
+    eq. 3 and 4); "msd" takes in every step the norm whose step raises the loss most (Maini et al. 2020,
+    https://arxiv.org/abs/1909.04068, algorithm 1).
+
+    Args:
+        linf, l2, l1: the sets, at least two of them.
+        strategy: "max", "average" or "msd". "average" returns the points of all norms one after another, (n * B, ...): it is
+            for training alone.
+        steps: of each ascent; steps are as long as `PGD`'s default.
+        start: "zero", "uniform" in the set, or "gaussian"; msd starts at x in the paper.
+        mode: of the network while it is attacked.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        linf: Threat | None = None,
+        l2: Threat | None = None,
+        l1: Threat | None = None,
+        strategy: Literal["max", "average", "msd"] = "max",
+        steps: Count = 10,
+        start: Start = "uniform",
+        mode: Mode = "eval",
+    ) -> None:
+        super().__init__()
+        self.threats = [threat for threat in (linf, l2, l1) if threat is not None]
+        if len(self.threats) < 2:
+            raise ValueError("multi_norm needs two or three of linf, l2 and l1; for one there is pgd")
+        self.strategy, self.steps, self.start, self.mode = strategy, steps, start, mode
+
+    def perturb(self, net: Network, batch: Batch) -> Tensor:
+        with probing(net, self.mode):
+            z = net.lift(batch.x).detach()
+            climb = cross_entropy(net, batch.target)
+            if self.strategy == "msd":
+                return self._steepest(climb, z, batch.mask)
+            points = [self._ascend(threat, climb, z, batch.mask) for threat in self.threats]
+            if self.strategy == "average":
+                return torch.cat(points)
+            return self._worst(climb, points)[0]
+
+    def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+        if len(x_adv) == len(batch):
+            return super().risk(net, batch, x_adv)
+        # One forward pass over all norms, so that batch norm sees them together.
+        count = len(x_adv) // len(batch)
+        repeat = {name: getattr(batch, name).repeat(count, *[1] * (getattr(batch, name).ndim - 1)) for name in ("x", "target")}
+        return super().risk(net, replace(batch, **repeat), x_adv).view(count, -1).mean(0)
+
+    def _ascend(self, threat: Threat, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
+        start = threat.start(z, self.start)
+        step_size = step_length(None, threat, self.steps)
+        return threat.finish(ascend(climb, z, start, threat, steps=self.steps, step_size=step_size, mask=mask), z).detach()
+
+    def _steepest(self, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
+        x_adv = z if self.start == "zero" else self.threats[0].start(z, self.start)
+        x_adv = x_adv if mask is None else z + (x_adv - z) * mask
+        for _ in range(self.steps):
+            gradient, _ = input_gradient(climb, x_adv)
+            gradient = gradient if mask is None else gradient * mask
+            steps = (
+                t.project(x_adv + step_length(None, t, self.steps) * t.direction(gradient, x_adv), z) for t in self.threats
+            )
+            x_adv, norm = self._worst(climb, list(steps))
+        finished = x_adv
+        for position, threat in enumerate(self.threats):
+            finished = where_example(norm == position, threat.finish(x_adv, z), finished)
+        return finished.detach()
+
+    @staticmethod
+    def _worst(climb: Climb, points: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The point of highest loss for each example, (B, ...), and which of the points it is, (B,)."""
+        with torch.no_grad():
+            losses = torch.stack([climb(point).loss for point in points])
+        best = losses.argmax(0)
+        return torch.stack(points)[best, torch.arange(len(best), device=best.device)], best

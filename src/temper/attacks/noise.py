@@ -1,0 +1,42 @@
+"""Random perturbations: the control that every attack must beat."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from temper.arguments import Positive, checked
+from temper.attacks.attack import Attack
+from temper.attacks.threat import Threat
+from temper.data.batch import Batch
+from temper.models.network import Network
+
+
+class Noise(Attack):
+    """A perturbation that asks no gradient.
+
+    Args:
+        threat: the set that x' stays in.
+        eps: another radius than the threat's.
+        distribution: "uniform" in the ball of radius eps, or "gaussian": isotropic normal, scaled to length eps.
+    """
+
+    @checked
+    def __init__(
+        self, *, threat: Threat, eps: Positive | None = None, distribution: Literal["uniform", "gaussian"] = "uniform"
+    ) -> None:
+        super().__init__()
+        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.distribution = distribution
+
+    def perturb(self, net: Network, batch: Batch) -> Tensor:
+        z = net.lift(batch.x).detach()
+        if self.distribution == "uniform":
+            delta = self.threat.uniform(z)
+        else:
+            delta = torch.randn_like(z)
+            delta = delta * (self.threat.eps / self.threat.length(delta)).reshape(-1, *[1] * (z.ndim - 1))
+        if batch.mask is not None:
+            delta = delta * batch.mask
+        return self.threat.finish(z + delta, z)

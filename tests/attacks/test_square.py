@@ -1,0 +1,60 @@
+"""Square against the library that ports the authors' code."""
+
+import pytest
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from temper.attacks import L1, L2, Linf, Square, Threat
+from temper.data import Batch, DataModule
+from temper.models import CNN, MLP
+from tests.conftest import Linear
+
+
+def accuracy(net: nn.Module, batch: Batch, x_adv: Tensor) -> float:
+    with torch.no_grad():
+        return (net(x_adv).argmax(1) == batch.y).float().mean().item()
+
+
+@pytest.mark.parametrize(("threat", "norm"), [(Linf(eps=0.12), "Linf"), (L2(eps=0.8), "L2")])
+def test_as_strong_as_torchattacks(threat: Threat, norm: str, trained: CNN, digits: DataModule) -> None:
+    x, y = digits.split("test")
+    batch = Batch.of(x, y)
+    torch.manual_seed(0)
+    ours = accuracy(trained, batch, Square(threat=threat, queries=500).perturb(trained, batch))
+    engine = torchattacks.Square(trained, norm=norm, eps=threat.eps, n_queries=500, resc_schedule=False, seed=0)
+    theirs = accuracy(trained, batch, engine(x, y))
+    assert ours <= theirs + 0.03
+    assert ours < accuracy(trained, batch, x) - 0.2
+
+
+def test_more_queries_never_help_an_example(trained: CNN, batch: Batch) -> None:
+    standing = []
+    for queries in (1, 30, 300):
+        torch.manual_seed(0)
+        x_adv = Square(threat=Linf(eps=0.1), queries=queries).perturb(trained, batch)
+        standing.append(trained(x_adv).argmax(1) == batch.y)
+    assert not (standing[1] & ~standing[0]).any() and not (standing[2] & ~standing[1]).any()
+
+
+@pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.5), L1(eps=1.0)])
+def test_features_without_any_layout(threat: Threat) -> None:
+    """A table row has no neighbours: a linear model on ten features, whose optimum is known, is nearly attained."""
+    torch.manual_seed(0)
+    weight = torch.randn(10)
+    net = Linear(weight, bias=float(3 - weight.sum() / 2))
+    batch = Batch.of(torch.full((20, 10), 0.5), torch.ones(20, dtype=torch.int64))
+    x_adv = Square(threat=threat, queries=3000, share=0.3).perturb(net, batch)
+    gained = (net(batch.x) - net(x_adv))[:, 1]
+    best = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[threat.norm] * threat.eps
+    assert (gained >= {"linf": 0.99, "l2": 0.7, "l1": 0.7}[threat.norm] * best).all() and (gained <= best * 1.001).all()
+
+
+def test_it_asks_for_no_gradient(batch: Batch) -> None:
+    class Step(MLP):
+        def logits(self, z: Tensor) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return super().logits(z)
+
+    net = Step(shape=(1, 8, 8), classes=10, mean=[0.3], std=[0.4], hidden=[8])
+    Square(threat=Linf(eps=0.1), queries=5).perturb(net, batch)
