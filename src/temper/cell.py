@@ -34,18 +34,19 @@ def identity(config: DictConfig) -> dict[str, Any]:
         content["data"].get("source", {}).pop(key, None)
     # Threats that no attack refers to do nothing; those that one does stand in its own settings.
     content["data"].pop("threats", None)
-    if not config.penalty:
+    if not config.get("penalty"):
         content["strength"] = 1.0
     return content
 
 
 class Kind(StrEnum):
-    """The four kinds of training: the quadrants of attack x penalty."""
+    """The four kinds of training, the quadrants of attack x penalty; and a network that was trained elsewhere."""
 
     STANDARD = "standard"
     ADVERSARIAL = "adversarial"
     REGULARIZED = "regularized"
     COMBINED = "combined"
+    EXTERNAL = "external"
 
     @classmethod
     def of(cls, *, attacked: bool, penalized: bool) -> Self:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from temper.attacks import Attack, NoAttack
+from temper.attacks import Attack, NoAttack, Threat
 from temper.attacks.ascent import input_gradient
 from temper.attacks.losses import cross_entropy
 from temper.attacks.probing import probing
@@ -73,7 +73,10 @@ class Classifier(pl.LightningModule, ABC):
         self.validation, self.validation_name = validation, validation_name
         self.seed, self.config = seed, config
         self._steps: list[tuple[int, Loss]] = []
-        accuracies = ("clean", validation_name)
+        accuracies: tuple[str, ...] = ("clean", validation_name)
+        # The single step shows when training has overfitted to one (Wong et al. 2020).
+        self.single_step: Threat | None = getattr(validation, "threat", None)
+        accuracies += () if self.single_step is None or validation_name == "fgsm" else ("fgsm",)
         means = ("loss", f"{validation_name}_loss", "zero_gradients")
         self.val_metrics = nn.ModuleDict(
             {name: MulticlassAccuracy(classes, average="micro", validate_args=False) for name in accuracies}
@@ -133,12 +136,16 @@ class Classifier(pl.LightningModule, ABC):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         rekey(self.seed, "validation", batch_idx)
         x_adv = self.validation.perturb(self.net, batch)
+        z = self.net.lift(batch.x).detach()
         with probing(self.net, "eval"):
-            gradient, clean = input_gradient(cross_entropy(self.net, batch.y), self.net.lift(batch.x))
+            gradient, clean = input_gradient(cross_entropy(self.net, batch.y), z)
         robust = cross_entropy(self.net, batch.y)(x_adv)
         name, metrics = self.validation_name, cast(dict[str, Metric], self.val_metrics)
         metrics["clean"].update(clean.logits, batch.y)
         metrics[name].update(robust.logits, batch.y)
+        if "fgsm" in metrics and name != "fgsm" and (threat := self.single_step) is not None:
+            moved = gradient if batch.mask is None else gradient * batch.mask
+            metrics["fgsm"].update(self.net(threat.project(z + threat.eps * threat.direction(moved, z), z)), batch.y)
         metrics["loss"].update(clean.loss)
         metrics[f"{name}_loss"].update(robust.loss)
         metrics["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))

@@ -21,9 +21,19 @@ from temper.storage import written_whole
 
 SCHEMA_VERSION = 1
 RECORD = "result.json"
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torchattacks", "numpy")
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torchattacks", "foolbox", "numpy")
 # Code that decides what runs or how results are shown, and cannot change a result.
-NO_RESULT = ("report", "sweep.py", "train.py", "progress.py", "cli.py", "loggers.py", "resolvers.py", "devices.py")
+NO_RESULT = (
+    "report",
+    "sweep.py",
+    "train.py",
+    "evaluate.py",
+    "progress.py",
+    "cli.py",
+    "loggers.py",
+    "resolvers.py",
+    "devices.py",
+)
 
 
 @dataclass(kw_only=True)
@@ -38,9 +48,10 @@ class RunRecord:
         commit, dirty: of the repository, None outside of one.
         epochs: how many were trained.
         curves: by metric, one value per epoch.
-        cost: `seconds` of training alone, `gradient_evaluations` per example and step, `peak_memory` in MiB.
-            evaluations: by suite and its digest: `suite` (its config), `checkpoints` (by name: `epoch` and `metrics`), `run`
-            (metrics of the run as a whole) and `seconds`.
+        cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB.
+        evaluations: by suite and its digest: `suite` (its config), `versions` (of attacks that exist in several), `code` (that
+            evaluated), `checkpoints` (by name: `epoch`, `metrics` and `audit`), `run` (metrics of the run as a whole),
+            `seconds`.
     """
 
     status: Literal["finished", "failed"]

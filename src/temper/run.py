@@ -8,25 +8,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
-from torch import Tensor
 
 from temper.build import build
 from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
 from temper.cell import Cell, identity
+from temper.checkpoints import checkpoint_to_resume, evaluate_checkpoints, forget_pieces
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
 from temper.devices import device_of_its_own
-from temper.evaluation import Suite, evaluate, loss_stability
 from temper.loggers import build_loggers, close_loggers
-from temper.modules import build_module, load
+from temper.modules import build_module
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
-from temper.storage import WholeCheckpointIO, set_aside, sole_owner, write_arrays
+from temper.storage import WholeCheckpointIO, set_aside, sole_owner
 from temper.validate import build_data, validate
 
 log = logging.getLogger("temper")
@@ -57,10 +55,12 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
             if not record.finished:
                 loggers = build_loggers(config, folder)
                 _train(config, data, folder, record, loggers, device=device, alone=alone)
-            record.evaluations[suite] = _evaluate(config, data, folder / "evaluations" / suite, record, device=device)
+            evaluated = evaluate_checkpoints(config, data, folder, record, device=device, show=alone)
+            record.evaluations[suite] = evaluated
             record.status, record.error = "finished", None
             record.cost["wall_seconds"] = time.perf_counter() - since
             record.write(folder)
+            forget_pieces(folder, suite)
             status = 0
         except Exception as error:
             log.error("failed: %s", explain(error), exc_info=not alone)
@@ -74,7 +74,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
     if status == 0:
         for checkpoint in {"best", "last"} - set(config.keep_checkpoints):
             (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
-        log.info("%s\nrecord: %s", _summary(record, suite), folder / RECORD)
+        log.info("%s\nrecord: %s", summary(record, suite), folder / RECORD)
     return record
 
 
@@ -153,7 +153,7 @@ def _train(
     for logger in loggers:
         logger.log_hyperparams(record.config)
     try:
-        trainer.fit(module, data, ckpt_path=_checkpoint_to_resume(config, folder / "checkpoints", record.code))
+        trainer.fit(module, data, ckpt_path=checkpoint_to_resume(config, folder / "checkpoints", record.code))
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     record.epochs = trainer.current_epoch
@@ -165,64 +165,17 @@ def _train(
     }
 
 
-def _checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> str | None:
-    """last.ckpt of an interrupted run of the same code, else the checkpoint that the user named."""
-    last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
-    if last.exists():
-        path, why = last, "stale"
-        try:
-            for path in (best, last):
-                made_by = torch.load(path, map_location="cpu", weights_only=True)["code"]
-            if made_by == code:
-                log.info("resuming from %s", last)
-                return str(last)
-        except Exception:  # whatever a damaged file makes the unpickler raise
-            why = "damaged"
-        log.warning("warning: %s is %s; set aside as %s, training starts anew", path, why, set_aside(checkpoints, why))
-    return config.ckpt_path
-
-
-def _evaluate(config: DictConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str) -> dict[str, Any]:
-    """Every checkpoint by the suite: outcomes per example into `folder`, numbers for the record."""
-    suite = Suite.of(config)
-    since = time.perf_counter()
-    networks: dict[str, dict[str, Tensor]] = {}
-    checkpoints: dict[str, Any] = {}
-    for name in config.evaluation.checkpoints:
-        module, epoch = load(folder.parents[1] / "checkpoints" / f"{name}.ckpt")
-        state = module.net.state_dict()
-        twin = next((other for other in networks if _same(networks[other], state)), None)
-        if twin is None:
-            outcomes, metrics = evaluate(module.net, suite, data, seed=config.seed, device=device)
-            write_arrays(folder / f"{name}.npz", outcomes.arrays())
-        else:  # the best epoch was the last one
-            metrics = checkpoints[twin]["metrics"]
-            write_arrays(folder / f"{name}.npz", dict(np.load(folder / f"{twin}.npz")))
-        networks[name] = state
-        checkpoints[name] = {"epoch": epoch, "metrics": metrics}
-    overall = {"val/loss_stability": loss_stability(record.curves["val/loss"])}
-    if {"best", "last"} <= set(checkpoints):
-        # Rice et al. 2020: what early stopping would have saved.
-        best, last = (checkpoints[name]["metrics"]["test/worst_case"] for name in ("best", "last"))
-        overall["gap/robust_overfitting"] = best - last
-    return {
-        "suite": plain(config)["evaluation"],
-        "checkpoints": checkpoints,
-        "run": overall,
-        "seconds": time.perf_counter() - since,
-    }
-
-
-def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _summary(record: RunRecord, suite: str) -> str:
+def summary(record: RunRecord, suite: str) -> str:
     lines = [f"{record.kind}: attack {record.attack}, penalty {record.penalty}, seed {record.seed}"]
     for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
         accuracies = {key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")}
         shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
         lines.append(f"{name} (epoch {checkpoint['epoch']}):  {shares}")
+        lines += [
+            f"  audit, {check} {finding['status']}: {100 * finding['figure']:.1f} % {finding['meaning']}"
+            for check, finding in checkpoint.get("audit", {}).items()
+            if finding["status"] != "passed"
+        ]
     return "\n".join(lines)
 
 

@@ -9,12 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from temper.arguments import Count
-from temper.attacks import Attack, AutoAttack, NoAttack, Threat, TorchAttack
+from temper.attacks import NFGSM, Attack, AutoAttack, Cascade, NoAttack, Square, Threat, TorchAttack
 from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs
 from temper.data import DataModule
 from temper.evaluation import Suite
-from temper.modules import Classifier, build_module
+from temper.evaluation.corruptions import applicable
+from temper.models import Network
+from temper.modules import build_module
 
 Names = list[Literal["best", "last"]]
 SETTINGS: dict[str, Any] = {
@@ -70,13 +72,24 @@ def validate(config: DictConfig) -> list[str]:
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
     training_threat = None if isinstance(module.attack, NoAttack) else getattr(module.attack, "threat", None)
-    for key, threat in (("attack.threat", training_threat), ("evaluation.threat", suite.threat)):
-        if threat is not None:
-            _fits(key, threat, data)
-    _try("attack", module.attack, module, data)
-    for name, attack in suite.attacks.items():
-        _try(f"evaluation.attacks.{name}", attack, module, data)
+    if training_threat is not None and not isinstance(module.attack, NFGSM):  # whose own set is wider on purpose
+        _fits("attack.threat", training_threat, data)
+    _try("attack", module.attack, module.net, data)
+    validate_suite(suite, module.net, data)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
+
+
+def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
+    """Whether everything that an evaluation consists of works on this network and data.
+
+    Raises:
+        ConfigError: naming the part that does not.
+    """
+    _fits("evaluation.threat", suite.threat, data)
+    for name, attack in suite.attacks.items():
+        _try(f"evaluation.attacks.{name}", attack, net, data, evaluating=True)
+    if suite.corruptions is not None and not applicable(data.shape):
+        raise ConfigError(f"evaluation.corruptions: inputs of shape {list(data.shape)} are no images; set it to null")
 
 
 def _fits(key: str, threat: Threat, data: DataModule) -> None:
@@ -92,27 +105,29 @@ def _fits(key: str, threat: Threat, data: DataModule) -> None:
         )
 
 
-def _try(key: str, attack: Attack, module: Classifier, data: DataModule) -> None:
+def _try(key: str, attack: Attack, net: Network, data: DataModule, *, evaluating: bool = False) -> None:
     """Let an attack perturb two examples: what it cannot do shows before anything is trained.
 
     AutoAttack and Square are left out, which take thousands of queries for any number of examples; AutoAttack needs classes.
     """
     if isinstance(attack, AutoAttack) and data.classes < 4:
         raise ConfigError(f"{key}: AutoAttack needs at least 4 classes for its targeted DLR loss, and there are {data.classes}")
-    if isinstance(attack, AutoAttack) or "n_queries" in getattr(attack, "options", {}):
+    if isinstance(attack, Cascade | Square) or "n_queries" in getattr(attack, "options", {}):
         return
     batch = next(iter(data.loader("val", batch_size=2)))
     try:
-        attack.perturb(module.net, batch)
+        found = attack.perturb(net, batch)
     except Exception as error:  # whatever a library raises where it does not fit
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{key} does not work on this data and model: {reason}") from error
+    if evaluating and len(found) != len(batch):
+        raise ConfigError(f"{key} returns several points for each example: it is for training alone")
 
 
 def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
     # Threats and statistics are there for attack, evaluation and model to refer to.
-    replays = config.attack.get("replays", 1)
+    replays = OmegaConf.select(config, "attack.replays", default=1)
     return build(config, "data", without=("threats", "mean", "std"), seed=config.seed, repeats=replays)
 
 

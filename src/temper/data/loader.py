@@ -43,6 +43,11 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def only(self, rows: Tensor) -> "Loader":
+        """These examples alone, (n,) int64, in batches of the same size and in the data's order."""
+        rows = rows.to(self.y.device)
+        return Loader(self.x[rows], self.y[rows], batch_size=self.batch_size, mask=self.mask)
+
     def __len__(self) -> int:
         return -(-len(self.y) // self.batch_size) * self.repeats
 

@@ -1,7 +1,26 @@
-"""The final evaluation: attack suites, outcomes per example, and the metrics that follow from them."""
+"""The final evaluation: attack suites, outcomes per example, the metrics that follow from them, and the audit."""
 
+from temper.evaluation.audit import Audit, Finding
+from temper.evaluation.corruptions import Corruptions
+from temper.evaluation.curve import Curve
+from temper.evaluation.ledger import Ledger, fingerprint
 from temper.evaluation.metrics import loss_stability, sensitivity
+from temper.evaluation.minimal_norm import MinimalNorm
 from temper.evaluation.outcomes import Outcomes, attack_all
 from temper.evaluation.suite import Suite, evaluate
 
-__all__ = ["Outcomes", "Suite", "attack_all", "evaluate", "loss_stability", "sensitivity"]
+__all__ = [
+    "Audit",
+    "Corruptions",
+    "Curve",
+    "Finding",
+    "Ledger",
+    "MinimalNorm",
+    "Outcomes",
+    "Suite",
+    "attack_all",
+    "evaluate",
+    "fingerprint",
+    "loss_stability",
+    "sensitivity",
+]

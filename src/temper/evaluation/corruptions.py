@@ -22,7 +22,8 @@ from torchvision.transforms.v2 import functional as vision
 
 from temper.arguments import checked
 from temper.attacks import probing
-from temper.data import Loader
+from temper.data import Batch, Loader
+from temper.evaluation.ledger import Ledger
 from temper.evaluation.metrics import share
 from temper.randomness import rekey
 
@@ -241,7 +242,7 @@ class Corruptions:
         self.names = None if names is None else list(names)
         self.severities = list(severities)
 
-    def outcomes(self, net: nn.Module, loader: Loader, *, seed: int) -> dict[str, Tensor]:
+    def outcomes(self, net: nn.Module, loader: Loader, *, seed: int, ledger: Ledger | None = None) -> dict[str, Tensor]:
         """Whether each example of a split is classified rightly, corruption by corruption and severity by severity.
 
         Args:
@@ -258,15 +259,21 @@ class Corruptions:
         shape = loader.x.shape[1:]
         _check_shape(self.names or (), shape)
         names = applicable(shape) if self.names is None else self.names
-        columns: dict[str, list[Tensor]] = {f"{name}/{severity}": [] for name in names for severity in self.severities}
+        kinds = [(name, severity) for name in names for severity in self.severities]
+        ledger = Ledger() if ledger is None else ledger
+        pieces = []
         with probing(net, "eval"), torch.no_grad():
-            for number, batch in enumerate(loader):
-                for name in names:
-                    for severity in self.severities:
+            for number, batch in enumerate(ledger.follow(loader, len(loader), "corruptions")):
+
+                def compute(batch: Batch = batch, number: int = number) -> dict[str, Tensor]:
+                    right = {}
+                    for name, severity in kinds:
                         rekey(seed, "corruption", name, severity, number)
-                        right = net(corrupt(batch.x, name, severity)).argmax(1) == batch.y
-                        columns[f"{name}/{severity}"].append(right.cpu())
-        return {key: torch.cat(parts) for key, parts in columns.items()}
+                        right[f"{name}/{severity}"] = net(corrupt(batch.x, name, severity)).argmax(1) == batch.y
+                    return right
+
+                pieces.append(ledger.piece(f"corruptions-{number}", compute))
+        return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
     @staticmethod
     def metrics(outcomes: dict[str, Tensor]) -> dict[str, float]:

@@ -1,0 +1,117 @@
+"""What a run's checkpoints are for: to go on from, and to be evaluated."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from temper.cell import Kind
+from temper.config import plain
+from temper.data import DataModule
+from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stability
+from temper.evaluation.suite import Evaluation
+from temper.models import Network
+from temper.modules import load
+from temper.records import RunRecord, code_digest, suite_key
+from temper.storage import set_aside, write_arrays
+
+log = logging.getLogger("temper")
+
+
+def checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> str | None:
+    """last.ckpt of an interrupted run of the same code, else the checkpoint that the user named."""
+    last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
+    if last.exists():
+        path, why = last, "stale"
+        try:
+            for path in (best, last):
+                made_by = torch.load(path, map_location="cpu", weights_only=True)["code"]
+            if made_by == code:
+                log.info("resuming from %s", last)
+                return str(last)
+        except Exception:  # whatever a damaged file makes the unpickler raise
+            why = "damaged"
+        log.warning("warning: %s is %s; set aside as %s, training starts anew", path, why, set_aside(checkpoints, why))
+    return config.ckpt_path
+
+
+def evaluate_checkpoints(
+    config: DictConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str, show: bool = False
+) -> dict[str, Any]:
+    """Every checkpoint that the evaluation names: outcomes per example into the run's folder, numbers for its record."""
+    networks: dict[str, tuple[Network, int | None]] = {}
+    for name in config.evaluation.checkpoints:
+        module, epoch = load(folder / "checkpoints" / f"{name}.ckpt")
+        networks[name] = (module.net, epoch)
+    evaluation = evaluate_networks(config, networks, data, folder, record, device=device, show=show)
+    overall = {"val/loss_stability": loss_stability(record.curves["val/loss"])}
+    if {"val/fgsm", f"val/{config.validation.name}"} <= set(record.curves):
+        # Wong et al. 2020: a network that only withstands the single step it was trained on.
+        steps = zip(record.curves["val/fgsm"], record.curves[f"val/{config.validation.name}"], strict=True)
+        overall["val/overfitting_to_fgsm"] = max(fgsm - iterative for fgsm, iterative in steps)
+    if {"best", "last"} <= set(networks):
+        # Rice et al. 2020: what early stopping would have saved.
+        best, last = (evaluation["checkpoints"][name]["metrics"]["test/worst_case"] for name in ("best", "last"))
+        overall["gap/robust_overfitting"] = best - last
+    return evaluation | {"run": overall}
+
+
+def evaluate_networks(
+    config: DictConfig,
+    networks: dict[str, tuple[Network, int | None]],
+    data: DataModule,
+    folder: Path,
+    record: RunRecord,
+    *,
+    device: str,
+    show: bool = False,
+) -> dict[str, Any]:
+    """Networks by name, each with its epoch, by the config's suite; what is interrupted goes on where it stopped."""
+    suite, key = Suite.of(config), suite_key(plain(config)["evaluation"])
+    since = time.perf_counter()
+    evaluations: dict[str, Evaluation] = {}
+    prints: dict[str, str] = {}
+    for name, (net, _) in networks.items():
+        prints[name] = fingerprint(net, code_digest(), str(record.seed))
+        twin = next((other for other in evaluations if prints[other] == prints[name]), None)
+        if twin is not None:  # the best epoch was the last one
+            evaluations[name] = evaluations[twin]
+        else:
+            with Ledger(_pieces(folder, key) / prints[name], show=show) as ledger:
+                # Of a foreign network nobody knows: it is looked at as if it were.
+                attacked = record.kind in (Kind.ADVERSARIAL, Kind.COMBINED, Kind.EXTERNAL)
+                evaluations[name] = evaluate(
+                    net, suite, data, seed=record.seed, device=device, attacked=attacked, ledger=ledger
+                )
+        write_arrays(folder / "evaluations" / key / f"{name}.npz", evaluations[name].arrays)
+    return {
+        "suite": plain(config)["evaluation"],
+        "versions": suite.versions,
+        "code": code_digest(),
+        "checkpoints": {
+            name: {"epoch": epoch, "metrics": evaluations[name].metrics, "audit": evaluations[name].audit}
+            for name, (_, epoch) in networks.items()
+        },
+        "run": {},
+        "seconds": time.perf_counter() - since,
+    }
+
+
+def forget_pieces(folder: Path, key: str) -> None:
+    """Remove what an evaluation kept to go on from, once its record is written."""
+    shutil.rmtree(_pieces(folder, key), ignore_errors=True)
+
+
+def _pieces(folder: Path, key: str) -> Path:
+    return folder / "evaluations" / key / "pieces"
+
+
+def outcomes_file(folder: Path, key: str, checkpoint: str) -> dict[str, np.ndarray]:
+    """What happened to every example, as an evaluation left it."""
+    with np.load(folder / "evaluations" / key / f"{checkpoint}.npz") as arrays:
+        return dict(arrays)
