@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 
 from temper.build import build
 from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
-from temper.cell import Cell, identity
+from temper.cell import Cell, Kind, identity
 from temper.checkpoints import checkpoint_to_resume, evaluate_checkpoints, forget_pieces
 from temper.cli import explain
 from temper.config import ConfigError, plain
@@ -166,11 +166,13 @@ def _train(
 
 
 def summary(record: RunRecord, suite: str) -> str:
-    lines = [f"{record.kind}: attack {record.attack}, penalty {record.penalty}, seed {record.seed}"]
+    of_ours = f"attack {record.attack}, penalty {record.penalty}, seed {record.seed}"
+    lines = [f"{record.kind}: {record.attack if record.kind == Kind.EXTERNAL else of_ours}"]
     for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
         accuracies = {key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")}
         shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
-        lines.append(f"{name} (epoch {checkpoint['epoch']}):  {shares}")
+        epoch = "" if checkpoint["epoch"] is None else f" (epoch {checkpoint['epoch']})"
+        lines.append(f"{name}{epoch}:  {shares}")
         lines += [
             f"  audit, {check} {finding['status']}: {100 * finding['figure']:.1f} % {finding['meaning']}"
             for check, finding in checkpoint.get("audit", {}).items()

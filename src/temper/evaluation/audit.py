@@ -189,8 +189,3 @@ class Audit:
 
 def _share(chosen: Tensor) -> float:
     return float(chosen.double().mean())
-
-
-def badge(findings: dict[str, dict[str, object]]) -> Status:
-    """The worst status among an audit's findings as a record holds them."""
-    return max((str(finding["status"]) for finding in findings.values()), key=STATUSES.index, default="passed")  # type: ignore

@@ -123,6 +123,32 @@ def pareto_front(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[kept[::-1]], y[kept[::-1]]
 
 
+def radii(data: pd.DataFrame, checkpoint: str = "last") -> Figure:
+    """Robust accuracy over the radius, mean and standard deviation over seeds, a panel for each attack trained against."""
+    rows = data[(data.checkpoint == checkpoint) & data.metric.str.match(r"curve/[\d.]+$")]
+    rows = rows.assign(factor=rows.metric.str.removeprefix("curve/").astype(float), value=100 * rows.value)
+    rows = rows.assign(cell=[f"{p} ({s})" if s else p for p, s in zip(rows.penalty, rows.setting, strict=True)])
+    attacks, cells = (sorted(rows[axis].unique(), key=lambda name: (name != "none", name)) for axis in ("attack", "cell"))
+    color, marker = (dict(zip(cells, cycle(values))) for values in (COLORS, MARKERS))
+    figure = Figure(figsize=(3.4 * len(attacks) + 0.8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
+    for panel, attack in zip(panels, attacks, strict=True):
+        for cell, runs in rows[rows.attack == attack].groupby("cell"):
+            by_factor = runs.groupby("factor").value
+            mean, std = by_factor.mean(), by_factor.std().fillna(0)
+            panel.plot(mean.index, mean, marker[cell], linestyle="-", color=color[cell], linewidth=1.2, markersize=3.5)
+            panel.fill_between(mean.index, mean - std, mean + std, color=color[cell], alpha=0.15, linewidth=0)
+        panel.axvline(1, color="0.5", linestyle=":", linewidth=1)
+        panel.set_title(f"attack: {attack}", fontsize=9)
+        panel.set_xlabel("radius, in eps")
+        panel.set_ylim(0, 100)
+        panel.set_xlim(0)
+    panels[0].set_ylabel("robust accuracy %")
+    handles = [Line2D([], [], color=color[name], marker=marker[name], markersize=4, label=f"penalty: {name}") for name in cells]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    return figure
+
+
 def curves(records: Sequence[RunRecord]) -> Figure:
     """Validation accuracy over epochs, clean (solid) and under the validation attack (dashed), a panel for each attack."""
     attacks = list(dict.fromkeys(record.attack for record in records))

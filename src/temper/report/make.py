@@ -11,7 +11,8 @@ from rich.table import Table as RichTable
 from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord, collect
-from temper.report.figures import curves, save, tradeoff
+from temper.report.audit import LEGEND, badges, findings
+from temper.report.figures import curves, radii, save, tradeoff
 from temper.report.frame import choose_suite, evaluations_of, frame
 from temper.report.table import table, to_latex, to_markdown
 from temper.storage import written_whole
@@ -19,8 +20,10 @@ from temper.storage import written_whole
 CAPTIONS = {
     "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
     "model": "What training changed: generalization, calibration, sensitivity, weights",
+    "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
     "cost": "What training cost",
 }
+OPTIONAL = ("views",)  # tables of what only some suites measure
 
 
 def make_report(study: Path, results: Path, *, suite: str | None = None, settings: DictConfig | None = None) -> list[Any]:
@@ -60,14 +63,21 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         "attacks": list(evaluation["suite"]["attacks"]),
         "checkpoint": checkpoint,
         "precision": settings.table.precision,
+        "badges": badges(finished, suite),
     }
-    tables = {name: table(data, columns, **options) for name, columns in settings.table.tables.items()}
+    measured = set(data.metric)
+    tables = {
+        name: table(data, columns, **options)
+        for name, columns in settings.table.tables.items()
+        if name not in OPTIONAL or measured & {column.rpartition(":")[2] for column in columns}
+    }
+    audited = findings(finished, suite, checkpoint) if options["badges"] else None
     about = describe_study(finished, suite)
 
     results.mkdir(parents=True, exist_ok=True)
     texts = {
         "runs.csv": data.to_csv(index=False, lineterminator="\n"),
-        "table.md": _markdown(study.name, about, tables, problems),
+        "table.md": _markdown(study.name, about, tables, audited, problems),
         "table.tex": "\n".join(f"% {line}" for line in about)
         + "\n"
         + "\n".join(to_latex(t, CAPTIONS.get(n, n)) for n, t in tables.items()),
@@ -75,12 +85,19 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
-    save(lambda: tradeoff(data, checkpoint=checkpoint), results / "tradeoff")
-    save(lambda: curves(finished), results / "curves")
+    figures = {"tradeoff": lambda: tradeoff(data, checkpoint=checkpoint)}
+    if any(record.curves for record in finished):
+        figures["curves"] = lambda: curves(finished)
+    if data.metric.str.startswith("curve/").any():
+        figures["radii"] = lambda: radii(data, checkpoint=checkpoint)
+    for name, draw in figures.items():
+        save(draw, results / name)
+    files = ", ".join(["table.md", "table.tex", *(f"{name}.png" for name in figures), "runs.csv"])
     return [
         _for_terminal(next(iter(tables.values()))),
+        *([LEGEND] if options["badges"] else []),
         *problems,
-        f"report: {results}/table.md, table.tex, tradeoff.png, curves.png, runs.csv",
+        f"report: {results}/{files}",
     ]
 
 
@@ -103,10 +120,15 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     ]
 
 
-def _markdown(study: str, about: Sequence[str], tables: Mapping[str, Any], problems: Sequence[str]) -> str:
+def _markdown(
+    study: str, about: Sequence[str], tables: Mapping[str, Any], audited: pd.DataFrame | None, problems: Sequence[str]
+) -> str:
     parts = [f"# {study}", "\n".join(about)]
     for name, shown in tables.items():
         parts += [f"## {CAPTIONS.get(name, name)}", to_markdown(shown)]
+    if audited is not None:
+        parts += ["## Audit: whether the robust accuracies can be believed", LEGEND]
+        parts += ["Every check passed." if audited.empty else audited.to_markdown(index=False, disable_numparse=True)]
     if problems:
         parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
     return "\n\n".join(parts) + "\n"

@@ -1,9 +1,11 @@
 """Tables of a study: cells down, metrics across, mean ± standard deviation over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+
+from temper.report.audit import BADGES, Audited
 
 
 class Metric(NamedTuple):
@@ -22,6 +24,10 @@ METRICS = {
     "test/loss": Metric("loss", 1, 3),
     "test/sensitivity_random": Metric("sensitivity, random", 1, 3),
     "test/sensitivity_adversarial": Metric("sensitivity, adversarial", 1, 3),
+    "test/minimal_norm": Metric("median distance", 1, 3),
+    "curve/area": Metric("area under the eps curve %"),
+    "corruptions/mean": Metric("corruptions %"),
+    "val/overfitting_to_fgsm": Metric("FGSM - PGD, most %"),
     "gap/clean": Metric("gap %"),
     "gap/robust": Metric("robust gap %"),
     "gap/robust_overfitting": Metric("robust overfitting %"),
@@ -55,6 +61,7 @@ def table(
     *,
     checkpoint: str = "last",
     precision: int | None = None,
+    badges: Mapping[Audited, str] | None = None,
 ) -> pd.DataFrame:
     """One row per cell of attack x penalty, text ready to print; a cell without runs is shown as missing.
 
@@ -64,6 +71,7 @@ def table(
         attacks: names of the suite's attacks.
         checkpoint: of a column that names none.
         precision: digits behind the point, for all columns; None: what suits each.
+        badges: what the audit says of each cell, a sign beside each of its robust accuracies.
 
     Raises:
         ValueError: no run has such a metric.
@@ -87,9 +95,18 @@ def table(
             heading = shown.label if where in (checkpoint, "run") else f"{shown.label} ({where})"
             values = None if cell is None else cell[(cell.checkpoint == where) & (cell.metric == metric)].value.dropna()
             row[heading] = spread(values, shown, precision)
+            if cell is not None and badges and metric in {"test/worst_case", *(f"test/{name}" for name in attacks)}:
+                row[heading] += _badge(cell, where, badges)
         row["n"] = str(n) if n == seeds else f"{n} of {seeds}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _badge(cell: pd.DataFrame, checkpoint: str, badges: Mapping[Audited, str]) -> str:
+    """The worst of a cell, which may have been evaluated by several suites of one name."""
+    cells = cell[["digest", "suite"]].drop_duplicates()
+    found = {badges.get(Audited(*key, checkpoint)) for key in zip(cells.digest, cells.suite, strict=True)}
+    return next((f" {sign}" for sign in reversed(BADGES.values()) if sign in found), "")
 
 
 def spread(values: pd.Series | None, metric: Metric, precision: int | None = None) -> str:
@@ -125,7 +142,8 @@ def to_latex(shown: pd.DataFrame, caption: str) -> str:
     """A table environment with booktabs rules."""
     escaped = shown.rename(columns=_escape).map(_escape)
     body = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="ll" + "r" * (shown.shape[1] - 2))
-    body = body.replace("±", r"$\pm$").replace(MISSING, "--")
+    for sign, command in {"±": r"$\pm$", MISSING: "--", "✓": r"$\surd$", "✗": r"$\times$"}.items():
+        body = body.replace(sign, command)
     return "\n".join(
         [
             r"\begin{table}",
