@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from temper.modules import load
+from temper.modules import Classifier, load
 from temper.records import RECORD, RunRecord
 from tests.conftest import QUICK
 
@@ -185,3 +185,51 @@ def test_a_dry_run_trains_nothing(temper: Temper) -> None:
     assert status == 0 and "to run" in output and not list(Path("outputs").rglob("*.ckpt"))
     temper("train", *QUICK)
     assert "finished" in temper("train", "dry_run=true", *QUICK)[1]
+
+
+def test_free_training_replays_its_batches(temper: Temper) -> None:
+    """m replays are m steps and m gradients of each example in an epoch; the perturbation is in the checkpoint."""
+    status, output = temper("train", *QUICK, "attack=free", "attack.replays=3", "data.batch_size=64")
+    assert status == 0, output
+    folder = only_run()
+    assert RunRecord.read(folder).cost["gradient_evaluations"] == 3
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2 * 3 * 4, "two epochs of four batches, each given three times"
+    delta = checkpoint["state_dict"]["attack._extra_state"]
+    assert delta.shape == (64, 1, 8, 8) and 0 < delta.abs().max() <= 0.125
+
+
+@pytest.mark.parametrize("attack", [("attack=free", "attack.replays=2"), ("attack=evolving",)])
+def test_attacks_with_a_memory_resume_to_the_bit(
+    attack: tuple[str, ...], temper: Temper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*QUICK, *attack, "data.batch_size=32", "trainer.max_epochs=4", "logger=[csv]")
+    assert temper("train", "study=undisturbed", *settings)[0] == 0
+    epochs = 0
+
+    def die(self: Classifier) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(Classifier, "on_train_epoch_start", die)
+        assert temper("train", "study=resumed", *settings)[0] != 0
+    status, output = temper("train", "study=resumed", *settings)
+    assert status == 0 and "resuming from" in output
+    states = [
+        torch.load(only_run(study) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for study in ("undisturbed", "resumed")
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert RunRecord.read(only_run("undisturbed")).curves == RunRecord.read(only_run("resumed")).curves
+
+
+def test_the_mode_of_the_attack_is_recorded_and_matters(temper: Temper) -> None:
+    for mode in ("eval", "train"):
+        assert temper("train", f"study={mode}", *QUICK, "attack=pgd", "penalty=batch_norm", f"attack.mode={mode}")[0] == 0
+    records = {mode: RunRecord.read(only_run(mode)) for mode in ("eval", "train")}
+    assert all(record.config["attack"]["mode"] == mode for mode, record in records.items())
+    assert records["eval"].digest != records["train"].digest
+    assert records["eval"].curves["train/risk"] != records["train"].curves["train/risk"]

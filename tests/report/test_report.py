@@ -1,5 +1,7 @@
 """Reports: means by hand, missing cells shown, the same bytes from the same records."""
 
+import copy
+import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import pytest
 
 from temper.records import RECORD, RunRecord
 from temper.report import make_report
+from temper.report.audit import badges, findings
 from temper.report.figures import pareto_front
 from temper.report.frame import choose_suite, frame
 from temper.report.table import MISSING, Metric, spread, table, to_latex
@@ -50,6 +53,24 @@ RUNS = [
     run("none", "l2", 0, 0.97, 0.15),
     run("pgd", "none", 0, 0.90, 0.70),
     run("pgd", "none", 1, 0.92, 0.72),
+]
+
+
+def audited(attack: str, seed: int, **statuses: str) -> RunRecord:
+    """A run whose audit found this."""
+    made = run(attack, "none", seed, 0.9, 0.5)
+    evaluation = copy.deepcopy(made.evaluations[SUITE])
+    audit = {name: {"status": status, "figure": 0.03, "meaning": "of them"} for name, status in statuses.items()}
+    evaluation["checkpoints"]["last"] = evaluation["checkpoints"]["last"] | {"audit": audit}
+    return dataclasses.replace(made, evaluations={SUITE: evaluation})
+
+
+AUDITED = [
+    audited("fgsm", 0, steps="passed", zero_gradients="failed"),
+    audited("fgsm", 1, steps="warned", zero_gradients="passed"),
+    audited("pgd", 0, steps="passed"),
+    audited("pgd", 1, steps="passed"),
+    audited("trades", 0, steps="warned"),
 ]
 COLUMNS = ["test/clean", "attacks", "best:test/pgd", "run:cost/gradient_evaluations"]
 
@@ -106,6 +127,45 @@ def test_precision_and_units() -> None:
     assert spread(None, Metric("x")) == spread(pd.Series(dtype=float), Metric("x")) == MISSING
 
 
+def test_a_badge_stands_beside_each_robust_accuracy() -> None:
+    columns = ["test/clean", "attacks", "test/worst_case", "best:test/worst_case"]
+    signs = badges([*AUDITED, *RUNS[:1]], "standard")
+    shown = table(frame([*AUDITED, *RUNS[:1]], "standard"), columns, ["pgd"], badges=signs).set_index("attack")
+    assert shown["clean %"].tolist() == ["98.0", "90.0 ± 0.0", "90.0 ± 0.0", "90.0"], "a clean accuracy needs none"
+    assert shown["PGD %"].tolist() == ["10.0", "50.0 ± 0.0 ✗", "50.0 ± 0.0 ✓", "50.0 !"], (
+        "the worst of its seeds; none unaudited"
+    )
+    assert shown["worst case %"].tolist() == shown["PGD %"].tolist()
+    assert not shown["worst case % (best)"].str.contains("[✓✗!]").any(), "only the last checkpoint was audited"
+
+
+def test_what_an_audit_found_is_told(tmp_path: Path) -> None:
+    found = findings(AUDITED, "standard", "last")
+    assert found[["attack", "check", "verdict", "mean"]].to_numpy().tolist() == [
+        ["fgsm", "steps", "warned for 1 of 2", "3.0 %"],
+        ["fgsm", "zero_gradients", "failed for 1 of 2", "3.0 %"],
+        ["trades", "steps", "warned for 1 of 1", "3.0 %"],
+    ]
+    make_report(written(tmp_path, AUDITED), tmp_path / "results")
+    text = (tmp_path / "results/table.md").read_text()
+    assert "failed for 1 of 2" in text and "✗ it failed for some seed" in text
+    make_report(written(tmp_path / "good", AUDITED[2:4]), tmp_path / "good/results")
+    assert "Every check passed." in (tmp_path / "good/results/table.md").read_text()
+
+
+def test_the_radii_are_drawn_where_they_were_measured(tmp_path: Path) -> None:
+    made = [dataclasses.replace(r, evaluations=copy.deepcopy(r.evaluations)) for r in RUNS]
+    for finished in made:
+        metrics = {f"curve/{factor}": 0.9 / (1 + factor) for factor in (0, 0.5, 1)} | {"curve/area": 0.6}
+        finished.evaluations[SUITE]["checkpoints"]["last"]["metrics"] |= metrics
+    make_report(written(tmp_path, made), tmp_path / "results")
+    assert (tmp_path / "results/radii.png").stat().st_size > 10_000
+    assert "| area under the eps curve % |" in (tmp_path / "results/table.md").read_text().replace("  ", " ").replace("  ", " ")
+    assert "median distance" not in (tmp_path / "results/table.md").read_text(), "no column of blanks"
+    make_report(written(tmp_path / "other", RUNS), tmp_path / "other/results")
+    assert not (tmp_path / "other/results/radii.png").exists()
+
+
 def test_the_pareto_front() -> None:
     x, y = pareto_front(np.array([1.0, 2, 3, 2.5, 3]), np.array([5.0, 4, 1, 2, 0]))
     assert list(x) == [1, 2, 2.5, 3] and list(y) == [5, 4, 2, 1]
@@ -155,7 +215,7 @@ def test_a_study_without_finished_runs(tmp_path: Path) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    make_report(written(tmp_path, RUNS), tmp_path / "results")
+    make_report(written(tmp_path, [*RUNS[:3], *AUDITED]), tmp_path / "results")
     tex = (tmp_path / "results/table.tex").read_text()
     whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + "\n" + tex + r"\end{document}"
     (tmp_path / "paper.tex").write_text(whole)

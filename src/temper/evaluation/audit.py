@@ -40,8 +40,8 @@ MEANING = {
     "randomized": "of the examples get another output when asked again",
     "zero_gradients": "of the examples have an input gradient of exactly zero",
     "iterative": "more examples withstand PGD than its single step FGSM",
-    "steps": "of the examples fall when the steps are doubled",
-    "restarts": "of the examples fall to further restarts alone",
+    "steps": "of the examples withstand the suite, and fall to PGD of twice the audit's steps",
+    "restarts": "of the examples withstand the suite and that PGD, and fall to further restarts",
     "gradient_free": "of the examples fall to Square and not to PGD",
     "noise": "of the examples fall to random noise and not to PGD",
     "large_eps": "of the examples withstand half of the whole valid range",
@@ -85,7 +85,14 @@ class Audit:
         self.restarts, self.queries, self.warn, self.fail = restarts, queries, warn, fail
 
     def findings(
-        self, net: Network, loader: Loader, *, attacked: bool, seed: int, ledger: Ledger | None = None
+        self,
+        net: Network,
+        loader: Loader,
+        *,
+        attacked: bool,
+        seed: int,
+        standing: Tensor | None = None,
+        ledger: Ledger | None = None,
     ) -> dict[str, Finding]:
         """Every check by its name.
 
@@ -94,6 +101,8 @@ class Audit:
             loader: of the test set; its first examples are looked at.
             attacked: whether the network was trained against an attack (only then can it have overfitted to one).
             seed: of the run.
+            standing: whether an example withstood the suite that is audited, (N,) bool; None: whether it withstands this
+                audit's own PGD.
         """
         ledger = Ledger() if ledger is None else ledger
         part = loader.only(torch.arange(min(self.size, len(loader.y))))
@@ -107,13 +116,14 @@ class Audit:
             pieces.append(ledger.piece(f"audit-{number}", compute))
         seen = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         right, steps, doubled, restarted = (seen[name] for name in ("right", "steps", "doubled", "restarted"))
+        standing = steps if standing is None else standing[: len(right)]
         broken = right & ~(doubled & restarted)
         figures = {
             "randomized": _share(seen["random"]),
             "zero_gradients": _share(seen["zero"]),
             "iterative": max(_share(steps) - _share(seen["fgsm"]), 0.0),
-            "steps": _share(steps & ~doubled),
-            "restarts": _share(doubled & ~restarted),
+            "steps": _share(standing & ~doubled),
+            "restarts": _share(standing & doubled & ~restarted),
             "gradient_free": _share(right & ~seen["square"] & ~broken),
             "noise": _share(right & ~seen["noise"] & ~broken),
             "large_eps": _share(seen["large"]),

@@ -31,7 +31,7 @@ class Curve:
         self,
         *,
         threat: Threat,
-        factors: Sequence[Positive] = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4),
+        factors: Sequence[Positive] = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3),
         steps: Count = 30,
     ) -> None:
         if list(factors) != sorted(set(factors)):

@@ -110,7 +110,8 @@ def evaluate(
     arrays: dict[str, Tensor] = {}
     findings = {}
     if suite.audit is not None:
-        findings = suite.audit.findings(net, test, attacked=attacked, seed=seed, ledger=ledger)
+        standing = outcomes.worst_case
+        findings = suite.audit.findings(net, test, attacked=attacked, seed=seed, standing=standing, ledger=ledger)
     if suite.minimal_norm is not None:
         distance = suite.minimal_norm.distances(net, test, seed=seed, ledger=ledger)
         arrays["minimal_norm"] = distance
@@ -119,9 +120,9 @@ def evaluate(
             beaten = outcomes.worst_case & (distance <= suite.threat.eps)
             findings["minimal_norm"] = suite.audit.judge("minimal_norm", share(beaten))
     if suite.curve is not None:
-        standing = suite.curve.outcomes(net, test, seed=seed, ledger=ledger)
-        arrays |= {f"curve/{factor}": right for factor, right in standing.items()}
-        metrics |= curve_metrics(standing)
+        withstood = suite.curve.outcomes(net, test, seed=seed, ledger=ledger)
+        arrays |= {f"curve/{factor}": right for factor, right in withstood.items()}
+        metrics |= curve_metrics(withstood)
     if suite.corruptions is not None:
         survived = suite.corruptions.outcomes(net, test, seed=seed, ledger=ledger)
         arrays |= {f"corruptions/{name}": right for name, right in survived.items()}

@@ -23,7 +23,7 @@ CAPTIONS = {
     "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
     "cost": "What training cost",
 }
-OPTIONAL = ("views",)  # tables of what only some suites measure
+OPTIONAL = {"views"}  # tables of what only some suites measure
 
 
 def make_report(study: Path, results: Path, *, suite: str | None = None, settings: DictConfig | None = None) -> list[Any]:
@@ -65,12 +65,10 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         "precision": settings.table.precision,
         "badges": badges(finished, suite),
     }
-    measured = set(data.metric)
-    tables = {
-        name: table(data, columns, **options)
-        for name, columns in settings.table.tables.items()
-        if name not in OPTIONAL or measured & {column.rpartition(":")[2] for column in columns}
-    }
+    columns = {name: list(columns) for name, columns in settings.table.tables.items()}
+    for name in OPTIONAL & columns.keys():
+        columns[name] = [column for column in columns[name] if column.rpartition(":")[2] in set(data.metric)]
+    tables = {name: table(data, chosen, **options) for name, chosen in columns.items() if chosen}
     audited = findings(finished, suite, checkpoint) if options["badges"] else None
     about = describe_study(finished, suite)
 
