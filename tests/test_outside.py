@@ -27,7 +27,7 @@ def unpack(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "cells"),
     [
-        (("attack=noise", "penalty=[l2,logit_squeezing]"), {("noise", "l2 + logit_squeezing")}),
+        (("attack=corners", "penalty=[l2,logit_squeezing]"), {("corners", "l2 + logit_squeezing")}),
         (("data=scans", "attack=none,pgd"), {("none", "none"), ("pgd", "none")}),
     ],
 )

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from temper.arguments import Count
-from temper.attacks import NFGSM, Attack, AutoAttack, Cascade, NoAttack, Square, Threat, TorchAttack
+from temper.attacks import Attack, AutoAttack, Cascade, Square, Threat, TorchAttack
 from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs
 from temper.data import DataModule
@@ -71,9 +71,10 @@ def validate(config: DictConfig) -> list[str]:
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
-    training_threat = None if isinstance(module.attack, NoAttack) else getattr(module.attack, "threat", None)
-    if training_threat is not None and not isinstance(module.attack, NFGSM):  # whose own set is wider on purpose
-        _fits("attack.threat", training_threat, data)
+    training_threat: Threat | None = getattr(module.attack, "threat", None)
+    for threat in getattr(module.attack, "threats", [training_threat]):
+        if threat is not None:
+            _fits("attack.threat", threat, data)
     _try("attack", module.attack, module.net, data)
     validate_suite(suite, module.net, data)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]

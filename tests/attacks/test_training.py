@@ -109,7 +109,7 @@ def test_n_fgsm_steps_from_noise_without_projection(trained: CNN) -> None:
     batch = Batch.of(torch.full((200, 1, 8, 8), 0.5), torch.zeros(200, dtype=torch.int64))
     moved = Linf(eps=0.1).length(NFGSM(threat=Linf(eps=0.1)).perturb(trained, batch) - batch.x)
     assert 0.25 < moved.max() <= 0.3 + 1e-6, "noise of 2 eps and a step of eps"
-    assert NFGSM(threat=Linf(eps=0.1), noise=0.5, step_size="2 eps").threat.eps == pytest.approx(0.25)  # type: ignore[arg-type]
+    assert NFGSM(threat=Linf(eps=0.1), noise=0.5, step_size="2 eps").reach.eps == pytest.approx(0.25)  # type: ignore[arg-type]
 
 
 def test_free_equals_the_paper_s_loop(batch: Batch) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from temper.attacks import APGD, L1, L2, PGD, Attack, Cascade, Linf, Square, Threat
 from temper.data import Batch, DataModule, Loader
-from temper.evaluation import Curve, Ledger, MinimalNorm, attack_all, fingerprint
+from temper.evaluation import Audit, Curve, Ledger, MinimalNorm, attack_all, fingerprint
 from temper.evaluation import ledger as ledger_module
 from temper.evaluation.curve import curve_metrics
-from temper.models import CNN, Network
-from tests.conftest import Linear
+from temper.models import CNN, MLP, Network
+from tests.conftest import Linear, composed
 
 
 @pytest.fixture
@@ -72,6 +75,35 @@ def test_curves_fall_and_their_area_is_the_trapezoid(trained: CNN, loader: Loade
     assert metrics["curve/1"] == pytest.approx(direct.float().mean().item(), abs=0.03)
     with pytest.raises(ValueError, match="should ascend"):
         Curve(threat=Linf(eps=0.1), factors=[1, 0.5])
+
+
+def test_tables_with_two_classes_are_evaluated_by_the_same_suite() -> None:
+    """Features in a range of their own, some of which may not change; every attack of evaluation=standard."""
+    table = load_breast_cancer()
+    x = torch.from_numpy(StandardScaler().fit_transform(table.data)).float().clamp(-3, 3)
+    y = torch.from_numpy(table.target).long()
+    torch.manual_seed(0)
+    net = MLP(shape=[30], classes=2, mean=[0.0], std=[1.0], hidden=[16])
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    net.eval()
+    mask = (torch.arange(30) < 20).float()[None]
+    loader = Loader(x[:200], y[:200], batch_size=64, mask=mask)
+    config = composed("evaluation=standard")
+    for threat in (Linf(eps=0.3, lower=-3, upper=3), L2(eps=0.8, lower=-3, upper=3), L1(eps=1.5, lower=-3, upper=3)):
+        attacks = {name: instantiate(config.evaluation.attacks[name], threat=threat) for name in config.evaluation.attacks}
+        outcomes = attack_all(net, attacks, loader, seed=0)
+        accuracy = {name: right.float().mean().item() for name, right in outcomes.robust.items()}
+        assert outcomes.clean.float().mean() > 0.95
+        assert 0.02 < outcomes.worst_case.float().mean() < 0.9, accuracy
+        assert abs(accuracy["pgd"] - accuracy["apgd_dlr"]) < 0.05 and accuracy["square"] < accuracy["fgsm"] + 0.2, accuracy
+        findings = Audit(threat=threat, size=100).findings(net, loader, attacked=False, seed=0, standing=outcomes.worst_case)
+        assert {name for name, finding in findings.items() if finding.status == "failed"} == set(), findings
+    with pytest.raises(ValueError, match="cannot leave features alone"):
+        MinimalNorm(threat=Linf(eps=0.1)).distances(net, loader, seed=0)
 
 
 class Spy(Attack):

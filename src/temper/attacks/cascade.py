@@ -32,6 +32,7 @@ class Cascade(Attack):
         if not attacks:
             raise ValueError("attacks: name at least one")
         self.attacks = dict(attacks)
+        self.steps = max(getattr(attack, "steps", 0) for attack in attacks.values())
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         x_adv = net.lift(batch.x).detach().clone()

@@ -20,8 +20,8 @@ from temper.models.network import Network
 class NFGSM(Attack):
     """de Jorge et al. 2022 (https://arxiv.org/abs/2202.01181): one step from strong noise, never projected back onto the ball.
 
-    That x' may leave the ball of radius eps (never the valid range) is the method: it is for training alone. Its own `threat`
-    is the ball that noise and step can reach together.
+    That x' may leave the ball of radius eps (never the valid range) is the method: it is for training alone. `reach` is the
+    ball that noise and step span together.
 
     Args:
         threat: the set that the network is to withstand.
@@ -42,10 +42,10 @@ class NFGSM(Attack):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        aimed = threat if eps is None else replace(threat, eps=eps)
-        self.step = step_length(step_size, aimed, steps=1)
-        self.noise = _wider(aimed, noise * aimed.eps)
-        self.threat = _wider(aimed, noise * aimed.eps + self.step)
+        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.step = step_length(step_size, self.threat, steps=1)
+        self.noise = _wider(self.threat, noise * self.threat.eps)
+        self.reach = _wider(self.threat, noise * self.threat.eps + self.step)
         self.mode = mode
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -55,7 +55,7 @@ class NFGSM(Attack):
             noisy = z + (self.noise.start(z, "uniform") - z) * mask
             gradient, _ = input_gradient(cross_entropy(net, batch.target), noisy)
             x_adv = noisy + self.step * self.threat.direction(gradient * mask, noisy)
-            return self.threat.finish(x_adv, z).detach()
+            return self.reach.finish(x_adv, z).detach()
 
 
 def _wider(threat: Threat, eps: float) -> Threat:
