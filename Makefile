@@ -18,7 +18,7 @@ smoke: $(INSTALLED) ## a 2x2 grid of seconds
 	@$(BIN)/temper-train experiment=smoke
 
 test: $(INSTALLED) ## the quick tests, a few minutes
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(INSTALLED) ## all tests; those whose part is missing here skip and say so
 	@$(BIN)/python -m pytest
@@ -29,8 +29,9 @@ check: $(INSTALLED) ## lint, format and types
 format: $(INSTALLED) ## put code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-benchmark: $(INSTALLED) ## a step through Hydra and Lightning beside the same step in plain PyTorch
+benchmark: $(INSTALLED) ## what Hydra and Lightning cost; our attacks beside other libraries
 	@$(BIN)/python scripts/benchmark_step.py
+	@$(BIN)/python scripts/benchmark_attacks.py --quick
 
 # uv reads the override of torchattacks' pinned requests from pyproject.toml, inside this folder only.
 $(INSTALLED): pyproject.toml

@@ -15,6 +15,7 @@ from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
 SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
+NEEDS = {"external": ["model.factory=tests.conftest:small_net"]}  # what an option cannot know by itself
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")
 
 
@@ -62,7 +63,7 @@ def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("group", "option"), list(options(*GROUPS)))
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
     value = f"[{option}]" if group == "penalty" else option
-    config = composed(f"{group}={value}")
+    config = composed(f"{group}={value}", *NEEDS.get(option, []))
     if option not in DOWNLOADED:
         validate(config)
     build_module(config)
@@ -77,7 +78,7 @@ def test_every_option_changes_the_trajectory(group: str, option: str) -> None:
     if defaults.get(group) == option:
         pytest.skip("the default, which the others are compared with")
     value = f"[{option}]" if group == "penalty" else option
-    base, other = trajectory(), trajectory(f"{group}={value}")
+    base, other = trajectory(), trajectory(f"{group}={value}", *NEEDS.get(option, []))
     assert torch.isfinite(other).all()
     assert base.shape != other.shape or not torch.equal(base, other)
 

@@ -39,9 +39,9 @@ def test_steps_are_as_long_as_the_radius_asks_for(name: str, trained: CNN, batch
     assert TorchAttack(threat=Linf(eps=0.3), attack=name, options={"alpha": 0.01}).options["alpha"] == 0.01
 
 
-@pytest.mark.parametrize("name", ["APGD", "Square", "PGD", "Pixle"])
-def test_the_same_key_gives_the_same_attack(name: str, trained: CNN, batch: Batch) -> None:
-    attack = TorchAttack(threat=Linf(eps=0.1), attack=name)
+@pytest.mark.parametrize(("name", "options"), [("APGD", {}), ("Square", {"n_queries": 300}), ("PGD", {}), ("Pixle", {})])
+def test_the_same_key_gives_the_same_attack(name: str, options: dict[str, int], trained: CNN, batch: Batch) -> None:
+    attack = TorchAttack(threat=Linf(eps=0.1), attack=name, options=options)
     results = []
     for seed, numpy_seed in ((3, 0), (3, 1)):
         torch.manual_seed(seed)
