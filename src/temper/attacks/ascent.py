@@ -147,7 +147,7 @@ def ascend(
             worst.consider(z_adv, view)
         if mask is not None:
             gradient = gradient * mask
-        z_adv = threat.project(z_adv + step_size * threat.direction(gradient, z_adv), z)
+        z_adv = threat.project(torch.add(z_adv, threat.direction(gradient, z_adv), alpha=step_size), z)
     if worst is not None:
         with torch.no_grad():
             worst.consider(z_adv, climb(z_adv))

@@ -146,9 +146,7 @@ class Free(Attack):
         if leaf is None or leaf.grad is None or self.delta is None:
             return
         with torch.no_grad():
-            everywhere = torch.full_like(leaf, torch.inf)
-            moved = leaf + self.step * self.threat.direction(leaf.grad)
-            self.delta[: len(leaf)] = self.threat.shrink(moved, -everywhere, everywhere)
+            self.delta[: len(leaf)] = self.threat.shrink(leaf + self.step * self.threat.direction(leaf.grad))
         self._leaf = None
 
     def get_extra_state(self) -> Tensor | None:

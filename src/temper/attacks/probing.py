@@ -25,13 +25,16 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
-        if mode == "eval":
-            net.eval()
+        # Flags are set where they differ alone: setting one costs more than looking.
+        for module, flag in training:
+            if flag and mode == "eval":
+                module.training = False
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, flag in training:
-            module.training = flag
+            if module.training != flag:
+                module.training = flag
         for parameter in trained:
             parameter.requires_grad_(True)
         with torch.no_grad():

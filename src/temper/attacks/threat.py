@@ -59,8 +59,8 @@ class Threat(ABC):
         """A perturbation drawn from the ball of radius eps, shaped like x."""
 
     @abstractmethod
-    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """A perturbation brought back into the ball of radius eps, given how far each value may move down and up."""
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
+        """A new tensor: a perturbation (of x, if the nearest point in the range depends on it) back in the ball of radius eps."""
 
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
@@ -74,16 +74,16 @@ class Threat(ABC):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Back into the set, for float32 rounding."""
-        return (x + self.shrink(x_adv - x, self.lower - x, self.upper - x)).clamp_(self.lower, self.upper)
+        return self.shrink(x_adv - x, x).add_(x).clamp_(self.lower, self.upper)
 
     def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The result of an attack in x's own precision and inside the set exactly, whatever the rounding: towards x."""
         origin = x.double()
         # A hair inside, since the norm of a projected perturbation is itself rounded.
-        delta = self.shrink(x_adv.double() - origin, self.lower - origin, self.upper - origin)
-        exact = (origin + delta * (1 - 1e-12)).clamp_(self.lower, self.upper)
+        delta = self.shrink(x_adv.double() - origin, origin)
+        exact = delta.mul_(1 - 1e-12).add_(origin).clamp_(self.lower, self.upper)
         rounded = exact.to(x.dtype)
-        outside = (rounded.double() - origin).abs() > (exact - origin).abs()
+        outside = (rounded.double() - origin).abs_() > (exact - origin).abs_()
         return torch.where(outside, torch.nextafter(rounded, x), rounded)
 
 
@@ -108,7 +108,7 @@ class Linf(Threat):
     def uniform(self, x: Tensor) -> Tensor:
         return torch.empty_like(x).uniform_(-self.eps, self.eps)
 
-    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         return delta.clamp(-self.eps, self.eps)
 
 
@@ -134,7 +134,7 @@ class L2(Threat):
         radius = self.eps * torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
         return self.direction(torch.randn_like(x)) * _per_example(radius, x)
 
-    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         length = self.length(delta)
         factor = torch.where(length > self.eps, self.eps / length, torch.ones_like(length))
         return delta * _per_example(factor, delta)
@@ -176,7 +176,7 @@ class L1(Threat):
         sizes = (parts / parts.sum(1, keepdim=True))[:, :-1].view_as(x)
         return self.eps * sizes * (torch.randint(2, x.shape, device=x.device) * 2 - 1)
 
-    def shrink(self, delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         """The nearest point of ball and range at once: clipping after projecting would give part of eps away.
 
         Croce & Hein 2021 (https://arxiv.org/abs/2103.01208), proposition 2.1: every value moves towards 0 by the same amount t
@@ -184,7 +184,9 @@ class L1(Threat):
         finds t.
         """
         size = delta.abs().flatten(1)
-        room = torch.where(delta > 0, high, -low).clamp_min(0).flatten(1)
+        room = torch.full_like(size, torch.inf)
+        if x is not None:
+            room = torch.where(delta > 0, self.upper - x, x - self.lower).clamp_min(0).flatten(1)
         corners, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
         slope = torch.where(order < size.shape[1], 1.0, -1.0).to(size.dtype).cumsum(1)
         sums = (slope[:, :-1] * -corners.diff(dim=1)).cumsum(1)

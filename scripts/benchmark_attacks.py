@@ -1,0 +1,349 @@
+"""How fast and how strong the attacks are, beside other libraries.
+
+    python scripts/benchmark_attacks.py [--device cuda] [--quick]
+
+The first table is PGD-10 as an inner loop of training, the second AutoAttack beside the reference implementation. All sides get
+the same network, examples, eps, step size and precision; rounds alternate within one run, so that a busy machine slows all. The
+networks' parameters want gradients as in training, and each library is called in the leanest way that it documents.
+"""
+
+import argparse
+import logging
+import platform
+import statistics
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import TypeVar
+
+import foolbox
+import numpy as np
+import pyautoattack
+import torch
+import torch.nn.functional as F
+import torchattacks
+from art.attacks.evasion import ProjectedGradientDescentPyTorch
+from art.estimators.classification import PyTorchClassifier
+from rich.table import Table
+from torch import Tensor, nn
+
+from temper.attacks import L2, PGD, Attack, AutoAttack, Linf, NoAttack, Threat
+from temper.data import Batch, DataModule, Digits, Loader
+from temper.evaluation.outcomes import attack_all
+from temper.models import CNN, Network, PreActResNet18
+from temper.progress import say
+from temper.records import provenance
+
+STEPS = 10
+BATCH_SIZE = 128
+EVALUATION_BATCH_SIZE = 500
+STARTS = 5  # random starts over which the success is averaged
+DIGITS_LINF, DIGITS_L2 = Linf(eps=2 / 16), L2(eps=0.8)
+COLOUR_LINF = Linf(eps=8 / 255)
+SUCCESS_TOLERANCE, ROBUST_TOLERANCE = 0.5, 0.3  # percentage points
+PACKAGES = ("torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox", "pyautoattack")
+
+Perturb = Callable[[Tensor, Tensor], Tensor]
+Result = TypeVar("Result")
+
+
+@dataclass
+class Contender:
+    """One way to run PGD-10, and what was measured of it.
+
+    Attributes:
+        perturb: inputs (B, ...) and labels (B,) to adversarial points.
+        seconds: of each round, for one batch.
+        passes: forward and backward passes of the network for one batch.
+        success: % of the rightly classified test examples that it fools; None: not measured.
+    """
+
+    perturb: Perturb
+    seconds: list[float] = field(default_factory=list)
+    passes: tuple[int, int] = (0, 0)
+    success: float | None = None
+
+
+OURS, FLOOR = "temper", f"floor: {STEPS + 1} bare passes"
+
+
+def contenders(net: Network, shape: Sequence[int], threat: Threat) -> dict[str, Contender]:
+    """PGD-10 of every library with the same threat and step size, and the bare cost of k + 1 passes."""
+    device = next(net.parameters()).device
+    step_size = 2.5 * threat.eps / STEPS
+    ours = PGD(threat=threat, steps=STEPS, step_size=step_size, start="uniform")
+    theirs = torchattacks.PGD(net, eps=threat.eps, alpha=step_size, steps=STEPS, random_start=True)
+    bounded = foolbox.PyTorchModel(net, bounds=(threat.lower, threat.upper), device=device)
+    descent = foolbox.attacks.LinfProjectedGradientDescentAttack(
+        rel_stepsize=step_size / threat.eps, abs_stepsize=step_size, steps=STEPS, random_start=True
+    )
+    classifier = PyTorchClassifier(
+        model=net,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(shape),
+        nb_classes=10,
+        clip_values=(threat.lower, threat.upper),
+        device_type="gpu" if device.type == "cuda" else "cpu",
+    )
+    toolbox = ProjectedGradientDescentPyTorch(
+        classifier,
+        norm="inf",
+        eps=threat.eps,
+        eps_step=step_size,
+        max_iter=STEPS,
+        num_random_init=1,
+        batch_size=BATCH_SIZE,
+        verbose=False,
+    )
+
+    def bare(x: Tensor, y: Tensor) -> Tensor:
+        for _ in range(STEPS + 1):
+            z = x.detach().requires_grad_(True)
+            torch.autograd.grad(F.cross_entropy(net(z), y, reduction="sum"), z)
+        return x
+
+    return {
+        OURS: Contender(lambda x, y: ours.perturb(net, Batch.of(x, y))),
+        "torchattacks": Contender(theirs),
+        # `run` leaves out the check of success that calling the attack adds.
+        "foolbox": Contender(lambda x, y: descent.run(bounded, x, foolbox.Misclassification(y), epsilon=threat.eps)),
+        # It takes and returns numpy alone.
+        "ART": Contender(lambda x, y: torch.from_numpy(toolbox.generate(x.cpu().numpy(), y.cpu().numpy())).to(device)),
+        FLOOR: Contender(bare),
+    }
+
+
+def passes(net: nn.Module, run: Callable[[], object]) -> tuple[int, int]:
+    """How often `run` sends something forward and backward through the network."""
+    seen: Counter[str] = Counter()
+
+    def forward(*_: object) -> None:
+        seen["forward"] += 1
+
+    def backward(*_: object) -> None:
+        seen["backward"] += 1
+
+    hooks = [net.register_forward_hook(forward), net.register_full_backward_pre_hook(backward)]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return seen["forward"], seen["backward"]
+
+
+def timed(run: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
+    """Wall-clock seconds until the device is done with `run`, and what it returned."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    since = time.perf_counter()
+    result = run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - since, result
+
+
+def race(net: Network, batch: Batch, threat: Threat, *, rounds: int) -> dict[str, Contender]:
+    """Count the passes of all contenders on one batch, which warms up, and time them, round after round."""
+    field = contenders(net, batch.x.shape[1:], threat)
+    order = list(field.values())
+    for contender in order:
+        contender.passes = passes(net, partial(contender.perturb, batch.x, batch.y))
+    for _ in range(rounds):
+        for contender in order:
+            took, _ = timed(partial(contender.perturb, batch.x, batch.y), batch.x.device)
+            contender.seconds.append(took)
+        order = order[1:] + order[:1]  # nobody always runs behind the same one
+    return field
+
+
+def success(net: Network, perturb: Perturb, batch: Batch) -> float:
+    """% of the rightly classified examples that are misclassified after the attack, over a few random starts."""
+    with torch.no_grad():
+        right = net(batch.x).argmax(1) == batch.y
+    shares = []
+    for seed in range(STARTS):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        x_adv = perturb(batch.x, batch.y)
+        with torch.no_grad():
+            shares.append((net(x_adv).argmax(1) != batch.y)[right].float().mean().item())
+    return 100 * statistics.mean(shares)
+
+
+def slowdown(contender: Contender, ours: Contender) -> float:
+    """Median over rounds of theirs / ours."""
+    return statistics.median(theirs / own for theirs, own in zip(contender.seconds, ours.seconds, strict=True))
+
+
+def judge_pgd(title: str, measured: dict[str, Contender]) -> str:
+    """Whether ours is as fast as the fastest of the others, at equal or higher success and with k + 1 passes at most."""
+    ours = measured[OURS]
+    others = {name: contender for name, contender in measured.items() if name not in (OURS, FLOOR)}
+    fastest = min(others, key=lambda name: slowdown(others[name], ours))
+    ratio = slowdown(others[fastest], ours)
+    met = ratio >= 1 and max(ours.passes) <= STEPS + 1
+    text = f"{title}: {ratio:.3f} times as fast as the fastest other ({fastest}), {max(ours.passes)} passes"
+    rates = [contender.success for contender in others.values() if contender.success is not None]
+    if ours.success is not None and rates:
+        met &= ours.success >= max(rates) - SUCCESS_TOLERANCE
+        text += f", success {ours.success - max(rates):+.2f} points from the best other"
+    return f"{text}: {outcome(met)}"
+
+
+def outcome(met: bool) -> str:
+    return "MET" if met else "MISSED"
+
+
+def digits() -> DataModule:
+    """The digits as in conf/data/digits.yaml."""
+    data = DataModule(source=Digits(), shape=(1, 8, 8), classes=10, batch_size=64, val_fraction=0.25)
+    data.setup()
+    return data
+
+
+def trained(data: DataModule, attack: Attack, device: torch.device, *, epochs: int) -> Network:
+    """The CNN of conf/model/cnn.yaml, trained against an attack."""
+    torch.manual_seed(0)
+    net = CNN(shape=data.shape, classes=10, mean=[0.305], std=[0.376]).to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    loader = data.loader("train", batch_size=64, device=device, seed=0)
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            optimizer.zero_grad()
+            attack.risk(net, batch, attack.perturb(net, batch)).mean().backward()
+            optimizer.step()
+    optimizer.zero_grad()
+    return net.eval()
+
+
+def colour_batch(size: int, device: torch.device) -> tuple[Network, Batch]:
+    """A PreActResNet18 with random weights, and random inputs."""
+    torch.manual_seed(0)
+    net = PreActResNet18(shape=(3, 32, 32), classes=10, mean=[0.5] * 3, std=[0.25] * 3).to(device).eval()
+    return net, Batch.of(torch.rand(size, 3, 32, 32, device=device), torch.randint(10, (size,), device=device))
+
+
+def pgd_table(standard: Network, data: DataModule, device: torch.device, *, quick: bool) -> tuple[Table, list[str]]:
+    """PGD-10 of all libraries on both networks, and what became of the goal."""
+    first = next(iter(data.loader("test", batch_size=BATCH_SIZE, device=device)))
+    small = race(standard, first, DIGITS_LINF, rounds=30 if quick else 100)
+    split = data.split("test")
+    whole = Batch.of(split.x.to(device), split.y.to(device))
+    for name, contender in small.items():
+        if name != FLOOR:
+            contender.success = success(standard, contender.perturb, whole)
+    runs = {f"CNN on digits, batch of {len(first)}": small}
+    if device.type == "cuda" or not quick:
+        size, rounds = (BATCH_SIZE, 20) if device.type == "cuda" else (16, 5)
+        net, batch = colour_batch(size, device)
+        runs[f"PreActResNet18, batch of {size}"] = race(net, batch, COLOUR_LINF, rounds=rounds)
+    table = Table(title=f"PGD-{STEPS}, linf, uniform start, cross-entropy, float32")
+    for heading in ("network", "library", "ms a batch", "theirs / ours", "forward + backward", "success %"):
+        table.add_column(heading, justify="left" if heading in ("network", "library") else "right")
+    for title, measured in runs.items():
+        for name, contender in measured.items():
+            table.add_row(
+                title if name == OURS else "",
+                name,
+                f"{1e3 * statistics.median(contender.seconds):.2f}",
+                f"{slowdown(contender, measured[OURS]):.2f}",
+                " + ".join(map(str, contender.passes)),
+                "" if contender.success is None else f"{contender.success:.2f}",
+            )
+        table.add_section()
+    return table, [judge_pgd(title, measured) for title, measured in runs.items()]
+
+
+def ours_withstand(net: Network, loader: Loader, threat: Threat, queries: int) -> Tensor:
+    """Whether each example withstands our AutoAttack as a suite runs it, (N,) bool on the CPU."""
+    attack = AutoAttack(threat=threat, n_queries=queries)
+    return attack_all(net, {"autoattack": attack}, loader, seed=0).robust["autoattack"]
+
+
+def reference_withstand(net: Network, loader: Loader, threat: Threat, queries: int) -> Tensor:
+    """The same by the reference implementation."""
+    norm = {"linf": "Linf", "l2": "L2"}[threat.norm]
+    reference = pyautoattack.AutoAttack(net, norm=norm, eps=threat.eps, seed=0, version="standard", device=loader.x.device)
+    reference.square.n_queries = queries
+    _, predicted = reference.run_standard_evaluation(loader.x, loader.y, batch_size=loader.batch_size)
+    return (predicted == loader.y).cpu()
+
+
+def autoattack_table(
+    nets: dict[str, Network], loader: Loader, threats: Sequence[Threat], *, queries: int
+) -> tuple[Table, list[str]]:
+    """AutoAttack standard on each network and threat, ours and the reference, and what became of the goals."""
+    table = Table(title=f"AutoAttack standard, Square with {queries:,} queries, {len(loader.y)} test digits")
+    for heading in ("network", "threat", "ours %", "reference %", "verdicts that differ", "ours s", "reference s", "ratio"):
+        table.add_column(heading, justify="left" if heading in ("network", "threat") else "right")
+    apart: list[float] = []
+    ours_took, reference_took = [], []
+    for name, net in nets.items():
+        for threat in threats:
+            took, stands = timed(partial(ours_withstand, net, loader, threat, queries), loader.x.device)
+            reference, expected = timed(partial(reference_withstand, net, loader, threat, queries), loader.x.device)
+            ours_took.append(took)
+            reference_took.append(reference)
+            accuracies = [100 * verdicts.float().mean().item() for verdicts in (stands, expected)]
+            apart.append(abs(accuracies[0] - accuracies[1]))
+            table.add_row(
+                name,
+                f"{threat.norm} {threat.eps:g}",
+                *(f"{accuracy:.2f}" for accuracy in accuracies),
+                str(int((stands != expected).sum())),
+                f"{took:.1f}",
+                f"{reference:.1f}",
+                f"{reference / took:.2f}",
+            )
+    ratio = sum(reference_took) / sum(ours_took)
+    return table, [
+        f"robust accuracies at most {max(apart):.2f} points apart (a single verdict is {100 / len(loader.y):.2f}), "
+        f"goal {ROBUST_TOLERANCE}: {outcome(max(apart) <= ROBUST_TOLERANCE)}",
+        f"{ratio:.2f} times as fast as the reference over all, goal: faster: {outcome(ratio > 1)}",
+    ]
+
+
+def machine(device: torch.device) -> str:
+    """What the numbers were measured on and with."""
+    hardware = provenance()["hardware"]
+    name = hardware["gpu"] if device.type == "cuda" else hardware["cpu"]
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return f"{name}, {torch.get_num_threads()} thread(s), python {platform.python_version()}, {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="where to run: cpu or cuda")
+    parser.add_argument("--quick", action="store_true", help="less of everything; no ResNet on a CPU, no l2")
+    parser.add_argument("--examples", type=int, help="test digits for AutoAttack (default: 200; --quick: 60)")
+    parser.add_argument("--queries", type=int, help="of Square, on both sides (default: 5000; --quick: 500)")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    device, quick = torch.device(arguments.device), arguments.quick
+    data = digits()
+    standard = trained(data, NoAttack(), device, epochs=20)
+    hardened = trained(data, PGD(threat=DIGITS_LINF, steps=STEPS), device, epochs=10 if quick else 20)
+    say(machine(device))
+    table, lines = pgd_table(standard, data, device, quick=quick)
+    say(table)
+    for line in lines:
+        say(line)
+    table, lines = autoattack_table(
+        {"standard": standard, "PGD-trained": hardened},
+        data.loader("test", batch_size=EVALUATION_BATCH_SIZE, device=device, size=arguments.examples or (60 if quick else 200)),
+        (DIGITS_LINF,) if quick else (DIGITS_LINF, DIGITS_L2),
+        queries=arguments.queries or (500 if quick else 5000),
+    )
+    say(table)
+    for line in lines:
+        say(line)
+
+
+if __name__ == "__main__":
+    main()
