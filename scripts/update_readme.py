@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from temper.report.audit import LEGEND
+
 HOME = Path(__file__).resolve().parents[1]
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
@@ -21,8 +23,8 @@ def main(study: str = "comparison") -> None:
         f"`temper-train experiment={title.removeprefix('# ')}`, as it came out:",
         table,
         f"![Clean against robust accuracy](docs/results/{study}/tradeoff.png)",
-        f"{about.replace(chr(10), ' ')} [All tables](docs/results/{study}/table.md): gaps, calibration, sensitivity, "
-        "weights, cost.",
+        f"{LEGEND} {about.replace(chr(10), ' ')} [All tables](docs/results/{study}/table.md): gaps, calibration, sensitivity, "
+        "weights, cost, audit.",
     ]
     readme = HOME / "README.md"
     before, rest = readme.read_text().split(START)

@@ -60,7 +60,7 @@ class Threat(ABC):
 
     @abstractmethod
     def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
-        """A new tensor: a perturbation (of x, if the nearest point in the range depends on it) back in the ball of radius eps."""
+        """A perturbation back in the ball of radius eps, as a new tensor; in the range around x too where the norm asks for it."""
 
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
