@@ -21,7 +21,7 @@ test: $(INSTALLED) ## the quick tests, a few minutes
 	@$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(INSTALLED) ## all tests; those whose part is missing here skip and say so
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
