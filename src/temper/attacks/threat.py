@@ -60,7 +60,7 @@ class Threat(ABC):
 
     @abstractmethod
     def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
-        """A perturbation back in the ball of radius eps, a new tensor; for l1 the nearest one that the range around x allows."""
+        """A perturbation back in the ball of radius eps, a new tensor; for l1 the nearest that the range around x allows."""
 
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
