@@ -107,7 +107,7 @@ def test_an_interrupted_evaluation_of_a_run_goes_on(study: Path, temper: Temper,
     def dying(self: PGD, *given: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 5:
+        if calls == 7:  # the first two try the attacks out
             raise KeyboardInterrupt
         return perturb(self, *given)
 
@@ -178,6 +178,46 @@ def test_a_foreign_network_writes_the_same_record(foreign: str, temper: Temper, 
     assert status == 0 and "timm_resnet10t" in output, output
 
 
+def test_other_weights_under_the_same_name_are_another_network(foreign: str, temper: Temper, tmp_path: Path) -> None:
+    """A file that was trained further is evaluated again, and the earlier record stays."""
+    module = External(factory=foreign, shape=[1, 8, 8], classes=10).module
+    losses = set()
+    for scale in (1.0, 3.0, 3.0):
+        torch.save({name: scale * value for name, value in module.state_dict().items()}, tmp_path / "weights.pt")
+        arguments = (f"model.factory={foreign}", "model.weights=weights.pt", "evaluation=quick", "data.test_size=60")
+        assert temper("evaluate", *arguments)[0] == 0
+        for path in runs(Path("outputs/evaluated")):
+            (evaluation,) = record(path)["evaluations"].values()
+            losses.add(evaluation["checkpoints"]["last"]["metrics"]["test/loss"])
+    assert len(losses) == len(runs(Path("outputs/evaluated"))) == 2
+    assert temper("evaluate", *arguments, "evaluation.norm=l2")[0] == 0
+    assert len(runs(Path("outputs/evaluated"))) == 2, "another suite lies beside the first"
+
+
+def test_a_frozen_network_has_no_weight_statistics(foreign: str, temper: Temper, tmp_path: Path) -> None:
+    module = External(factory=foreign, shape=[1, 8, 8], classes=10).module.eval()
+    torch.jit.freeze(torch.jit.script(module)).save(str(tmp_path / "frozen.pt"))
+    status, output = temper("evaluate", "model.factory=frozen.pt", "evaluation=quick", "data.test_size=60")
+    assert status == 0, output
+
+
+def test_edited_code_of_an_outside_attack_is_another_suite(
+    study: Path, temper: Temper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from temper.attacks import PGD\n\n\nclass Mine(PGD):\n    pass\n"
+    arguments = (f"path={runs(study)[0]}", "evaluation=quick", "+evaluation.attacks.mine._target_=outside_attacks.Mine",
+                 "+evaluation.attacks.mine.threat=${evaluation.threat}")  # fmt: skip
+    counts = []
+    for version in (text, text + "# edited\n", text):
+        (tmp_path / "outside_attacks.py").write_text(version)
+        status, output = temper("evaluate", *arguments)
+        assert status == 0 and "mine" in output, output
+        counts.append(len(record(runs(study)[0])["evaluations"]))
+    assert counts == [2, 3, 3]
+    sys.modules.pop("outside_attacks", None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,10 +233,26 @@ def test_a_foreign_network_writes_the_same_record(foreign: str, temper: Temper, 
         (("model.factory=foreign_nets:make", "model.weights=none.pt"), "there is no file none.pt"),
         (("model.factory=foreign_nets:make", "model.mean=[0.5]"), "give both or neither"),
         (("model.factory=foreign_nets:make", "evaluation.norm=l7"), "l7"),
+        (("model.factory=foreign_nets:make", "evaluation.batch_size=0"), "evaluation.batch_size"),
+        (("model.factory=foreign_nets:make", "trainer.max_epochs=9"), "trainer.max_epochs has no effect"),
+        (("model.factory=foreign_nets:make", "stale=rerun"), "temper-train trains again"),
+        (
+            ("model.factory=foreign_nets:make", "evaluation=corruptions", "evaluation.corruptions.names=[saturate]"),
+            "saturate is",
+        ),
+        (
+            (
+                "model.factory=foreign_nets:make",
+                "+evaluation.attacks.free._target_=temper.attacks.Free",
+                "+evaluation.attacks.free.threat=${evaluation.threat}",
+            ),
+            "Free is for training alone",
+        ),
     ],
 )
 def test_mistakes_are_named(foreign: str, arguments: tuple[str, ...], message: str, temper: Temper) -> None:
-    status, output = temper("evaluate", *arguments, "evaluation=quick")
+    suite = () if any(argument.startswith("evaluation=") for argument in arguments) else ("evaluation=quick",)
+    status, output = temper("evaluate", *arguments, *suite)
     assert status != 0 and message in output and "Traceback" not in output, output
 
 
@@ -204,6 +260,10 @@ def test_what_has_no_effect_is_refused(study: Path, temper: Temper) -> None:
     run = runs(study)[0]
     status, output = temper("evaluate", f"path={run}", "model=cnn")
     assert status != 0 and "model has no effect beside path" in output
+    status, output = temper("evaluate", f"path={run}", "transfer=true")
+    assert status != 0 and "needs path=, the folder of a study" in output
+    status, output = temper("evaluate", f"path={run}", "evaluation.checkpoints=[first]")
+    assert status != 0 and "evaluation.checkpoints" in output
     (run / "checkpoints" / "best.ckpt").unlink()
     status, output = temper("evaluate", f"path={run}", "evaluation=curve", "evaluation.curve.steps=2")
     assert status == 1 and "keep_checkpoints" in output

@@ -17,7 +17,7 @@ from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stabili
 from temper.evaluation.suite import Evaluation
 from temper.models import Network
 from temper.modules import load
-from temper.records import RunRecord, code_digest, suite_key
+from temper.records import RunRecord, code_digest, suite_key, targets_of
 from temper.storage import set_aside, write_arrays
 
 log = logging.getLogger("temper")
@@ -72,12 +72,13 @@ def evaluate_networks(
     show: bool = False,
 ) -> dict[str, Any]:
     """Networks by name, each with its epoch, by the config's suite; what is interrupted goes on where it stopped."""
-    suite, key = Suite.of(config), suite_key(plain(config)["evaluation"])
+    suite, values = Suite.of(config), plain(config)["evaluation"]
+    key, code = suite_key(values), code_digest(targets_of(values))
     since = time.perf_counter()
     evaluations: dict[str, Evaluation] = {}
     prints: dict[str, str] = {}
     for name, (net, _) in networks.items():
-        prints[name] = fingerprint(net, code_digest(), str(record.seed))
+        prints[name] = fingerprint(net, code, str(record.seed))
         twin = next((other for other in evaluations if prints[other] == prints[name]), None)
         if twin is not None:  # the best epoch was the last one
             evaluations[name] = evaluations[twin]
@@ -90,9 +91,9 @@ def evaluate_networks(
                 )
         write_arrays(folder / "evaluations" / key / f"{name}.npz", evaluations[name].arrays)
     return {
-        "suite": plain(config)["evaluation"],
+        "suite": values,
         "versions": suite.versions,
-        "code": code_digest(),
+        "code": code,
         "checkpoints": {
             name: {"epoch": epoch, "metrics": evaluations[name].metrics, "audit": evaluations[name].audit}
             for name, (_, epoch) in networks.items()

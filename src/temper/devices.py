@@ -16,6 +16,9 @@ def device_of_its_own(accelerator: str) -> Iterator[str]:
     if accelerator not in ("gpu", "cuda"):
         yield "cpu"
         return
+    # As Lightning's trainer is told to: the same evaluation, by whichever command, gives the same bytes where the GPU can.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
     with free_slot(Path(tempfile.gettempdir()), f"temper-gpu-{os.getuid()}", max(1, torch.cuda.device_count())) as index:
         yield f"cuda:{index}"
 

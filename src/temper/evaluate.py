@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from temper import cli
 from temper.config import CONF, ConfigError
 
-IGNORED = ("data", "model", "validation", "seed", "study")
+# What lies at `path` brings its own; a checkpoint outside of a run's folder needs a study to go to.
+OWN = {"data", "model", "validation", "seed"}
 
 
 def main() -> None:
@@ -20,24 +21,33 @@ def main() -> None:
 def task(config: DictConfig) -> None:
     from temper.evaluating import evaluate_checkpoint, evaluate_foreign, evaluate_runs  # torch is imported only here
     from temper.records import RECORD
+    from temper.validate import validate_settings
 
+    validate_settings(config)
+    typed = {override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task}
+    if idle := {key for key in typed if key.startswith("trainer.") and key != "trainer.accelerator"}:
+        raise ConfigError(f"{', '.join(sorted(idle))} has no effect: nothing is trained")
+    if config.stale == "rerun":
+        raise ConfigError("stale=rerun: temper-train trains again; here runs of other code are kept or asked about")
     if config.path is None:
         if config.transfer:
             raise ConfigError("transfer=true needs path=, the folder of a study")
         evaluate_foreign(config)
         return
-    typed = {override.lstrip("+~").split("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
-    path = Path(config.path)
+    path = Path(config.path).resolve()
     inside = path.parent.name == "checkpoints" and (path.parents[1] / RECORD).is_file()
-    if idle := typed & set(IGNORED[: 4 if path.suffix == ".ckpt" and not inside else 5]):
+    if idle := {key.split(".")[0] for key in typed} & (OWN | ({"study"} if inside or path.is_dir() else set())):
         raise ConfigError(f"{', '.join(sorted(idle))} has no effect beside path: what lies there brings its own")
+    runs = sorted(record.parent for record in path.glob(f"*/seed-*/{RECORD}"))
+    if config.transfer and not runs:
+        raise ConfigError("transfer=true needs path=, the folder of a study")
     if path.is_file() and inside:
         evaluate_runs(config, [path.parents[1]], checkpoint=path.stem)
     elif path.is_file():
         evaluate_checkpoint(config, path)
     elif (path / RECORD).is_file():
         evaluate_runs(config, [path])
-    elif runs := sorted(record.parent for record in path.glob(f"*/seed-*/{RECORD}")):
+    elif runs:
         evaluate_runs(config, [run for run in runs if run.name.removeprefix("seed-").lstrip("-").isdecimal()], study=path)
     else:
         raise ConfigError(f"path: {path} is no checkpoint, no folder of a run (with a {RECORD}), and none of a study")

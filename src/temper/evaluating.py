@@ -1,10 +1,11 @@
 """Evaluating what is trained already: runs side by side, a checkpoint, a foreign network."""
 
+import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from joblib import Parallel, delayed
@@ -12,15 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
 from temper.build import build
-from temper.cell import Cell, Kind
+from temper.cell import Cell, Kind, identity
 from temper.checkpoints import evaluate_checkpoints, evaluate_networks, forget_pieces
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.devices import device_of_its_own
-from temper.evaluation import Suite
+from temper.evaluation import Suite, fingerprint
 from temper.models import Network
 from temper.modules import load
 from temper.progress import console, say
+from temper.randomness import rekey
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
 from temper.report import make_report
 from temper.resolvers import workers
@@ -53,33 +55,40 @@ def evaluate_runs(
         done = Parallel(n_jobs=together, return_as="generator_unordered")(jobs)
         bar = track(done, "evaluating", total=len(folders), console=console, disable=not console.is_terminal)
         results = list(_told(bar, len(folders)))
-    problems = [problem for _, problem in results if problem]
+    problems = [result.problem for result in results if result.problem]
     if study is not None:
-        suite = config.evaluation.name
         if config.transfer:
-            say(transfer(config, folders, suite))
-        for line in make_report(study, Path(config.paths.results) / study.name, suite=suite):
+            with device_of_its_own(config.trainer.accelerator) as device:
+                say(transfer({result.folder: result.suite for result in results if result.suite}, device=device))
+        for line in make_report(study, Path(config.paths.results) / study.name, suite=config.evaluation.name):
             say(line)
     else:
-        for text, _ in results:
-            say(text)
+        for result in results:
+            say(result.text)
     if problems:
         for problem in problems:
             say(problem)
         raise SystemExit(1)
 
 
-def _told(results: Any, total: int) -> Any:
+class Result(NamedTuple):
+    """What became of one run: the key of its evaluation and what is to be said of it, or what went wrong."""
+
+    folder: Path
+    suite: str | None
+    text: str
+    problem: str | None = None
+
+
+def _told(results: Iterable[Result], total: int) -> Iterator[Result]:
     for number, result in enumerate(results, start=1):
         if not console.is_terminal:
-            say(f"[{number}/{total}] {result[1] or result[0].splitlines()[0]}")
+            say(f"[{number}/{total}] {result.problem or result.folder}")
         yield result
 
 
-def _evaluate_run(
-    values: dict[str, Any], folder: Path, checkpoint: str | None, *, show: bool = False
-) -> tuple[str, str | None]:
-    """What is to be said of a run, and what went wrong. In a process of its own, or in ours."""
+def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, *, show: bool = False) -> Result:
+    """In a process of its own, or in ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(values["threads"])
     try:
@@ -87,15 +96,17 @@ def _evaluate_run(
             record = RunRecord.read(folder)
             config = _run_config(values, record, checkpoint)
             key = suite_key(plain(config)["evaluation"])
+            _same_code(record, folder, values["stale"])
             if not record.has(key):
-                _same_code(record, folder, values["stale"])
                 data = build_data(config)
+                first = load(folder / "checkpoints" / f"{config.evaluation.checkpoints[0]}.ckpt")[0]
+                validate_suite(Suite.of(config), first.net, data)
                 record.evaluations[key] = evaluate_checkpoints(config, data, folder, record, device=device, show=show)
                 record.write(folder)
                 forget_pieces(folder, key)
-            return f"{folder}\n{summary(record, key)}", None
+            return Result(folder, key, f"{folder}\n{summary(record, key)}")
     except (ValueError, OSError, RuntimeError) as error:
-        return str(folder), f"failed: {folder}: {explain(error)}"
+        return Result(folder, None, str(folder), f"failed: {folder}: {explain(error)}")
 
 
 def _run_config(values: dict[str, Any], record: RunRecord, checkpoint: str | None) -> DictConfig:
@@ -125,8 +136,11 @@ def evaluate_checkpoint(config: DictConfig, path: Path) -> None:
     run.evaluation = OmegaConf.create(OmegaConf.to_container(config.evaluation, resolve=False))
     run.evaluation.checkpoints = [path.stem]
     cell = Cell.of(run)
-    folder = Path(config.paths.outputs) / str(config.study) / cell.name / f"seed-{run.seed}"
-    record = _record(config, run, folder, attack=cell.attack, penalty=cell.penalty, kind=cell.kind, digest=cell.digest)
+    # Two checkpoints of one run, both called last.ckpt, are two networks.
+    digest = fingerprint(module.net, cell.digest)
+    name = f"{cell.name.rpartition('-')[0]}-{digest}"
+    folder = Path(config.paths.outputs) / str(config.study) / name / f"seed-{run.seed}"
+    record = _record(config, run, folder, attack=cell.attack, penalty=cell.penalty, kind=cell.kind, digest=digest)
     _evaluate_into(record, run, {path.stem: (module.net, epoch)}, folder, config.trainer.accelerator)
 
 
@@ -137,14 +151,15 @@ def evaluate_foreign(config: DictConfig) -> None:
         raise ConfigError("say what to evaluate: path= for what temper trained, or model.factory= for a foreign network")
     config = config.copy()
     config.evaluation.checkpoints = ["last"]
-    # Which attack, which penalty and what else it was trained with is not known: the digest is that of model and data.
-    untrained = {"attack": {"_target_": "temper.attacks.NoAttack"}, "penalty": {}}
-    cell = Cell.of(OmegaConf.create(plain(config) | untrained))
+    rekey(config.seed, "weights")
+    net: Network = build(config, "model")
+    # Which attack, which penalty and what else it was trained with is not known: model, data and weights make it what it is.
+    content = identity(config)
+    digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))
     factory = Path(config.model.factory)
     name = re.sub(r"[^\w.-]+", "_", factory.name if factory.exists() else str(factory))
-    folder = Path(config.paths.outputs) / str(config.study) / f"{name}-{cell.digest}" / f"seed-{config.seed}"
-    record = _record(config, config, folder, attack=name, penalty="none", kind=Kind.EXTERNAL, digest=cell.digest)
-    net: Network = build(config, "model")
+    folder = Path(config.paths.outputs) / str(config.study) / f"{name}-{digest}" / f"seed-{config.seed}"
+    record = _record(config, config, folder, attack=name, penalty="none", kind=Kind.EXTERNAL, digest=digest)
     _evaluate_into(record, config, {"last": (net.eval(), None)}, folder, config.trainer.accelerator)
 
 

@@ -114,8 +114,11 @@ class RunRecord:
 
 
 def suite_key(evaluation: Mapping[str, Any]) -> str:
-    """Name of a suite and digest of its settings: evaluations of one run by several suites lie beside each other."""
+    """Name of a suite and digest of its settings, and of the code of attacks from outside: evaluations of one run by several
+    suites lie beside each other."""
     text = json.dumps(evaluation, sort_keys=True)
+    for path in sorted(_outside(targets_of(evaluation))):
+        text += path.read_text()
     return f"{evaluation['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -146,13 +149,17 @@ def code_digest(targets: Iterable[str] = ()) -> str:
 def _digest(targets: frozenset[str]) -> str:
     package = Path(__file__).parent
     files = {path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in NO_RESULT}
-    for target in sorted(targets):
-        if target.partition(".")[0] not in ("temper", "torch", "pytorch_lightning", "torchvision"):
-            files |= _source(target)
+    files |= _outside(targets)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _outside(targets: Iterable[str]) -> set[Path]:
+    """The files of those `_target_`s that neither this package nor a library of its own defines."""
+    ours = ("temper", "torch", "pytorch_lightning", "torchvision")
+    return set().union(*(_source(target) for target in targets if target.partition(".")[0] not in ours))
 
 
 def targets_of(config: Any) -> set[str]:

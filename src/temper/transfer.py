@@ -1,11 +1,11 @@
 """Whether what fools one network of a study fools another better than the other's own attack does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.progress import track
 from torch import Tensor
 
@@ -21,11 +21,14 @@ from temper.records import RunRecord
 from temper.validate import build_data
 
 
-def transfer(config: DictConfig, folders: Sequence[Path], suite: str) -> str:
-    """Add the check `transfer` to the audit of every run of a study that a suite evaluated, on the last checkpoint.
+def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:
+    """Add the check `transfer` to the audits of a study's runs, on the last checkpoint.
 
-    Every network makes adversarial points of its own (PGD, as many steps as its audit takes); every other network is tried on
-    them. A network that they break where its own attacks failed masks its gradients (Athalye et al. 2018, section 3.1).
+    Every network makes adversarial points of its own (PGD, as many steps as its audit takes); every other network is tried
+    on them. A network that they break where its own attacks failed masks its gradients (Athalye et al. 2018, section 3.1).
+
+    Args:
+        evaluated: the folder of each run, and the key of the evaluation whose audit it is.
 
     Returns:
         What was found, in a line.
@@ -33,13 +36,10 @@ def transfer(config: DictConfig, folders: Sequence[Path], suite: str) -> str:
     Raises:
         ConfigError: there are fewer than two runs to compare, or their suite has no audit.
     """
-    records = {folder: RunRecord.read(folder) for folder in folders}
-    keys = {folder: _key(record, suite) for folder, record in records.items()}
-    chosen = {folder: key for folder, key in keys.items() if key is not None}
+    records = {folder: RunRecord.read(folder) for folder in evaluated}
+    chosen = {folder: key for folder, key in evaluated.items() if "last" in records[folder].evaluations[key]["checkpoints"]}
     if len(chosen) < 2:
-        raise ConfigError(
-            f"transfer: the study has {len(chosen)} run with a last checkpoint evaluated by {suite}; it takes two"
-        )
+        raise ConfigError(f"transfer: the study has {len(chosen)} run whose last checkpoint was evaluated; it takes two")
     audits: dict[Path, Audit] = {}
     batches: dict[Path, Batch] = {}
     points: dict[Path, Tensor] = {}
@@ -49,18 +49,18 @@ def transfer(config: DictConfig, folders: Sequence[Path], suite: str) -> str:
         run.evaluation = OmegaConf.create(records[folder].evaluations[key]["suite"])
         judged = Suite.of(run)
         if judged.audit is None:
-            raise ConfigError(f"transfer is part of the audit, which evaluation={suite} leaves out")
+            raise ConfigError(f"transfer is part of the audit, which the suite {key} leaves out")
         audits[folder] = judged.audit
         data = build_data(run)
-        batches[folder] = next(iter(data.loader("test", batch_size=judged.audit.size)))
+        batches[folder] = next(iter(data.loader("test", batch_size=judged.audit.size, device=device)))
         attack = PGD(threat=judged.threat, steps=2 * judged.audit.steps, keep="worst")
         rekey(records[folder].seed, "transfer")
-        net = load(folder / "checkpoints" / "last.ckpt")[0].net
+        net = load(folder / "checkpoints" / "last.ckpt")[0].net.to(device)
         points[folder] = attack.perturb(net, batches[folder])
     worst = 0.0
     for folder, key in track(chosen.items(), "transferring", **shown):  # type: ignore[arg-type]
         record, batch = records[folder], batches[folder]
-        net = load(folder / "checkpoints" / "last.ckpt")[0].net
+        net = load(folder / "checkpoints" / "last.ckpt")[0].net.to(device)
         arrays = outcomes_file(folder, key, "last")
         own = torch.from_numpy(arrays["clean"])[: len(batch)]
         for attack_name in record.attacks(key):
@@ -70,7 +70,7 @@ def transfer(config: DictConfig, folders: Sequence[Path], suite: str) -> str:
             if source != folder and x_adv.shape == batch.x.shape and torch.equal(batches[source].x, batch.x):
                 with probing(net, "eval"), torch.no_grad():
                     fooled = net(x_adv).argmax(1) != batch.y
-                figures[source] = float((own & fooled).double().mean())
+                figures[source] = float((own & fooled.cpu()).double().mean())
         if figures:
             source = max(figures, key=lambda other: figures[other])
             finding = asdict(audits[folder].judge("transfer", figures[source]))
@@ -81,11 +81,3 @@ def transfer(config: DictConfig, folders: Sequence[Path], suite: str) -> str:
     return (
         f"transfer: {len(chosen)} runs on each other's points; at most {100 * worst:.1f} % fell that their own attacks had left"
     )
-
-
-def _key(record: RunRecord, suite: str) -> str | None:
-    """Of the last evaluation by a suite of this name that looked at the last checkpoint."""
-    keys = [
-        key for key, found in record.evaluations.items() if key.rpartition("-")[0] == suite and "last" in found["checkpoints"]
-    ]
-    return keys[-1] if keys else None

@@ -116,6 +116,12 @@ def test_the_l1_projection_is_the_nearest_point_of_ball_and_range(eps: float, se
         assert L1(eps=eps).length((ours - x)[row : row + 1]) <= eps + 1e-9
 
 
+def test_the_l1_ball_alone_has_no_range() -> None:
+    delta = torch.tensor([[1.0, 1.0], [0.6, 0.7], [-3.0, 0.1], [0.2, 0.1]])
+    expected = torch.tensor([[0.5, 0.5], [0.45, 0.55], [-1.0, 0.0], [0.2, 0.1]])
+    torch.testing.assert_close(L1(eps=1).shrink(delta), expected)
+
+
 def test_an_l1_step_leaves_values_at_the_edge_alone() -> None:
     gradient = torch.tensor([[3.0, -2.0, 1.0]])
     at = torch.tensor([[1.0, 0.0, 0.5]])

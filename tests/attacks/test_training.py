@@ -209,6 +209,8 @@ def test_attacks_that_cannot_grow_or_replay_are_refused() -> None:
         Evolving(attacks={"noise": Noise(threat=THREAT)}, ramp_eps=0.5)
     with pytest.raises(ValueError, match="free replays"):
         Evolving(attacks={"free": Free(threat=THREAT)})
+    with pytest.raises(ValueError, match="free replays"):
+        Evolving(attacks={"free": Free(threat=THREAT, replays=1)})
     with pytest.raises(ValueError, match="two or three of"):
         MultiNorm(linf=THREAT)
     with pytest.raises(ValueError, match=r"multiple|number"):

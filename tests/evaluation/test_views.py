@@ -75,6 +75,8 @@ def test_curves_fall_and_their_area_is_the_trapezoid(trained: CNN, loader: Loade
     assert metrics["curve/1"] == pytest.approx(direct.float().mean().item(), abs=0.03)
     with pytest.raises(ValueError, match="should ascend"):
         Curve(threat=Linf(eps=0.1), factors=[1, 0.5])
+    with pytest.raises(ValueError, match="covers the whole valid range"):
+        Curve(threat=Linf(eps=0.6), factors=[2, 3])
 
 
 def test_tables_with_two_classes_are_evaluated_by_the_same_suite() -> None:
@@ -163,6 +165,17 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     assert calls == 7 + 1, "the rest alone"
     for one, other in zip(undisturbed.arrays().values(), resumed.arrays().values(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_random_network_is_evaluated_the_same_way_twice(trained: CNN, loader: Loader) -> None:
+    class Random(Network):
+        def logits(self, z: Tensor) -> Tensor:
+            return trained(z + 0.3 * torch.randn_like(z))
+
+    torch.manual_seed(1)
+    one = attack_all(Random(), {}, loader, seed=0)
+    torch.manual_seed(2)
+    assert torch.equal(one.loss, attack_all(Random(), {}, loader, seed=0).loss)
 
 
 def test_pieces_of_other_weights_are_never_taken(trained: CNN) -> None:

@@ -19,10 +19,12 @@ class Attack(nn.Module, ABC):
     Attributes:
         replays: how often each training batch is given in a row.
         version: of an attack that exists in several, for the record.
+        training_only: its points are of no use in an evaluation.
     """
 
     replays: int = 1
     version: ClassVar[str | None] = None
+    training_only: ClassVar[bool] = False
 
     @abstractmethod
     def perturb(self, net: Network, batch: Batch) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from temper.arguments import Positive, Probability, checked
 from temper.attacks.ascent import Ascent
 from temper.attacks.attack import Attack
+from temper.attacks.fast import Free
 from temper.attacks.probing import probing
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
@@ -53,7 +54,7 @@ class Evolving(Attack):
         rigid = [name for name, attack in attacks.items() if not isinstance(attack, Ascent)]
         if (ramp_eps or ramp_steps) and rigid:
             raise ValueError(f"attacks: {', '.join(rigid)} cannot grow; set ramp_eps and ramp_steps to 0, or leave it out")
-        if replaying := [name for name, attack in attacks.items() if attack.replays > 1]:
+        if replaying := [name for name, attack in attacks.items() if isinstance(attack, Free)]:
             raise ValueError(f"attacks: {', '.join(replaying)} replays its batches and cannot be one of several")
         self.members = nn.ModuleList(attacks.values())
         self.full = [(getattr(member, "threat", None), getattr(member, "steps", 1)) for member in attacks.values()]

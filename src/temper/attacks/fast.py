@@ -31,6 +31,8 @@ class NFGSM(Attack):
         mode: of the network while it is attacked.
     """
 
+    training_only = True
+
     @checked
     def __init__(
         self,
@@ -118,6 +120,8 @@ class Free(Attack):
         replays: m of the paper (8 on CIFAR-10, 4 on ImageNet).
         step_size: of the perturbation after each backward pass ("1 eps" in the paper).
     """
+
+    training_only = True
 
     @checked
     def __init__(

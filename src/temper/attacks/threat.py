@@ -184,7 +184,7 @@ class L1(Threat):
         finds t.
         """
         size = delta.abs().flatten(1)
-        room = torch.full_like(size, torch.inf)
+        room = size
         if x is not None:
             room = torch.where(delta > 0, self.upper - x, x - self.lower).clamp_min(0).flatten(1)
         corners, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)

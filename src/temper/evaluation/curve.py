@@ -38,6 +38,8 @@ class Curve:
             raise ValueError(f"factors: should ascend, and {list(factors)} do not")
         widest = threat.upper - threat.lower if threat.norm == "linf" else torch.inf
         self.factors = [factor for factor in factors if factor * threat.eps <= widest]
+        if not self.factors:
+            raise ValueError(f"factors: every radius among {list(factors)} times eps covers the whole valid range")
         self.threats = [replace(threat, eps=factor * threat.eps) for factor in self.factors]
         self.steps = steps
 

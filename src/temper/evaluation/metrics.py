@@ -61,7 +61,10 @@ def sensitivities(net: Network, attack: Attack, threat: Threat, loader: Loader, 
 
 def weight_statistics(net: Network) -> dict[str, float]:
     """Euclidean norm of all weights, and the share of them below 1e-3 in magnitude; biases and norm layers apart."""
-    weights = torch.cat([w.detach().flatten() for _, w in named_weights(net)])
+    found = [w.detach().flatten() for _, w in named_weights(net)]
+    if not found:  # a frozen network from elsewhere
+        return {}
+    weights = torch.cat(found)
     return {"norm": float(weights.norm()), "near_zero": share(weights.abs() < NEAR_ZERO)}
 
 

@@ -66,7 +66,7 @@ def attack_all(
     """
     ledger = Ledger() if ledger is None else ledger
     with probing(net, "eval"), torch.no_grad():
-        clean = _joined([_clean(net, batch) for batch in loader])
+        clean = _joined([_clean(net, batch, seed, number) for number, batch in enumerate(loader)])
         right = clean["probabilities"].argmax(1) == clean["y"]
         robust, loss = {}, {}
         for name, attack in attacks.items():
@@ -78,7 +78,8 @@ def attack_all(
     return Outcomes(clean["y"], clean["probabilities"], clean["loss"], robust, loss)
 
 
-def _clean(net: Network, batch: Batch) -> dict[str, Tensor]:
+def _clean(net: Network, batch: Batch, seed: int, number: int) -> dict[str, Tensor]:
+    rekey(seed, "clean", number)  # a network may be random, which is for the audit to say
     logits = net(batch.x).float()
     loss = F.cross_entropy(logits, batch.y, reduction="none")
     return {"y": batch.y.cpu(), "probabilities": logits.softmax(1).cpu(), "loss": loss.cpu()}

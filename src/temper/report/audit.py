@@ -1,13 +1,13 @@
 """The audit beside the numbers: a badge for each robust accuracy, and what was found."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from temper.evaluation.audit import STATUSES, Status
 from temper.records import RunRecord
-from temper.report.frame import evaluations_of
+from temper.report.frame import evaluations_of, settings_of
 
 BADGES: dict[Status, str] = {"passed": "✓", "warned": "!", "failed": "✗"}
 LEGEND = "Beside a robust accuracy: ✓ its audit passed for every seed, ! it was warned, ✗ it failed for some seed."
@@ -33,15 +33,17 @@ def badges(records: Iterable[RunRecord], suite: str) -> dict[Audited, str]:
     return {where: BADGES[status] for where, status in worst.items()}
 
 
-def findings(records: Iterable[RunRecord], suite: str, checkpoint: str) -> pd.DataFrame:
+def findings(records: Sequence[RunRecord], suite: str, checkpoint: str) -> pd.DataFrame:
     """What did not pass, one row per cell and check: status, for how many seeds, mean figure; text ready to print."""
-    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    settings = settings_of((record, key) for record in records for key in evaluations_of(record, suite))
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for record in records:
         for key in evaluations_of(record, suite):
             for check, finding in record.evaluations[key]["checkpoints"].get(checkpoint, {}).get("audit", {}).items():
-                rows.setdefault((record.attack, record.penalty, check), []).append(finding)
+                penalty = f"{record.penalty} ({setting})" if (setting := settings[record.digest, key]) else record.penalty
+                rows.setdefault((record.attack, penalty, key, record.digest, check), []).append(finding)
     shown = []
-    for (attack, penalty, check), found in rows.items():
+    for (attack, penalty, _, _, check), found in rows.items():
         flagged = [finding["status"] for finding in found if finding["status"] != "passed"]
         if flagged:
             mean = sum(finding["figure"] for finding in found) / len(found)

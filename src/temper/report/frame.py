@@ -1,5 +1,6 @@
 """Records as a table of numbers: one row per run, checkpoint and metric."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +10,8 @@ import pandas as pd
 from temper.cell import NOT_IDENTITY
 from temper.records import RunRecord
 
+# Where the threat of a suite stands again in each of its parts.
+PARTS_OF_A_SUITE = re.compile(r"evaluation\.(?!threat)[\w.]+\.threat\.")
 COLUMNS = ["study", "attack", "penalty", "setting", "kind", "digest", "suite", "seed", "checkpoint", "metric", "value"]
 
 
@@ -20,7 +23,7 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
     evaluation.
     """
     chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
-    settings = _settings(chosen)
+    settings = settings_of(chosen)
     rows = []
     for record, key in chosen:
         evaluation = record.evaluations[key]
@@ -54,7 +57,7 @@ def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str
     return wanted or min(counts, key=lambda name: (-counts[name], name))
 
 
-def _settings(chosen: list[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]:
+def settings_of(chosen: Iterable[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]:
     """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ; else empty."""
     groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for record, key in chosen:
@@ -64,7 +67,9 @@ def _settings(chosen: list[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]
     texts = {}
     for cells in groups.values():
         differing = [
-            key for key in sorted(set().union(*cells.values())) if len({repr(cell.get(key)) for cell in cells.values()}) > 1
+            key
+            for key in sorted(set().union(*cells.values()))
+            if len({repr(cell.get(key)) for cell in cells.values()}) > 1 and not PARTS_OF_A_SUITE.match(key)
         ]
         # One number often stands in several places (a threat in the data, the attack and the evaluation): the first is named.
         shown: dict[tuple[str, ...], str] = {}
