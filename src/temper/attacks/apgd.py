@@ -1,6 +1,6 @@
 """Auto-PGD: projected ascent with momentum that finds its own step size."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from temper.attacks.ascent import input_gradient, where_example
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, View, climb, targeted_dlr
 from temper.attacks.probing import Mode, probing
-from temper.attacks.threat import Threat
+from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -48,7 +48,7 @@ class APGD(Attack):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.loss, self.steps, self.restarts, self.mode = loss, steps, restarts, mode
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -167,7 +167,7 @@ class _State:
     def begin(cls, threat: Threat, centre: Tensor, mask: Tensor | None) -> "_State":
         # As far out as the ball is wide, in a random direction.
         delta = torch.rand_like(centre) * 2 - 1 if threat.norm == "linf" else torch.randn_like(centre)
-        delta = delta * _column(threat.eps / threat.length(delta), centre)
+        delta = delta * per_example(threat.eps / threat.length(delta), centre)
         start = threat.project(centre + (delta if mask is None else delta * mask), centre)
         worst = torch.full((len(centre),), -torch.inf, device=centre.device)
         size = torch.full_like(worst, (1.0 if threat.norm == "l1" else 2.0) * threat.eps)
@@ -202,7 +202,7 @@ class _State:
             self.losses.append(loss)
 
     def step(self, threat: Threat) -> None:
-        size = _column(self.size, self.z)
+        size = per_example(self.size, self.z)
         towards = threat.project(self.z + size * threat.direction(self.gradient, self.z), self.centre)
         keep = MOMENTUM if len(self.losses) > 1 else 1.0
         moved = self.z + keep * (towards - self.z) + (1 - keep) * (self.z - self.previous)
@@ -223,7 +223,3 @@ class _State:
         """The same for these examples alone."""
         values = {name: value[rows] for name, value in vars(self).items() if name not in ("losses", "mask")}
         return _State(**values, mask=mask, losses=[loss[rows] for loss in self.losses])
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (like.ndim - 1))

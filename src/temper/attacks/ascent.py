@@ -1,7 +1,6 @@
 """The inner maximization: projected steepest ascent on a per-example loss."""
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from temper.arguments import Count, InEps, Positive, StepSize, checked
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, View
 from temper.attacks.probing import Mode, probing
-from temper.attacks.threat import Start, Threat
+from temper.attacks.threat import Start, Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -47,7 +46,7 @@ class Ascent(Attack, ABC):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.steps, self.step_size, self.restarts = steps, step_size, restarts
         self.start, self.keep, self.mode = start, keep, mode
         if restarts > 1 and start == "zero":
@@ -114,7 +113,7 @@ class Worst:
 
 def where_example(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """`one` for the examples that are chosen, (B,) bool, else `other`, (B, ...)."""
-    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+    return torch.where(per_example(chosen, one), one, other)
 
 
 def ascend(

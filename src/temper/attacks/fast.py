@@ -44,7 +44,7 @@ class NFGSM(Attack):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.step = step_length(step_size, self.threat, steps=1)
         self.noise = _wider(self.threat, noise * self.threat.eps)
         self.reach = _wider(self.threat, noise * self.threat.eps + self.step)
@@ -128,7 +128,7 @@ class Free(Attack):
         self, *, threat: Threat, eps: Positive | None = None, replays: Count = 8, step_size: StepSize | None = None
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.replays = replays
         self.step = step_length(step_size, self.threat, steps=1)
         self.delta: Tensor | None = None

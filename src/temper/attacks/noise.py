@@ -1,6 +1,5 @@
 """Random perturbations: the control that every attack must beat."""
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from temper.arguments import Positive, checked
 from temper.attacks.attack import Attack
-from temper.attacks.threat import Threat
+from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -27,7 +26,7 @@ class Noise(Attack):
         self, *, threat: Threat, eps: Positive | None = None, distribution: Literal["uniform", "gaussian"] = "uniform"
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.distribution = distribution
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -36,7 +35,7 @@ class Noise(Attack):
             delta = self.threat.uniform(z)
         else:
             delta = torch.randn_like(z)
-            delta = delta * (self.threat.eps / self.threat.length(delta)).reshape(-1, *[1] * (z.ndim - 1))
+            delta = delta * per_example(self.threat.eps / self.threat.length(delta), z)
         if batch.mask is not None:
             delta = delta * batch.mask
         return self.threat.finish(z + delta, z)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from temper.attacks.ascent import where_example
 from temper.attacks.attack import Attack
 from temper.attacks.losses import margin
 from temper.attacks.probing import probing
-from temper.attacks.threat import Threat
+from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -37,7 +36,7 @@ class Square(Attack):
     @checked
     def __init__(self, *, threat: Threat, eps: Positive | None = None, queries: Count = 5000, share: Probability = 0.8) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.queries, self.share = queries, share
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -72,8 +71,7 @@ class Square(Attack):
         return self._full(_signs(shape, z).expand_as(z))
 
     def _full(self, signs: Tensor) -> Tensor:
-        length = self.threat.length(signs).reshape(-1, *[1] * (signs.ndim - 1))
-        return signs * (self.threat.eps / length)
+        return signs * per_example(self.threat.eps / self.threat.length(signs), signs)
 
     def _changed(self, delta: Tensor, query: int) -> Tensor:
         share = self.share / 2 ** sum(query > halving for halving in HALVINGS)
@@ -87,14 +85,10 @@ class Square(Attack):
         # What stands in the window goes on, bent by a new pattern as long as itself.
         old = delta.masked_fill(~window, 0)
         new = self._unit(old) + self._unit(_bumps(window) * signs)
-        return rest + self._unit(new) * _column(budget, delta)
+        return rest + self._unit(new) * per_example(budget, delta)
 
     def _unit(self, delta: Tensor) -> Tensor:
-        return delta / _column(self.threat.length(delta).clamp_min(1e-12), delta)
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+        return delta / per_example(self.threat.length(delta).clamp_min(1e-12), delta)
 
 
 def _bumps(window: Tensor) -> Tensor:

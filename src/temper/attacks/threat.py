@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -62,6 +63,10 @@ class Threat(ABC):
     def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         """A perturbation back in the ball of radius eps, a new tensor; for l1 the nearest that the range around x allows."""
 
+    def at(self, eps: float | None) -> Self:
+        """The same set with another radius; None: itself."""
+        return self if eps is None else replace(self, eps=eps)
+
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
 
@@ -87,7 +92,8 @@ class Threat(ABC):
         return torch.where(outside, torch.nextafter(rounded, x), rounded)
 
 
-def _per_example(values: Tensor, like: Tensor) -> Tensor:
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """One value for each example, (B,), shaped so that it multiplies (B, ...)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -126,18 +132,18 @@ class L2(Threat):
     def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
         # The largest entry is scaled to 1 first, so that squares of tiny gradients do not underflow.
         scale = gradient.flatten(1).abs().amax(1)
-        gradient = gradient / _per_example(scale.masked_fill(scale == 0, 1), gradient)
+        gradient = gradient / per_example(scale.masked_fill(scale == 0, 1), gradient)
         length = self.length(gradient)
-        return gradient / _per_example(length.masked_fill(length == 0, 1), gradient)
+        return gradient / per_example(length.masked_fill(length == 0, 1), gradient)
 
     def uniform(self, x: Tensor) -> Tensor:
         radius = self.eps * torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
-        return self.direction(torch.randn_like(x)) * _per_example(radius, x)
+        return self.direction(torch.randn_like(x)) * per_example(radius, x)
 
     def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         length = self.length(delta)
         factor = torch.where(length > self.eps, self.eps / length, torch.ones_like(length))
-        return delta * _per_example(factor, delta)
+        return delta * per_example(factor, delta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class TorchAttack(Attack):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         if (threat.lower, threat.upper) != (0, 1):
             raise ValueError(f"threat: torchattacks works on inputs in [0, 1], not [{threat.lower:g}, {threat.upper:g}]")
         engine = getattr(torchattacks, attack, None)

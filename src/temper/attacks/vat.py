@@ -1,7 +1,5 @@
 """Virtual adversarial training."""
 
-from dataclasses import replace
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,7 +40,7 @@ class VAT(Attack):
         mode: Mode = "eval",
     ) -> None:
         super().__init__()
-        self.threat = threat if eps is None else replace(threat, eps=eps)
+        self.threat = threat.at(eps)
         self.alpha, self.iterations, self.xi, self.mode = alpha, iterations, xi, mode
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
