@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from temper.attacks import L2, PGD, Linf, NoAttack
 from temper.data import DataModule, Loader
 from temper.evaluation import attack_all, loss_stability, sensitivity
+from temper.evaluation.lipschitz import lipschitz_bound
 from temper.evaluation.metrics import accuracies, share, weight_statistics
 from temper.models import CNN
 from tests.conftest import Linear
@@ -16,7 +17,6 @@ from tests.conftest import Linear
 def test_accuracies_count_examples_not_batches(trained: CNN, digits: DataModule) -> None:
     """With a short last batch a mean over batches would differ."""
     x, y = digits.split("test")
-    {"fgsm": PGD(threat=Linf(eps=0.1), steps=1, start="zero")}
     metrics = [
         accuracies(
             attack_all(
@@ -71,8 +71,11 @@ def test_sensitivity_of_a_linear_model_is_its_slope() -> None:
 def test_weight_statistics() -> None:
     net = Linear(torch.tensor([[[3.0, -4.0, 5e-4, 0.0]]]))
     net.bias.requires_grad_(False)
-    statistics = weight_statistics(net)
-    assert statistics["norm"] == pytest.approx(5) and statistics["near_zero"] == 0.5
+    assert weight_statistics(net, (1, 1, 4)) == {"norm": pytest.approx(5), "near_zero": 0.5}
+
+
+def test_a_chain_of_layers_has_a_lipschitz_bound_too(trained: CNN) -> None:
+    assert weight_statistics(trained, (1, 8, 8))["lipschitz"] == lipschitz_bound(trained, (1, 8, 8))
 
 
 def test_loss_stability() -> None:

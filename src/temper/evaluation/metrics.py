@@ -8,6 +8,7 @@ from torchmetrics.functional.classification import binary_accuracy, multiclass_c
 
 from temper.attacks import Attack, Threat, probing
 from temper.data import Loader
+from temper.evaluation.lipschitz import lipschitz_bound
 from temper.evaluation.outcomes import Outcomes
 from temper.models import Network, named_weights
 from temper.randomness import rekey
@@ -59,13 +60,16 @@ def sensitivities(net: Network, attack: Attack, threat: Threat, loader: Loader, 
     return {f"sensitivity_{name}": float(torch.cat(parts).mean()) for name, parts in values.items()}
 
 
-def weight_statistics(net: Network) -> dict[str, float]:
-    """Euclidean norm of all weights, and the share of them below 1e-3 in magnitude; biases and norm layers apart."""
+def weight_statistics(net: Network, shape: Sequence[int]) -> dict[str, float]:
+    """Euclidean norm of all weights, and the share of them below 1e-3 in magnitude; biases and norm layers apart.
+    And a bound on how far the network stretches its inputs, of this shape, where there is one."""
     found = [w.detach().flatten() for _, w in named_weights(net)]
     if not found:  # a frozen network from elsewhere
         return {}
     weights = torch.cat(found)
-    return {"norm": float(weights.norm()), "near_zero": share(weights.abs() < NEAR_ZERO)}
+    statistics = {"norm": float(weights.norm()), "near_zero": share(weights.abs() < NEAR_ZERO)}
+    bound = lipschitz_bound(net, shape)
+    return statistics if bound is None else statistics | {"lipschitz": bound}
 
 
 def loss_stability(losses: Sequence[float]) -> float:

@@ -104,7 +104,7 @@ def evaluate(
     measured = {
         "test": accuracies(outcomes) | sensitivities(net, suite.gap_attack, suite.threat, test, seed=seed),
         "gap": gaps(before, after, "gap"),
-        "weights": weight_statistics(net),
+        "weights": weight_statistics(net, data.shape),
     }
     metrics = {f"{group}/{name}": value for group, values in measured.items() for name, value in values.items()}
     arrays: dict[str, Tensor] = {}
