@@ -29,8 +29,9 @@ check: $(INSTALLED) ## lint, format and types
 format: $(INSTALLED) ## put code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-benchmark: $(INSTALLED) ## what Hydra and Lightning cost; our attacks beside other libraries
+benchmark: $(INSTALLED) ## what Hydra, Lightning and each penalty cost; our attacks beside other libraries
 	@$(BIN)/python scripts/benchmark_step.py
+	@$(BIN)/python scripts/benchmark_penalties.py --quick
 	@$(BIN)/python scripts/benchmark_attacks.py --quick
 
 # uv reads the override of torchattacks' pinned requests from pyproject.toml, inside this folder only.
