@@ -72,7 +72,7 @@ def plain(config: DictConfig) -> Callable[[], float]:
 
     def steps() -> float:
         module: Classifier = build_module(config)
-        net, attack, weight = module.net, module.attack, module.penalties.weights
+        net, attack, weight = module.net, module.attack, module.penalties.weights.get("l2")
         optimizer = module.optimizer(net.parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: module.schedule(step / (STEPS + 5)))
         loader = build_data(config).loader("train", batch_size=config.data.batch_size, seed=0)
@@ -84,9 +84,9 @@ def plain(config: DictConfig) -> Callable[[], float]:
             x = batch.x if config.attack.name == "none" else attack.perturb(net, batch)
             optimizer.zero_grad()
             loss = F.cross_entropy(net(x), batch.y)
-            if weight:
+            if weight is not None:
                 decayed = [parameter for parameter in net.parameters() if parameter.ndim > 1]
-                loss = loss + weight[0] / 2 * torch.stack([w.square().sum() for w in decayed]).sum()
+                loss = loss + weight / 2 * torch.stack([w.square().sum() for w in decayed]).sum()
             loss.backward()
             optimizer.step()
             schedule.step()

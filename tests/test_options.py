@@ -7,15 +7,32 @@ import pytest
 import torch
 from torch import Tensor
 
+from temper.build import build, build_penalties
 from temper.config import CONF
-from temper.modules import build_module
+from temper.modules import build_module, load
 from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
 SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
-NEEDS = {"external": ["model.factory=tests.conftest:small_net"]}  # what an option cannot know by itself
+# What an option cannot know by itself, and what it is compared with.
+NEEDS = {
+    "external": ["model.factory=tests.conftest:small_net"],
+    "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
+    "max_norm": ["penalty.max_norm.limit=0.3"],  # what initial weights exceed
+    "swa": ["penalty.swa.start=0.5"],  # several epochs of a short run
+    "dynamic": ["penalty=[l2,dynamic]"],
+    "controlled": ["penalty=[l2,controlled]"],
+    "meta": ["penalty=[l1,l2,meta]"],
+}
+WITHOUT = {
+    "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
+    "dynamic": ["penalty=[l2]"],
+    "controlled": ["penalty=[l2]"],
+    "meta": ["penalty=[l1,l2]"],
+}
+BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")
 
 
@@ -45,12 +62,26 @@ def trajectory(*overrides: str, steps: int = 3) -> Tensor:
         module.on_after_backward()
         module.penalties.before_step(module.net, optimizer.param_groups[0]["lr"])
         optimizer.step()
+        module.penalties.after_step(module.net)
         schedule.step()
     rekey(0, "end")
     return torch.cat([parameter.detach().flatten() for parameter in module.net.parameters()])
 
 
-@pytest.fixture(autouse=True)
+def evaluated(folder: Path, *overrides: str, epochs: int = 2) -> Tensor:
+    """The weights that stand for a run of a few epochs in Lightning's trainer, as a checkpoint gives them."""
+    config = composed(*overrides, "model.width=4", "model.hidden=16", "data.train_size=200", f"trainer.max_epochs={epochs}")
+    module, data = build_module(config), build_data(config)
+    trainer = build(
+        config, "trainer", callbacks=module.penalties.callbacks(), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
+    )  # fmt: skip
+    trainer.fit(module, data)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return torch.cat([parameter.detach().flatten() for parameter in load(folder / "last.ckpt")[0].net.parameters()])
+
+
+@pytest.fixture
 def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     from temper.modules import Classifier
 
@@ -60,29 +91,43 @@ def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Classifier, "total_steps", 3)
 
 
+def chosen(group: str, option: str) -> list[str]:
+    return [f"{group}=[{option}]" if group == "penalty" else f"{group}={option}", *NEEDS.get(option, [])]
+
+
 @pytest.mark.parametrize(("group", "option"), list(options(*GROUPS)))
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
-    value = f"[{option}]" if group == "penalty" else option
-    config = composed(f"{group}={value}", *NEEDS.get(option, []))
+    config = composed(*chosen(group, option))
     if option not in DOWNLOADED:
         validate(config)
     build_module(config)
 
 
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 @pytest.mark.parametrize(
-    ("group", "option"), [o for o in options("attack", "penalty", "model", "optimizer", "schedule") if o[1] != "none"]
+    ("group", "option"),
+    [o for o in options("attack", "penalty", "model", "optimizer", "schedule") if o[1] not in ("none", *BY_EPOCH)],
 )
 def test_every_option_changes_the_trajectory(group: str, option: str) -> None:
     """An option that silently trains something else is the commonest bug of this field."""
     defaults = {"model": "cnn", "optimizer": "sgd", "schedule": "triangle"}
     if defaults.get(group) == option:
         pytest.skip("the default, which the others are compared with")
-    value = f"[{option}]" if group == "penalty" else option
-    base, other = trajectory(), trajectory(f"{group}={value}", *NEEDS.get(option, []))
+    base, other = trajectory(*WITHOUT.get(option, [])), trajectory(*chosen(group, option))
     assert torch.isfinite(other).all()
     assert base.shape != other.shape or not torch.equal(base, other)
 
 
+@pytest.mark.parametrize("option", BY_EPOCH)
+def test_every_option_that_follows_the_training_changes_what_is_evaluated(option: str, tmp_path: Path) -> None:
+    # Ten steps an epoch; early stopping needs an epoch that is worse than one before.
+    more = ["optimizer.lr=1"] if option == "early_stopping" else []
+    base = evaluated(tmp_path, *WITHOUT.get(option, []), *more, epochs=4)
+    other = evaluated(tmp_path, *chosen("penalty", option), *more, epochs=4)
+    assert torch.isfinite(other).all() and not torch.equal(base, other)
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_attacks_differ_from_each_other() -> None:
     found = [trajectory(f"attack={option}") for _, option in options("attack")]
     for i, one in enumerate(found):
@@ -90,23 +135,40 @@ def test_attacks_differ_from_each_other() -> None:
             assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "neutral",
-    [
-        ("penalty=l1", "penalty.l1.weight=0"),
-        ("penalty=l2", "penalty.l2.weight=0"),
-        ("penalty=elastic_net", "strength=0"),
-        ("penalty=weight_decay", "penalty.weight_decay.decay=0"),
-        ("penalty=dropout", "penalty.dropout.p=0"),
-        ("penalty=label_smoothing", "penalty.label_smoothing.smoothing=0"),
-        ("penalty=[l1,dropout,label_smoothing]", "strength=0"),
-    ],
-)
+def neutral(option: str) -> list[str]:
+    """The overrides with which an option declares to change nothing."""
+    penalties = build_penalties(composed(*chosen("penalty", option)))
+    names = [name for name in penalties.names if name == option or name.startswith(f"{option}.")]
+    settings = [(name, penalties.members[penalties.names.index(name)].neutral) for name in names]
+    return [f"penalty.{name}.{setting}" for name, declared in settings for setting in declared]
+
+
+def test_which_penalties_have_a_neutral_value_is_declared() -> None:
+    without = [option for _, option in options("penalty") if not neutral(option)]
+    assert without == ["batch_norm", "early_stopping", "group_norm", "none", "spectral_norm"]
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
+@pytest.mark.parametrize("option", [o for _, o in options("penalty") if o not in BY_EPOCH and neutral(o)])
 @pytest.mark.parametrize("attack", ["none", "pgd"])
-def test_neutral_values_give_none_to_the_bit(attack: str, neutral: tuple[str, ...]) -> None:
-    assert torch.equal(trajectory(f"attack={attack}"), trajectory(f"attack={attack}", *neutral))
+def test_neutral_values_give_none_to_the_bit(attack: str, option: str) -> None:
+    base = trajectory(f"attack={attack}", *WITHOUT.get(option, []))
+    assert torch.equal(base, trajectory(f"attack={attack}", *chosen("penalty", option), *neutral(option)))
 
 
+@pytest.mark.parametrize("option", [o for o in BY_EPOCH if neutral(o)])
+def test_neutral_values_of_what_follows_the_training_give_none_to_the_bit(option: str, tmp_path: Path) -> None:
+    base = evaluated(tmp_path, "attack=pgd", *WITHOUT.get(option, []))
+    assert torch.equal(base, evaluated(tmp_path, "attack=pgd", *chosen("penalty", option), *neutral(option)))
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
+def test_strength_zero_is_neutral_for_all_that_it_scales() -> None:
+    several = "penalty=[l1,dropout,label_smoothing,mixup,awp,jacobian,elastic_net,noise]"
+    assert torch.equal(trajectory("attack=pgd"), trajectory("attack=pgd", several, "strength=0"))
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_strength_scales_every_penalty() -> None:
     for scaled, written in [
         (("penalty=l2", "strength=2"), ("penalty=l2", "penalty.l2.weight=1e-2")),
@@ -116,6 +178,7 @@ def test_strength_scales_every_penalty() -> None:
         torch.testing.assert_close(trajectory(*scaled), trajectory(*written))
 
 
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_penalties_in_another_order_are_the_same_run() -> None:
     assert torch.equal(trajectory("penalty=[l2,dropout,l1]"), trajectory("penalty=[l1,l2,dropout]"))
 
@@ -128,6 +191,7 @@ def test_cells_of_a_seed_share_weights_and_seeds_do_not() -> None:
     assert not torch.equal(weights(), weights("seed=1"))
 
 
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_cells_of_a_seed_share_random_starts() -> None:
     """Dropout and label smoothing draw or change much before an attack starts, and shift nothing."""
     from temper.attacks.threat import Linf
@@ -149,6 +213,7 @@ def test_cells_of_a_seed_share_random_starts() -> None:
     assert all(map(torch.equal, *starts.values())) and len(starts["[none]"]) == 3
 
 
+@pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_seed_zero_is_a_seed() -> None:
     assert torch.equal(trajectory("seed=0"), trajectory("seed=0"))
     assert not torch.equal(trajectory("seed=0"), trajectory("seed=1"))

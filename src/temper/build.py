@@ -43,19 +43,28 @@ def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extr
 
 
 def build_penalties(config: DictConfig) -> Penalties:
-    """All penalties of a config. `strength` scales the weight of each term, and the magnitude of those that add none."""
+    """All penalties of a config. `strength` scales the weight of each term, relative or not, and the magnitude of those that
+    add none."""
     strength = _number("strength", config.strength)
     members: dict[str, Weighted] = {}
     for name, spec in penalty_specs(config.penalty).items():
-        target = _penalty_class(f"penalty.{name}", spec)
+        key = f"penalty.{name}"
+        target = _penalty_class(key, spec)
         arguments: dict[str, Any] = {}
-        weight = _number(f"penalty.{name}.weight", spec.get("weight", 1.0))
+        weight = _number(f"{key}.weight", spec.get("weight", 1.0))
+        relative = None if spec.get("relative") is None else _number(f"{key}.relative", spec.relative)
         if target.magnitude is None:
-            weight *= strength
+            weight, relative = weight * strength, None if relative is None else relative * strength
         elif target.magnitude in spec:
-            arguments[target.magnitude] = _number(f"penalty.{name}.{target.magnitude}", spec[target.magnitude]) * strength
-        members[name] = Weighted(build(config, f"penalty.{name}", without=("weight",), **arguments), weight)
-    return Penalties(members)
+            arguments[target.magnitude] = _number(f"{key}.{target.magnitude}", spec[target.magnitude]) * strength
+        if relative is not None:
+            weight = 0.0  # until it is set
+        penalty = build(config, key, without=("weight", "relative"), **arguments)
+        members[name] = Weighted(penalty, weight, relative or None)
+    try:
+        return Penalties(members)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _penalty_class(key: str, spec: DictConfig) -> type[Penalty]:

@@ -5,13 +5,17 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from temper.attacks import Attack
+from temper.models import Network
 
 log = logging.getLogger("temper")
 
@@ -48,42 +52,44 @@ class Cost(Callback):
 
     Attributes:
         seconds: of the training batches alone.
-        gradient_evaluations: backward passes through the network per example and epoch, counted on the first batch (and all
-            replays of it) rather than declared, so that they are right for any attack and penalty.
+        gradient_evaluations: backward passes through the network per example, a mean over the first epoch, counted rather than
+            declared, so that they are right for any attack and penalty.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.gradient_evaluations = 0.0
         self._since = 0.0
-        self._counting: int = 0
+        self._rows = self._examples = 0
+        self._handle: RemovableHandle | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == 0 and batch_idx == 0:
-            examples = len(batch)
+        if trainer.global_step == 0:
 
             def count(module: torch.nn.Module, grad_output: Sequence[Tensor]) -> None:
-                self.gradient_evaluations += len(grad_output[0]) / examples
+                self._rows += len(grad_output[0])
 
-            self._handle = pl_module.net.register_full_backward_pre_hook(count)  # type: ignore[union-attr]
-            self._counting = pl_module.attack.replays  # type: ignore
+            self._handle = cast(Network, pl_module.net).register_full_backward_pre_hook(count)
+        self._since = time.perf_counter()
 
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._counting:
-            self._counting -= 1
-            if not self._counting:
-                self._handle.remove()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._handle is not None:
+            self._examples += len(batch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
+        self._stop(cast(Attack, pl_module.attack))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
+        self._stop(cast(Attack, pl_module.attack))
 
-    def _stop(self) -> None:
+    def _stop(self, attack: Attack) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            # What replays its batches needs that many epochs less.
+            self.gradient_evaluations = self._rows / self._examples * attack.replays
         if self._since:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()

@@ -3,7 +3,7 @@
 import math
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast, final
 
@@ -24,17 +24,18 @@ from temper.build import build, build_penalties
 from temper.cell import Kind
 from temper.config import ConfigError, plain
 from temper.data import Batch
-from temper.models import Network
-from temper.penalties import Penalties
+from temper.models import Network, StepNetwork, still_statistics
+from temper.penalties import Penalties, Ratios
 from temper.randomness import rekey
 from temper.schedules import Schedule
 
 
 class Loss(NamedTuple):
-    """What one batch is trained on: the risk, averaged over the examples, and the penalties apart from it."""
+    """What one batch is trained on: the risk, averaged over the examples, and the terms of penalties, before their weights,
+    apart from it."""
 
     risk: Tensor
-    penalty: Tensor | None = None
+    terms: Mapping[str, Tensor] = {}
 
 
 class Classifier(pl.LightningModule, ABC):
@@ -72,7 +73,9 @@ class Classifier(pl.LightningModule, ABC):
         self.optimizer, self.schedule = optimizer, schedule
         self.validation, self.validation_name = validation, validation_name
         self.seed, self.config = seed, config
-        self._steps: list[tuple[int, Loss]] = []
+        self.ratios = Ratios(penalties)
+        # Examples, risk and weighted penalty of each batch of this epoch.
+        self._steps: list[tuple[int, Tensor, Tensor | None]] = []
         accuracies: tuple[str, ...] = ("clean", validation_name)
         # The single step shows when training has overfitted to one (Wong et al. 2020).
         self.single_step: Threat | None = getattr(validation, "threat", None)
@@ -91,25 +94,49 @@ class Classifier(pl.LightningModule, ABC):
         return self.net(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.objective(batch, batch_idx)
+        if self.ratios.due(batch_idx):
+            self.ratios.note(*self.gradients(loss))
+        penalty = self.penalties.weighted(loss.terms)
+        # Nothing is logged within an epoch: that would wait for the device at every step.
+        self._steps.append((len(batch), loss.risk.detach(), None if penalty is None else penalty.detach()))
+        return loss.risk if penalty is None else loss.risk + penalty
+
+    def objective(self, batch: Batch, batch_idx: int) -> Loss:
+        """What one batch is trained on."""
         # Each purpose has its own key, so that a draw more in one never shifts another: cells stay paired.
         step = (self.global_rank, self.current_epoch, batch_idx)
-        rekey(self.seed, "transform", *step)
+        done = min(self.global_step / self.total_steps, 1.0)
+        # An attack that replays its batches meets the same inputs again.
+        once = (self.seed, self.global_rank, self.current_epoch, batch_idx // self.attack.replays)
+        self.penalties.begin(self.global_step, done, key=once)
         batch = self.penalties.transform(batch)
-        self.attack.begin(self.global_step, min(self.global_step / self.total_steps, 1.0))
+        self.attack.begin(self.global_step, done)
         rekey(self.seed, "attack", *step)
-        x_adv = self.attack.perturb(self.net, batch)
+        x_adv = self.attack.perturb(self.penalties.exposed(self.net, batch), batch)
+        shift = self.penalties.shift(self.net, lambda net: self.attack.risk(net, batch, x_adv.detach()).mean())
         rekey(self.seed, "network", *step)
-        loss = self.loss(self.net, batch, x_adv)
-        # Nothing is logged within an epoch: that would wait for the device at every step.
-        penalty = None if loss.penalty is None else loss.penalty.detach()
-        self._steps.append((len(batch), Loss(loss.risk.detach(), penalty)))
-        return loss.risk if loss.penalty is None else loss.risk + loss.penalty
+        return self.loss(StepNetwork(self.net, shift) if len(self.penalties) else self.net, batch, x_adv)
+
+    def gradients(self, loss: Loss) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """Of the risk, and of each term before its weight, by the names of the network's parameters."""
+        trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
+
+        def gradient(value: Tensor) -> dict[str, Tensor]:
+            found = torch.autograd.grad(value, list(trained.values()), retain_graph=True, allow_unused=True)
+            return {name: g for name, g in zip(trained, found, strict=True) if g is not None}
+
+        return gradient(loss.risk), {name: gradient(term) for name, term in loss.terms.items()}
 
     def on_after_backward(self) -> None:
         self.attack.after_backward()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.penalties.before_step(self.net, optimizer.param_groups[0]["lr"])
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        self.penalties.after_step(self.net)
 
     def on_validation_epoch_start(self) -> None:
         """Log the training epoch's means, the penalties apart from the risk, so that curves of different cells compare.
@@ -119,14 +146,15 @@ class Classifier(pl.LightningModule, ABC):
         """
         if not self._steps:
             return
-        counts = torch.tensor([count for count, _ in self._steps], device=self.device, dtype=torch.float32)
+        counts = torch.tensor([count for count, _, _ in self._steps], device=self.device, dtype=torch.float32)
         share = counts / counts.sum()
-        risk = (share * torch.stack([loss.risk for _, loss in self._steps])).sum()
-        terms = [loss.penalty for _, loss in self._steps if loss.penalty is not None]
-        penalty = (share * torch.stack(terms)).sum() if terms else torch.zeros_like(risk)
+        risk = (share * torch.stack([risk for _, risk, _ in self._steps])).sum()
+        nothing = torch.zeros_like(risk)
+        penalty = (share * torch.stack([nothing if term is None else term for _, _, term in self._steps])).sum()
         self._steps.clear()
         means = {"train/risk": risk, "train/penalty": penalty, "train/loss": risk + penalty}
         self.log_dict(means, sync_dist=True)
+        self.log_dict({**self.ratios.metrics(), **self.penalties.metrics()})
         if not torch.isfinite(risk + penalty):
             raise FloatingPointError(
                 f"training diverged in epoch {self.current_epoch}: train/risk is {risk:g}, train/penalty {penalty:g}; "
@@ -154,6 +182,10 @@ class Classifier(pl.LightningModule, ABC):
         for name, metric in cast(dict[str, Metric], self.val_metrics).items():
             self.log(f"val/{name}", metric.compute())
             metric.reset()
+
+    def _terms(self, net: Network, batch: Batch, x_adv: Tensor) -> dict[str, Tensor]:
+        with still_statistics(self.net):
+            return self.penalties.terms(net, batch, x_adv)
 
     @property
     def monitor(self) -> str:
@@ -201,7 +233,7 @@ class RegularizedClassifier(Classifier):
     """loss = CE(net(x), target) + penalties"""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
-        return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self.penalties.term(net, batch))
+        return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self._terms(net, batch, batch.x))
 
 
 @final
@@ -209,7 +241,7 @@ class CombinedClassifier(Classifier):
     """loss = risk(attack) + penalties"""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
-        return Loss(self.attack.risk(net, batch, x_adv).mean(), self.penalties.term(net, batch))
+        return Loss(self.attack.risk(net, batch, x_adv).mean(), self._terms(net, batch, x_adv))
 
 
 CLASSIFIERS: dict[Kind, type[Classifier]] = {
@@ -265,4 +297,4 @@ def load(checkpoint: Path | str) -> tuple[Classifier, int]:
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{checkpoint} is damaged, or no checkpoint of temper ({reason})") from error
-    return module.eval(), state["epoch"]
+    return module.eval(), state.get("stand_in", {}).get("epoch", state["epoch"])

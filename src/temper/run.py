@@ -139,6 +139,7 @@ def _train(
             curves,
             cost,
             Provenance(record.code),
+            *module.penalties.callbacks(),
             *checkpoint_callbacks(folder / "checkpoints", module.monitor),
         ],
         logger=loggers,
@@ -157,6 +158,7 @@ def _train(
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     record.epochs = trainer.current_epoch
+    record.weights = module.penalties.stand_in or "trained"
     record.curves = curves.values
     record.cost = {
         "seconds": cost.seconds,

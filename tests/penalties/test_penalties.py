@@ -5,20 +5,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from temper.data import Batch
-from temper.models import CNN, MLP, PreActResNet18, named_weights
+from temper.models import MLP, Network, PreActResNet18, named_weights
 from temper.penalties import L1, L2, BatchNorm, Dropout, LabelSmoothing, Penalties, Penalty, WeightDecay, Weighted
 from tests.conftest import Linear, small_net
+
+
+def total(penalties: Penalties, net: Network, batch: Batch) -> Tensor:
+    found = penalties.weighted(penalties.terms(net, batch, batch.x))
+    assert found is not None
+    return found
+
 
 MLP_SETTINGS = {"shape": (1, 8, 8), "classes": 10, "mean": [0.3], "std": [0.4]}
 
 
 def test_l1_and_l2_on_a_linear_model(batch: Batch) -> None:
     net = Linear(torch.tensor([[[1.0, -2.0], [3.0, 0.0]]]), bias=7.0)
-    assert L1().term(net, batch).item() == 6
-    assert L2().term(net, batch).item() == 14 / 2
+    assert L1().term(net, batch, batch.x).item() == 6
+    assert L2().term(net, batch, batch.x).item() == 14 / 2
 
 
 def test_weights_are_told_from_norm_layers_and_biases_by_type() -> None:
@@ -42,7 +49,7 @@ def test_the_l2_weight_is_the_decay_of_sgd(batch: Batch) -> None:
     for _ in range(5):
         for net, optimizer, weight in zip(nets, (decayed, torchs), (0.01, 0.0), strict=True):
             optimizer.zero_grad()
-            (nn.functional.cross_entropy(net(batch.x), batch.y) + weight * L2().term(net, batch)).backward()
+            (nn.functional.cross_entropy(net(batch.x), batch.y) + weight * L2().term(net, batch, batch.x)).backward()
             optimizer.step()
     for ours, theirs in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
@@ -111,17 +118,17 @@ def test_typed_in_another_order_they_act_the_same(batch: Batch) -> None:
     one, other = Penalties(members), Penalties(dict(reversed(members.items())))
     assert one.names == other.names == ["dropout", "label_smoothing", "l1", "l2"]
     net = small_net()
-    assert torch.equal(one.term(net, batch), other.term(net, batch))  # type: ignore[arg-type]
-    expected = 0.1 * L1().term(net, batch) + 0.3 * L2().term(net, batch)
-    assert torch.equal(one.term(net, batch), expected)  # type: ignore[arg-type]
+    assert torch.equal(total(one, net, batch), total(other, net, batch))
+    expected = 0.1 * L1().term(net, batch, batch.x) + 0.3 * L2().term(net, batch, batch.x)
+    assert torch.equal(total(one, net, batch), expected)
 
 
 def test_weight_zero_is_not_even_evaluated(batch: Batch) -> None:
     class Costly(Penalty):
-        def term(self, net: CNN, batch: Batch) -> torch.Tensor:  # type: ignore[override]
+        def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
             raise AssertionError("evaluated")
 
-    assert Penalties({"costly": Weighted(Costly(), 0)}).term(small_net(), batch) is None
+    assert Penalties({"costly": Weighted(Costly(), 0)}).terms(small_net(), batch, batch.x) == {}
 
 
 def test_a_penalty_with_weights_of_its_own_is_part_of_the_module() -> None:

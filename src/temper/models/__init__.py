@@ -3,7 +3,22 @@
 from temper.models.cnn import CNN
 from temper.models.external import External
 from temper.models.mlp import MLP
-from temper.models.network import DropoutSlot, Network, Normalize, NormSlot, named_weights
+from temper.models.network import BranchSlot, DropoutSlot, Network, Normalize, NormSlot, last_linear, named_weights
 from temper.models.preact_resnet import PreActResNet18
+from temper.models.step import StepNetwork, still_statistics
 
-__all__ = ["CNN", "MLP", "DropoutSlot", "External", "Network", "NormSlot", "Normalize", "PreActResNet18", "named_weights"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "BranchSlot",
+    "DropoutSlot",
+    "External",
+    "Network",
+    "NormSlot",
+    "Normalize",
+    "PreActResNet18",
+    "StepNetwork",
+    "last_linear",
+    "named_weights",
+    "still_statistics",
+]

@@ -53,4 +53,5 @@ class CNN(Network):
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), NormSlot(outputs, dims=2), nn.ReLU()]
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+    return [convolution, NormSlot(outputs, dims=2), nn.ReLU(), DropoutSlot(dims=2)]

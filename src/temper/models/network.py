@@ -61,7 +61,27 @@ class NormSlot(nn.Identity):
 
 
 class DropoutSlot(nn.Identity):
-    """Where dropout goes if a penalty asks for it."""
+    """Where dropout goes if a penalty asks for it: of units (`dims` 0), or of whole channels of maps with so many `dims`."""
+
+    def __init__(self, *, dims: int = 0) -> None:
+        super().__init__()
+        self.dims = dims
+
+
+class BranchSlot(nn.Identity):
+    """The end of a residual branch, where a penalty may leave out the whole branch."""
+
+
+def last_linear(net: nn.Module) -> nn.Linear:
+    """The layer that gives the logits; what enters it are the features.
+
+    Raises:
+        ValueError: the network has no linear layer.
+    """
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError(f"{type(net).__name__} has no linear layer at its end, whose inputs are its features")
+    return linear[-1]
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

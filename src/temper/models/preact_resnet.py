@@ -6,23 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.arguments import Count, checked
-from temper.models.network import DropoutSlot, Network, Normalize
+from temper.models.network import BranchSlot, DropoutSlot, Network, Normalize
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each behind batch norm and ReLU; the shortcut branches off behind the first activation."""
+    """Two 3x3 convolutions, each behind batch norm and ReLU; the shortcut branches off behind the first activation. Dropout
+    goes between them (Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm2, self.conv2 = nn.BatchNorm2d(outputs), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.dropout, self.branch = DropoutSlot(dims=2), BranchSlot()
         reshapes = stride != 1 or inputs != outputs
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if reshapes else None
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.norm1(x))
-        residual = self.conv2(F.relu(self.norm2(self.conv1(activated))))
-        return residual + (x if self.shortcut is None else self.shortcut(activated))
+        residual = self.conv2(self.dropout(F.relu(self.norm2(self.conv1(activated)))))
+        return self.branch(residual) + (x if self.shortcut is None else self.shortcut(activated))
 
 
 class PreActResNet18(Network):

@@ -21,6 +21,8 @@ class LabelSmoothing(Penalty):
 
     stage = Stage.LABELS
     magnitude = "smoothing"
+    largest = 0.95
+    neutral = ("smoothing=0",)
 
     @checked
     def __init__(self, *, smoothing: Probability, classes: Count) -> None:

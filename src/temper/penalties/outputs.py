@@ -1,0 +1,76 @@
+"""Penalties on what the network says, at the points that it is trained on: confidence, large logits, change of mind."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from temper.arguments import Positive, Probability, checked
+from temper.data.batch import Batch
+from temper.models.network import Network
+from temper.penalties.penalty import Penalty
+
+
+class Confidence(Penalty):
+    """sum_k p_k log p_k, the negative entropy of the prediction, a mean over examples (Pereyra et al. 2017,
+    https://arxiv.org/abs/1701.06548, eq. 2): a network that is less sure of itself.
+
+    Taken at the points that are trained on; their logits are those of the risk, so it costs next to nothing.
+    """
+
+    neutral = ("weight=0",)
+
+    def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+        log_p = net(x_adv).float().log_softmax(1)
+        return (log_p.exp() * log_p).sum(1).mean()
+
+
+class LogitSqueezing(Penalty):
+    """||f(x)||^2, the squared length of the logits, a mean over examples (Kannan et al. 2018, https://arxiv.org/abs/1803.06373;
+    Shafahi et al. 2019, https://arxiv.org/abs/1910.11585, eq. 7).
+
+    Taken at the points that are trained on. Small logits flatten the gradient that attacks climb: a robust accuracy that rises
+    with it is one for the audit.
+    """
+
+    neutral = ("weight=0",)
+
+    def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+        return net(x_adv).float().square().sum(1).mean()
+
+
+class SelfDistillation(Penalty):
+    """T^2 KL(p_teacher || p) at temperature T, a mean over examples; the teacher is the moving average of the network's own
+    weights (Tarvainen & Valpola 2017, https://arxiv.org/abs/1703.01780; against robust overfitting Chen et al. 2021,
+    https://openreview.net/forum?id=qZzy5urZw9, who train the teachers beforehand).
+
+    Both look at the points that are trained on, the teacher in eval mode. Costs one more forward pass.
+
+    Args:
+        temperature: T, of both distributions (2 in Chen et al. 2021).
+        memory: of the average, for each step; the running statistics of norm layers are copied.
+    """
+
+    neutral = ("weight=0",)
+
+    @checked
+    def __init__(self, *, temperature: Positive = 2.0, memory: Probability = 0.99) -> None:
+        super().__init__()
+        self.temperature, self.memory = temperature, memory
+
+    def prepare(self, net: Network) -> Network:
+        self.teacher = copy.deepcopy(net).requires_grad_(False)
+        return net
+
+    def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+        with torch.no_grad():
+            taught = self.teacher.eval()(x_adv).float().div(self.temperature).log_softmax(1)
+        own = net(x_adv).float().div(self.temperature).log_softmax(1)
+        divergence = nn.functional.kl_div(own, taught, reduction="none", log_target=True).sum(1)
+        return self.temperature**2 * divergence.mean()
+
+    @torch.no_grad()
+    def after_step(self, net: Network) -> None:
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(net.parameters()), 1 - self.memory)
+        for buffer, current in zip(self.teacher.buffers(), net.buffers(), strict=True):
+            buffer.copy_(current)
