@@ -46,7 +46,6 @@ MISTAKES = {
     "no epochs": (("trainer.max_epochs=0",), "trainer.max_epochs should be greater than or equal to 1"),
     "no threads": (("threads=0",), "threads should be greater than or equal to 1"),
     "how many checkpoints": (("keep_checkpoints=2",), "keep_checkpoints should be a valid list"),
-    "no checkpoint to evaluate": (("evaluation.checkpoints=[]",), "evaluation.checkpoints: List should have at least 1 item"),
     "no validation": (("validation=null",), "validation: should be an object with a _target_"),
     "attack for colours": (("attack=torchattacks", "attack.attack=TIFGSM"), "attack does not work on this data and model"),
 }

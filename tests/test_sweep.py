@@ -109,6 +109,27 @@ def test_a_single_checkpoint_can_be_evaluated_and_reported(temper: Temper) -> No
     assert status == 0 and "report: results/grid" in output, output
 
 
+def test_a_sweep_over_strength_has_one_cell_without_penalties(temper: Temper) -> None:
+    settings = ("penalty=none,l2", "strength=0.1,10", "study=grid", "-m", *QUICK)
+    status, output = temper("train", *settings)
+    assert status == 0 and "3 runs, 0 done, 3 to run" in output and "warning" not in output, output
+    assert len(runs()) == 3 and "none x l2, strength 0.1, seed 0: clean" in output
+    table = Path("results/grid/table.md").read_text()
+    assert table.index("l2 (strength=0.1)") < table.index("l2 (strength=10)")
+    assert Path("results/grid/strength.png").stat().st_size > 10_000
+
+
+def test_a_sweep_that_evaluates_nothing_is_finished_and_can_be_evaluated_later(temper: Temper) -> None:
+    status, output = temper("train", "study=grid", "-m", *QUICK, "evaluation.checkpoints=[]")
+    assert status == 0 and "was evaluated on the test set: no report" in output and "val/clean" in output, output
+    status, output = temper("train", "study=grid", "-m", *QUICK, "evaluation.checkpoints=[]")
+    assert status == 0 and "1 done, 0 to run" in output
+    status, output = temper("train", "study=grid", "-m", *QUICK)
+    assert status == 0 and "1 to run" in output and "report: results/grid" in output, output
+    status, output = temper("evaluate", f"path={runs()[0]}", "evaluation=quick", "evaluation.checkpoints=[]")
+    assert status == 1 and "evaluation.checkpoints is empty" in output
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "temper.train", *sorted(arguments, key=lambda argument: argument != "-m")]
 

@@ -1,10 +1,10 @@
-"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweep`."""
+"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweep` and `temper.tuning`."""
 
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class TemperSweeper(Sweeper):
@@ -12,10 +12,12 @@ class TemperSweeper(Sweeper):
 
     Args:
         params: axes of the sweep, by key; overridden one by one on the command line.
+        tune: the strengths and seeds by which every cell is tuned first; None: the strengths stand as they are.
     """
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    def __init__(self, params: dict[str, str] | None = None, tune: Any = None) -> None:
         self.params = dict(params or {})
+        self.tune = OmegaConf.to_container(tune, resolve=True) if OmegaConf.is_config(tune) else tune
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -27,7 +29,9 @@ class TemperSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from temper.sweep import sweep
+        from temper.tuning import tune_and_sweep
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         axes = [f"{key}={value}" for key, value in self.params.items()]
-        return sweep(self.config, self.hydra_context.config_loader, self.launcher, [*axes, *arguments])
+        stage = (self.config, self.hydra_context.config_loader, self.launcher, [*axes, *arguments])
+        return sweep(*stage) if self.tune is None else tune_and_sweep(*stage, self.tune)

@@ -24,6 +24,8 @@ def task(config: DictConfig) -> None:
     from temper.validate import validate_settings
 
     validate_settings(config)
+    if not config.evaluation.checkpoints:
+        raise ConfigError("evaluation.checkpoints is empty: say which to evaluate, [best], [last] or [best,last]")
     typed = {override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task}
     if idle := {key for key in typed if key.startswith("trainer.") and key != "trainer.accelerator"}:
         raise ConfigError(f"{', '.join(sorted(idle))} has no effect: nothing is trained")

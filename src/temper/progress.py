@@ -34,7 +34,8 @@ class Progress:
     """Follows runs by the records that they leave, whichever launcher runs them."""
 
     def __init__(self, config: DictConfig, jobs: Sequence["Job"], todo: Sequence["Job"]) -> None:
-        self.study, self.workers = str(config.study), workers(config.trainer.accelerator)
+        self.study = ", ".join(sorted({job.folder.parents[1].name for job in jobs}))
+        self.workers = workers(config.trainer.accelerator)
         self.jobs, self.todo = jobs, todo
         self.before = {job.folder: _stamp(job.folder) for job in todo}
         self.done: dict[tuple[Path, str], RunRecord] = {}
@@ -49,7 +50,9 @@ class Progress:
             seeds.setdefault(job.cell.name, []).append(job)
         for cell, jobs in seeds.items():
             states = Counter(str(job.state) for job in jobs)
-            say(f"{cell:44s} {jobs[0].cell.kind:12s} " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+            strength = [override for override in jobs[0].overrides if override.startswith("strength=") and jobs[0].scaled]
+            name, how_far = " ".join([cell, *strength]), ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+            say(f"{name:44s} {jobs[0].cell.kind:12s} {how_far}")
         say(f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
         if estimate := self._estimate():
             say(f"about {_duration(estimate)} left, {self.workers} side by side, judging by the runs that are done")
@@ -152,10 +155,15 @@ def _stamp(folder: Path) -> int | None:
 
 
 def _result(record: RunRecord, suite: str) -> str:
-    name = f"{record.attack} x {record.penalty}, seed {record.seed}"
+    strength = record.config["strength"]
+    told = f"strength {strength:g}, " if record.penalty != "none" and strength != 1 else ""
+    name = f"{record.attack} x {record.penalty}, {told}seed {record.seed}"
     if not record.has(suite) or record.error:
         return f"{name}: failed: {(record.error or 'no evaluation').splitlines()[0]}"
-    metrics: dict[str, Any] = list(record.evaluations[suite]["checkpoints"].values())[-1]["metrics"]
+    checkpoints: dict[str, Any] = record.evaluations[suite]["checkpoints"]
+    if not checkpoints:
+        return f"{name}: {record.monitor} {100 * record.curves[record.monitor][-1]:.1f} %"
+    metrics = list(checkpoints.values())[-1]["metrics"]
     return f"{name}: clean {100 * metrics['test/clean']:.1f} %, worst case {100 * metrics['test/worst_case']:.1f} %"
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from temper.cell import Kind
 from temper.resolvers import cores
 from temper.storage import written_whole
 
@@ -26,6 +27,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmet
 NO_RESULT = (
     "report",
     "sweep.py",
+    "tuning.py",
     "train.py",
     "evaluate.py",
     "progress.py",
@@ -47,11 +49,12 @@ class RunRecord:
         code: digest of the code that made the run, its own attacks and penalties included.
         commit, dirty: of the repository, None outside of one.
         epochs: how many were trained.
+        weights: which are evaluated: "trained", or the penalty whose weights stand in for them (ema, swa, early_stopping).
         curves: by metric, one value per epoch.
         cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB.
         evaluations: by suite and its digest: `suite` (its config), `versions` (of attacks that exist in several), `code` (that
-            evaluated), `checkpoints` (by name: `epoch`, `metrics` and `audit`), `run` (metrics of the run as a whole),
-            `seconds`.
+            evaluated), `checkpoints` (by name: `epoch`, `metrics` and `audit`; none where the test set was to stay untouched),
+            `run` (metrics of the run as a whole), `seconds`.
     """
 
     status: Literal["finished", "failed"]
@@ -69,6 +72,7 @@ class RunRecord:
     hardware: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
     epochs: int = 0
+    weights: str = "trained"
     curves: dict[str, list[float]] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -101,8 +105,14 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Trained, and evaluated by one suite at least."""
+        """Trained, and evaluated by one suite at least, be it on no checkpoint."""
         return self.status == "finished"
+
+    @property
+    def monitor(self) -> str:
+        """What a run is judged by without the test set: clean validation accuracy, robust if it trained against an attack."""
+        attacked = self.kind in (Kind.ADVERSARIAL, Kind.COMBINED)
+        return f"val/{self.config['validation']['name']}" if attacked else "val/clean"
 
     def has(self, suite: str) -> bool:
         """Whether the run is finished and was evaluated by this suite."""

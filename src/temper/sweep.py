@@ -16,7 +16,10 @@ from temper.config import ConfigError, plain
 from temper.progress import Progress, say
 from temper.records import RunRecord, code_digest, suite_key, targets_of
 from temper.report import make_report
-from temper.validate import validate, validate_settings
+from temper.validate import is_scaled, validate, validate_settings
+
+# Values at the root that select no other config: they can be set once the rest is composed.
+LATE = ("seed=", "strength=")
 
 
 class State(StrEnum):
@@ -31,7 +34,8 @@ class State(StrEnum):
 
 
 class Job(NamedTuple):
-    """One run of the grid: how it is composed, where it lies, how far it is, and whether its suite is done."""
+    """One run of the grid: how it is composed, where it lies, how far it is, whether its suite is done, and whether the root
+    key `strength` scales any of its penalties."""
 
     overrides: list[str]
     cell: Cell
@@ -40,6 +44,7 @@ class Job(NamedTuple):
     suite: str
     state: State
     evaluated: bool
+    scaled: bool
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:
@@ -53,9 +58,43 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         ConfigError: a cell could not run; nothing has been started then.
         SystemExit: some run failed (status 1).
     """
-    jobs, warnings = plan(config, loader, arguments)
+    jobs, warnings = plan(config, loader, combinations(loader, arguments))
     for warning in warnings:
         say(f"warning: {warning}")
+    run_and_report(config, launcher, jobs)
+    return []
+
+
+def run_and_report(config: DictConfig, launcher: Launcher, jobs: Sequence[Job], problems: Sequence[str] = ()) -> None:
+    """Run what is not done, then report every study among the jobs; of a dry run, say what would run.
+
+    Args:
+        problems: what went wrong before, told again at the end.
+
+    Raises:
+        SystemExit: there are problems, or some run failed (status 1).
+    """
+    failures = [*carry_out(config, launcher, jobs), *problems]
+    if not config.dry_run:
+        names = [job.suite.rpartition("-")[0] for job in jobs]
+        for study in sorted({job.folder.parents[1] for job in jobs}):
+            for line in make_report(study, Path(config.paths.results) / study.name, suite=names[-1]):
+                say(line)
+    if failures:
+        for line in failures:
+            say(line)
+        raise SystemExit(1)
+
+
+def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> list[str]:
+    """Run what is not done and show how far it is; of a dry run, say what would run.
+
+    Returns:
+        A line for each run that failed.
+
+    Raises:
+        ConfigError: runs are stale, and the user has not said what to do with them.
+    """
     stale = [job for job in jobs if job.state is State.STALE]
     if stale and config.stale == "ask" and not config.dry_run:
         raise ConfigError(
@@ -72,15 +111,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     if todo:
         with progress:
             _launch(launcher, todo, progress)
-    names = [job.suite.rpartition("-")[0] for job in jobs]
-    for study in sorted({job.folder.parents[1] for job in jobs}):
-        for line in make_report(study, Path(config.paths.results) / study.name, suite=names[-1]):
-            say(line)
-    if failures := progress.failures():
-        for line in failures:
-            say(line)
-        raise SystemExit(1)
-    return []
+    return progress.failures()
 
 
 def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
@@ -101,8 +132,17 @@ def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None
         todo = undone
 
 
-def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> tuple[list[Job], list[str]]:
+def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
+    """Every combination of the values that arguments give their keys: the overrides of one run each."""
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+
+
+def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
     """Compose and validate every cell of a grid, and see how far each run is.
+
+    Args:
+        runs: the overrides of each.
 
     Returns:
         The jobs, two ways to type one run being one job, and warnings.
@@ -110,23 +150,26 @@ def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> 
     Raises:
         ConfigError: naming every cell that is wrong.
     """
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
-    combinations = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
     jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}
     compose = _composer(config, loader)
-    valid: set[str] = set()
-    for overrides in combinations:
+    scaled: dict[tuple[str, str], bool] = {}
+    for overrides in runs:
         composed = compose(overrides)
         try:
             validate_settings(composed)
             cell = Cell.of(composed)
-            if cell.digest + suite_key(plain(composed)["evaluation"]) not in valid:
+            suite = suite_key(plain(composed)["evaluation"])
+            if (cell.digest, suite) not in scaled:
+                if not composed.penalty:
+                    composed.strength = 1.0  # a sweep over strength has one cell without penalties, and it is meant
                 warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
-                valid.add(cell.digest + suite_key(plain(composed)["evaluation"]))
-            job = _job(composed, overrides, cell)
-            jobs.setdefault((job.folder, job.suite), job)
+                scaled[cell.digest, suite] = is_scaled(composed)
+            folder = run_folder(composed)
+            state, evaluated = _state(composed, folder, suite)
+            job = Job(overrides, cell, composed.seed, folder, suite, state, evaluated, scaled[cell.digest, suite])
+            jobs.setdefault((folder, suite), job)
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
@@ -135,19 +178,18 @@ def plan(config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> 
 
 
 def _composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
-    """Composition as a job will see it. Cells that differ in the seed alone are composed once, since Hydra is slow at it."""
+    """Composition as a job will see it. Cells that differ in `LATE` keys alone are composed once, since Hydra is slow at it."""
+    parser = OverridesParser.create(config_loader=loader)
     composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(overrides: list[str]) -> DictConfig:
-        seeds = [override for override in overrides if override.startswith("seed=")]
-        others = tuple(override for override in overrides if not override.startswith("seed="))
+        late = [override for override in overrides if override.startswith(LATE)]
+        others = tuple(override for override in overrides if not override.startswith(LATE))
         if others not in composed:
-            whole = loader.load_sweep_config(config, [*others, *seeds])
-            composed[others] = _without_hydra(whole)
+            composed[others] = _without_hydra(loader.load_sweep_config(config, [*others, *late]))
         cell = composed[others].copy()
-        if seeds:
-            seed = seeds[-1].partition("=")[2]
-            cell.seed = int(seed) if seed.lstrip("-").isdecimal() else seed
+        for override in parser.parse_overrides(late):
+            cell[override.key_or_group] = override.value()
         return cell
 
     return compose
@@ -158,12 +200,6 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     config._set_flag(["struct", "readonly"], [False, False])
     config.pop("hydra")
     return config
-
-
-def _job(config: DictConfig, overrides: list[str], cell: Cell) -> Job:
-    folder, suite = run_folder(config), suite_key(plain(config)["evaluation"])
-    state, evaluated = _state(config, folder, suite)
-    return Job(overrides, cell, config.seed, folder, suite, state, evaluated)
 
 
 def _state(config: DictConfig, folder: Path, suite: str) -> tuple[State, bool]:

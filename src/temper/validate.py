@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from annotated_types import MinLen
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "threads": Count,
     "stale": Literal["ask", "keep", "rerun"],
     "keep_checkpoints": Names,
-    "evaluation.checkpoints": Annotated[Names, MinLen(1)],
+    "evaluation.checkpoints": Names,  # none: the test set stays untouched
     "evaluation.batch_size": Count,
     "trainer.max_epochs": Count,
 }
@@ -81,7 +81,8 @@ def validate(config: DictConfig) -> list[str]:
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
-    validate_suite(suite, module.net, data)
+    if config.evaluation.checkpoints:
+        validate_suite(suite, module.net, data)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
 
 
@@ -140,23 +141,31 @@ def _try(key: str, attack: Attack, net: Network, data: DataModule, *, several: b
 
 def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
-    # Threats and statistics are there for attack, evaluation and model to refer to.
+    # Threats, statistics and symmetries are there for attack, evaluation, model and penalty to refer to.
     replays = OmegaConf.select(config, "attack.replays", default=1)
-    return build(config, "data", without=("threats", "mean", "std"), seed=config.seed, repeats=replays)
+    return build(config, "data", without=("threats", "mean", "std", "flip"), seed=config.seed, repeats=replays)
 
 
 def _without_effect(config: DictConfig) -> list[str]:
     warnings = []
     penalties = build_penalties(config)
-    scaled = False
-    for name, weight, penalty in zip(penalties.names, penalties.weights, penalties.members, strict=True):
+    for name, penalty in penalties:
+        weight = penalties.relative.get(name, penalties.weights[name])
         size = weight if penalty.magnitude is None else getattr(penalty, penalty.magnitude, None)
-        scaled |= penalty.magnitude is not None or "weight" in penalty_specs(config.penalty)[name]
         if size == 0:
             warnings.append(f"penalty.{name} has no effect: its weight or magnitude is 0")
-    if config.strength != 1 and not scaled:
+    if config.strength != 1 and not is_scaled(config):
         warnings.append(f"strength={config.strength} has no effect: this cell has no penalty that it scales")
     return warnings
+
+
+def is_scaled(config: DictConfig) -> bool:
+    """Whether the root key `strength` scales any penalty of this config: the weight of its term, or its magnitude."""
+    for spec in penalty_specs(config.penalty).values():
+        magnitude = get_class(spec["_target_"]).magnitude
+        if any(key in spec for key in ([magnitude] if magnitude else ["weight", "relative"])):
+            return True
+    return False
 
 
 def _weaker(config: DictConfig, attack: object, suite: Suite, training: Threat | None) -> list[str]:

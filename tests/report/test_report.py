@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from temper.report import make_report
 from temper.report.audit import badges, findings
 from temper.report.figures import pareto_front
 from temper.report.frame import choose_suite, frame
+from temper.report.strength import strength_figure, strengths_of
 from temper.report.table import MISSING, Metric, spread, table, to_latex
 from tests.test_records import record
 
@@ -164,6 +166,32 @@ def test_the_radii_are_drawn_where_they_were_measured(tmp_path: Path) -> None:
     assert "median distance" not in (tmp_path / "results/table.md").read_text(), "no column of blanks"
     make_report(written(tmp_path / "other", RUNS), tmp_path / "other/results")
     assert not (tmp_path / "other/results/radii.png").exists()
+
+
+def test_strength_is_drawn_where_it_was_swept(tmp_path: Path) -> None:
+    swept = [
+        run("pgd", "l2", seed, 0.9 - s / 100, 0.7, digest=f"l2{s}", config=RUNS[0].config | {"strength": s})
+        for s in (0.1, 1, 10)
+        for seed in (0, 1)
+    ]
+    assert strengths_of([*RUNS, *swept]) == {"nonel2": 1, "l20.1": 0.1, "l21": 1, "l210": 10}
+    make_report(written(tmp_path, [*RUNS, *swept]), tmp_path / "results")
+    assert (tmp_path / "results/strength.png").stat().st_size > 10_000
+    axes = strength_figure(frame([*RUNS, *swept], "standard"), strengths_of(swept)).axes
+    assert len(axes) == 6 and [axis.get_ylabel() for axis in axes[::3]] == ["attack: none", "attack: pgd"]
+    clean = cast(Any, axes[3].containers[0]).lines[0]
+    assert clean.get_xdata() == pytest.approx([0.1, 1, 10]) and clean.get_ydata() == pytest.approx([89.9, 89, 80])
+    assert axes[3].lines[0].get_ydata() == pytest.approx([91, 91]), "the cell without penalties is a line across"
+
+
+def test_strengths_that_differ_between_penalties_alone_are_no_sweep(tmp_path: Path) -> None:
+    tuned = [
+        run("pgd", penalty, 0, 0.9, 0.7, config=RUNS[0].config | {"strength": s}) for penalty, s in (("l1", 0.1), ("l2", 3))
+    ]
+    assert strengths_of(tuned) == {}
+    make_report(written(tmp_path, [*RUNS[3:], *tuned]), tmp_path / "results")
+    assert not (tmp_path / "results/strength.png").exists()
+    assert "Strengths: pgd x l1 0.1, pgd x l2 3." in (tmp_path / "results/table.md").read_text()
 
 
 def test_the_pareto_front() -> None:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from temper.records import RunRecord
+from temper.report.frame import apart_from_strength
 from temper.report.table import METRICS
 
 # Okabe & Ito 2008: told apart by colour-blind people; markers tell them apart in grey.
@@ -45,7 +46,8 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
 
 
 def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
-    """Clean against robust accuracy, one mark per cell, standard deviations over seeds, the Pareto front drawn.
+    """Clean against robust accuracy, one mark per cell, standard deviations over seeds, the Pareto front drawn. Where cells
+    differ in strength, a larger mark is a greater one.
 
     The first panel shows the whole plane; where there are several attacks, one more for each looks closer.
     """
@@ -67,6 +69,8 @@ def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: st
         Line2D([], [], color="0.35", marker=marker, linestyle="", label=f"penalty: {name}")
         for name, marker in look["cell"].items()
     ]
+    if points["size"].nunique() > 1:
+        handles += [Line2D([], [], color="none", label="larger: stronger")]
     handles += [Line2D([], [], color="0.5", linestyle="--", linewidth=1, label="Pareto front")]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
     return figure
@@ -79,7 +83,11 @@ def _points(data: pd.DataFrame, x: str, y: str, checkpoint: str) -> pd.DataFrame
     cells = wide.groupby(level=["attack", "penalty", "setting"])
     points = pd.DataFrame({"x": cells[x].mean(), "y": cells[y].mean(), "dx": cells[x].std(), "dy": cells[y].std()}).fillna(0)
     points = points.reset_index()
-    points["cell"] = [f"{p} ({s})" if s else p for p, s in zip(points.penalty, points.setting, strict=True)]
+    # A mark for every strength would soon be more than there are.
+    points["cell"] = [apart_from_strength(p, s) for p, s in zip(points.penalty, points.setting, strict=True)]
+    strength = points.setting.str.extract(r"(?:^|, )strength=([^,]+)")[0].astype(float)
+    rank, several = strength.rank(method="dense") - 1, strength.nunique() > 1
+    points["size"] = (3.5 + 5 * rank / rank.max()).fillna(6.0) if several else 6.0
     order = sorted(range(len(points)), key=lambda i: [(v != "none", v) for v in points.loc[i, ["attack", "cell"]]])
     return points.loc[order]
 
@@ -99,7 +107,7 @@ def _plane(axes: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]], fr
             point.y,
             look["cell"][point.cell],
             color=color,
-            markersize=6,
+            markersize=point["size"],
             markeredgecolor="white",
             markeredgewidth=0.6,
         )

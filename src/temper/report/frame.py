@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from temper.records import RunRecord
 
 # Where the threat of a suite stands again in each of its parts.
 PARTS_OF_A_SUITE = re.compile(r"evaluation\.(?!threat)[\w.]+\.threat\.")
+Key = TypeVar("Key", bound=Hashable)
 COLUMNS = ["study", "attack", "penalty", "setting", "kind", "digest", "suite", "seed", "checkpoint", "metric", "value"]
 
 
@@ -37,7 +38,12 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
 
 def evaluations_of(record: RunRecord, suite: str) -> list[str]:
     """Keys of a finished run's evaluations by the suites of this name."""
-    return [key for key in record.evaluations if record.finished and key.rpartition("-")[0] == suite]
+    return [key for key in evaluated(record) if key.rpartition("-")[0] == suite]
+
+
+def evaluated(record: RunRecord) -> list[str]:
+    """Keys of a finished run's evaluations, those of no checkpoint apart: they hold no number of the test set."""
+    return [key for key, evaluation in record.evaluations.items() if record.finished and evaluation["checkpoints"]]
 
 
 def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str:
@@ -46,7 +52,7 @@ def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str
     Raises:
         ValueError: no run is finished, or none has that suite.
     """
-    found = [{key.rpartition("-")[0] for key in record.evaluations} for record in records if record.finished]
+    found = [{key.rpartition("-")[0] for key in evaluated(record)} for record in records]
     counts = Counter(name for names in found for name in names)
     if wanted is not None and wanted not in counts:
         raise ValueError(
@@ -57,15 +63,27 @@ def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str
     return wanted or min(counts, key=lambda name: (-counts[name], name))
 
 
+def apart_from_strength(penalty: str, setting: str) -> str:
+    """A cell's name without its strength: what cells that differ in strength alone have in common."""
+    others = ", ".join(part for part in setting.split(", ") if not part.startswith("strength="))
+    return f"{penalty} ({others})" if others else penalty
+
+
 def settings_of(chosen: Iterable[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]:
     """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ; else empty."""
     groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for record, key in chosen:
         values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
         values["evaluation"] = record.evaluations[key]["suite"]
-        groups[record.attack, record.penalty][record.digest, key] = _flat(values)
+        groups[record.attack, record.penalty][record.digest, key] = values
+    return differences(groups.values())
+
+
+def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, str]:
+    """By key: "key=value, …" for the config values in which it differs from others of its group; empty where it has none."""
     texts = {}
-    for cells in groups.values():
+    for group in groups:
+        cells = {identity: _flat(values) for identity, values in group.items()}
         differing = [
             key
             for key in sorted(set().union(*cells.values()))
@@ -80,8 +98,8 @@ def settings_of(chosen: Iterable[tuple[RunRecord, str]]) -> dict[tuple[str, str]
     return texts
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -13,7 +13,8 @@ from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.audit import LEGEND, badges, findings
 from temper.report.figures import curves, radii, save, tradeoff
-from temper.report.frame import choose_suite, evaluations_of, frame
+from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
+from temper.report.strength import strength_figure, strengths_of
 from temper.report.table import table, to_latex, to_markdown
 from temper.storage import written_whole
 
@@ -51,6 +52,8 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
     finished = [record for record in records if record.finished]
     if not finished:
         return [f"no run of {study} is finished: no report", *problems]
+    if not any(map(evaluated, finished)):
+        return [f"no run of {study} was evaluated on the test set: no report", *problems]
     suite = choose_suite(finished, suite or settings.suite)
     others = [record for record in finished if not evaluations_of(record, suite)]
     problems += [f"{r.attack} x {r.penalty}, seed {r.seed} was not evaluated by {suite}" for r in others]
@@ -84,10 +87,14 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         with written_whole(results / name) as part:
             part.write_text(text)
     figures = {"tradeoff": lambda: tradeoff(data, checkpoint=checkpoint)}
-    if any(record.curves for record in finished):
+    strengths = strengths_of(finished)
+    # A mean over strengths would be the curve of none of them.
+    if any(record.curves for record in finished) and not strengths:
         figures["curves"] = lambda: curves(finished)
     if data.metric.str.startswith("curve/").any():
         figures["radii"] = lambda: radii(data, checkpoint=checkpoint)
+    if strengths:
+        figures["strength"] = lambda: strength_figure(data, strengths, checkpoint=checkpoint)
     for name, draw in figures.items():
         save(draw, results / name)
     files = ", ".join(["table.md", "table.tex", *(f"{name}.png" for name in figures), "runs.csv"])
@@ -112,8 +119,13 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
     codes = sorted({f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records})
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
+    penalized = {(f"{r.attack} x {r.penalty}", float(r.config.get("strength", 1))) for r in records if r.penalty != "none"}
+    # What every row has in common, or tells of itself, needs no line of its own.
+    several = len({strength for _, strength in penalized}) > 1 and not strengths_of(records)
+    chosen = ", ".join(f"{name} {strength:g}" for name, strength in sorted(penalized))
     return [
         f"{', '.join(sets)}, {', '.join(threats)}, suite {', '.join(keys)}; {spread}.",
+        *([f"Strengths: {chosen}."] if several else []),
         f"Made by {'; '.join(codes)}; {versions}; {'; '.join(machines)}.",
     ]
 

@@ -1,5 +1,6 @@
 """Tables of a study: cells down, metrics across, mean ± standard deviation over seeds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -130,8 +131,15 @@ def _cells(data: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame | None]
             runs = data[(data.attack == attack) & (data.penalty == penalty)]
             if runs.empty:
                 cells.append((attack, penalty, "", None))
-            cells += [(attack, penalty, str(setting), cell) for setting, cell in runs.groupby("setting", sort=True)]
+            settings = sorted(runs.setting.unique(), key=_in_order)
+            cells += [(attack, penalty, setting, runs[runs.setting == setting]) for setting in settings]
     return cells
+
+
+def _in_order(setting: str) -> list[tuple[float, str]]:
+    """strength=3 before strength=10."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", setting)
+    return [(float(part), "") if position % 2 else (0.0, part) for position, part in enumerate(parts)]
 
 
 def to_markdown(shown: pd.DataFrame) -> str:
