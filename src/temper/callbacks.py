@@ -67,9 +67,13 @@ class Cost(Callback):
         if trainer.global_step == 0:
 
             def count(module: torch.nn.Module, grad_output: Sequence[Tensor]) -> None:
-                self._rows += len(grad_output[0])
+                if not pl_module.measuring:
+                    self._rows += len(grad_output[0])
 
-            self._handle = cast(Network, pl_module.net).register_full_backward_pre_hook(count)
+            # What reaches the first layer has passed the network, whether it began at the logits or not.
+            net = cast(Network, pl_module.net)
+            first = next(module for module in net.modules() if next(module.parameters(recurse=False), None) is not None)
+            self._handle = first.register_full_backward_pre_hook(count)
         self._since = time.perf_counter()
 
     def on_train_batch_end(

@@ -1,215 +1,22 @@
 """The four kinds of training, side by side: four final modules on one abstract base."""
 
-import math
 import pickle
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast, final
+from typing import final
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor
 
-from temper.attacks import Attack, NoAttack, Threat
-from temper.attacks.ascent import input_gradient
-from temper.attacks.losses import cross_entropy
-from temper.attacks.probing import probing
+from temper.attacks import NoAttack
 from temper.build import build, build_penalties
 from temper.cell import Kind
+from temper.classifier import Classifier, Loss
 from temper.config import ConfigError, plain
 from temper.data import Batch
-from temper.models import Network, StepNetwork, still_statistics
-from temper.penalties import Penalties, Ratios
+from temper.models import Network
 from temper.randomness import rekey
-from temper.schedules import Schedule
-
-
-class Loss(NamedTuple):
-    """What one batch is trained on: the risk, averaged over the examples, and the terms of penalties, before their weights,
-    apart from it."""
-
-    risk: Tensor
-    terms: Mapping[str, Tensor] = {}
-
-
-class Classifier(pl.LightningModule, ABC):
-    """Everything that the four kinds share: steps, validation, optimizer.
-
-    Args:
-        net: the network, as its penalties prepared it.
-        attack: what the network is trained against.
-        penalties: what moderates it.
-        optimizer: takes parameters.
-        schedule: factor of the learning rate, given the share of training that is done.
-        validation: the attack that every epoch is validated by, whatever the training attack.
-        validation_name: its metric is `val/<name>`.
-        classes: number of logits.
-        seed: of the run; all randomness is keyed by it.
-        config: plain values from which `load` rebuilds this module.
-    """
-
-    def __init__(
-        self,
-        *,
-        net: Network,
-        attack: Attack,
-        penalties: Penalties,
-        optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
-        schedule: Schedule,
-        validation: Attack,
-        validation_name: str,
-        classes: int,
-        seed: int,
-        config: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.net, self.attack, self.penalties = net, attack, penalties
-        self.optimizer, self.schedule = optimizer, schedule
-        self.validation, self.validation_name = validation, validation_name
-        self.seed, self.config = seed, config
-        self.ratios = Ratios(penalties)
-        # Examples, risk and weighted penalty of each batch of this epoch.
-        self._steps: list[tuple[int, Tensor, Tensor | None]] = []
-        accuracies: tuple[str, ...] = ("clean", validation_name)
-        # The single step shows when training has overfitted to one (Wong et al. 2020).
-        self.single_step: Threat | None = getattr(validation, "threat", None)
-        accuracies += () if self.single_step is None or validation_name == "fgsm" else ("fgsm",)
-        means = ("loss", f"{validation_name}_loss", "zero_gradients")
-        self.val_metrics = nn.ModuleDict(
-            {name: MulticlassAccuracy(classes, average="micro", validate_args=False) for name in accuracies}
-            | {name: MeanMetric() for name in means}
-        )
-
-    @abstractmethod
-    def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
-        """The equation of this kind of training."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.objective(batch, batch_idx)
-        if self.ratios.due(batch_idx):
-            self.ratios.note(*self.gradients(loss))
-        penalty = self.penalties.weighted(loss.terms)
-        # Nothing is logged within an epoch: that would wait for the device at every step.
-        self._steps.append((len(batch), loss.risk.detach(), None if penalty is None else penalty.detach()))
-        return loss.risk if penalty is None else loss.risk + penalty
-
-    def objective(self, batch: Batch, batch_idx: int) -> Loss:
-        """What one batch is trained on."""
-        # Each purpose has its own key, so that a draw more in one never shifts another: cells stay paired.
-        step = (self.global_rank, self.current_epoch, batch_idx)
-        done = min(self.global_step / self.total_steps, 1.0)
-        # An attack that replays its batches meets the same inputs again.
-        once = (self.seed, self.global_rank, self.current_epoch, batch_idx // self.attack.replays)
-        self.penalties.begin(self.global_step, done, key=once)
-        batch = self.penalties.transform(batch)
-        self.attack.begin(self.global_step, done)
-        rekey(self.seed, "attack", *step)
-        x_adv = self.attack.perturb(self.penalties.exposed(self.net, batch), batch)
-        shift = self.penalties.shift(self.net, lambda net: self.attack.risk(net, batch, x_adv.detach()).mean())
-        rekey(self.seed, "network", *step)
-        return self.loss(StepNetwork(self.net, shift) if len(self.penalties) else self.net, batch, x_adv)
-
-    def gradients(self, loss: Loss) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-        """Of the risk, and of each term before its weight, by the names of the network's parameters."""
-        trained = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
-
-        def gradient(value: Tensor) -> dict[str, Tensor]:
-            found = torch.autograd.grad(value, list(trained.values()), retain_graph=True, allow_unused=True)
-            return {name: g for name, g in zip(trained, found, strict=True) if g is not None}
-
-        return gradient(loss.risk), {name: gradient(term) for name, term in loss.terms.items()}
-
-    def on_after_backward(self) -> None:
-        self.attack.after_backward()
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.penalties.before_step(self.net, optimizer.param_groups[0]["lr"])
-
-    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
-        super().optimizer_step(*arguments, **named)
-        self.penalties.after_step(self.net)
-
-    def on_validation_epoch_start(self) -> None:
-        """Log the training epoch's means, the penalties apart from the risk, so that curves of different cells compare.
-
-        Raises:
-            FloatingPointError: the loss is no longer finite.
-        """
-        if not self._steps:
-            return
-        counts = torch.tensor([count for count, _, _ in self._steps], device=self.device, dtype=torch.float32)
-        share = counts / counts.sum()
-        risk = (share * torch.stack([risk for _, risk, _ in self._steps])).sum()
-        nothing = torch.zeros_like(risk)
-        penalty = (share * torch.stack([nothing if term is None else term for _, _, term in self._steps])).sum()
-        self._steps.clear()
-        means = {"train/risk": risk, "train/penalty": penalty, "train/loss": risk + penalty}
-        self.log_dict(means, sync_dist=True)
-        self.log_dict({**self.ratios.metrics(), **self.penalties.metrics()})
-        if not torch.isfinite(risk + penalty):
-            raise FloatingPointError(
-                f"training diverged in epoch {self.current_epoch}: train/risk is {risk:g}, train/penalty {penalty:g}; "
-                "lower optimizer.lr or strength, or set trainer.gradient_clip_val"
-            )
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        rekey(self.seed, "validation", batch_idx)
-        x_adv = self.validation.perturb(self.net, batch)
-        z = self.net.lift(batch.x).detach()
-        with probing(self.net, "eval"):
-            gradient, clean = input_gradient(cross_entropy(self.net, batch.y), z)
-        robust = cross_entropy(self.net, batch.y)(x_adv)
-        name, metrics = self.validation_name, cast(dict[str, Metric], self.val_metrics)
-        metrics["clean"].update(clean.logits, batch.y)
-        metrics[name].update(robust.logits, batch.y)
-        if "fgsm" in metrics and name != "fgsm" and (threat := self.single_step) is not None:
-            moved = gradient if batch.mask is None else gradient * batch.mask
-            metrics["fgsm"].update(self.net(threat.project(z + threat.eps * threat.direction(moved, z), z)), batch.y)
-        metrics["loss"].update(clean.loss)
-        metrics[f"{name}_loss"].update(robust.loss)
-        metrics["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))
-
-    def on_validation_epoch_end(self) -> None:
-        for name, metric in cast(dict[str, Metric], self.val_metrics).items():
-            self.log(f"val/{name}", metric.compute())
-            metric.reset()
-
-    def _terms(self, net: Network, batch: Batch, x_adv: Tensor) -> dict[str, Tensor]:
-        with still_statistics(self.net):
-            return self.penalties.terms(net, batch, x_adv)
-
-    @property
-    def monitor(self) -> str:
-        """What best.ckpt is chosen by: validation accuracy, robust where an attack is trained against, clean where not."""
-        return "val/clean" if isinstance(self.attack, NoAttack) else f"val/{self.validation_name}"
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training."""
-        # From the config, not `trainer.estimated_stepping_batches`: that builds the loader too early for an exact resume.
-        trainer = self.trainer
-        batches, limit = trainer.datamodule.steps_per_epoch, trainer.limit_train_batches  # type: ignore[attr-defined]
-        if limit is not None:
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return max(1, (trainer.max_epochs or 1) * math.ceil(batches / trainer.accumulate_grad_batches))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        total = self.total_steps
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config
 
 
 @final
@@ -233,7 +40,7 @@ class RegularizedClassifier(Classifier):
     """loss = CE(net(x), target) + penalties"""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
-        return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self._terms(net, batch, batch.x))
+        return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self.terms(net, batch, batch.x))
 
 
 @final
@@ -241,7 +48,7 @@ class CombinedClassifier(Classifier):
     """loss = risk(attack) + penalties"""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
-        return Loss(self.attack.risk(net, batch, x_adv).mean(), self._terms(net, batch, x_adv))
+        return Loss(self.attack.risk(net, batch, x_adv).mean(), self.terms(net, batch, x_adv))
 
 
 CLASSIFIERS: dict[Kind, type[Classifier]] = {

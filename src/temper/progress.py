@@ -1,10 +1,12 @@
 """What a sweep shows while it runs: one live line in a terminal, plain lines elsewhere."""
 
+import logging
 import os
 import statistics
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,3 +173,17 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def quieten() -> None:
+    """Lightning's advice on hardware, workers and logging intervals does not apply here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no second error
+    for message in (
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*exists and is not empty.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -4,7 +4,6 @@ import logging
 import sys
 import time
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from temper.data import DataModule
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
 from temper.modules import build_module
+from temper.progress import quieten
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
 from temper.storage import WholeCheckpointIO, set_aside, sole_owner
 from temper.validate import build_data, validate
@@ -37,7 +37,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
         alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised.
     """
     since = time.perf_counter()
-    _quieten()
+    quieten()
     if alone:
         for warning in validate(config):
             log.warning("warning: %s", warning)
@@ -181,17 +181,3 @@ def summary(record: RunRecord, suite: str) -> str:
             if finding["status"] != "passed"
         ]
     return "\n".join(lines)
-
-
-def _quieten() -> None:
-    """Lightning's advice on hardware, workers and logging intervals does not apply here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no second error
-    for message in (
-        ".*does not have many workers.*",
-        ".*is smaller than the logging interval.*",
-        ".*exists and is not empty.*",
-        ".*LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from temper.cell import Cell, identity, run_folder
 from temper.config import ConfigError, plain
-from temper.progress import Progress, say
+from temper.progress import Progress, quieten, say
 from temper.records import RunRecord, code_digest, suite_key, targets_of
 from temper.report import make_report
 from temper.validate import is_scaled, validate, validate_settings
@@ -150,6 +150,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     Raises:
         ConfigError: naming every cell that is wrong.
     """
+    quieten()
     jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}

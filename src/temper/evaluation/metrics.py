@@ -10,7 +10,7 @@ from temper.attacks import Attack, Threat, probing
 from temper.data import Loader
 from temper.evaluation.lipschitz import lipschitz_bound
 from temper.evaluation.outcomes import Outcomes
-from temper.models import Network, named_weights
+from temper.models import Network, effective_weights
 from temper.randomness import rekey
 
 NEAR_ZERO = 1e-3
@@ -63,7 +63,7 @@ def sensitivities(net: Network, attack: Attack, threat: Threat, loader: Loader, 
 def weight_statistics(net: Network, shape: Sequence[int]) -> dict[str, float]:
     """Euclidean norm of all weights, and the share of them below 1e-3 in magnitude; biases and norm layers apart.
     And a bound on how far the network stretches its inputs, of this shape, where there is one."""
-    found = [w.detach().flatten() for _, w in named_weights(net)]
+    found = [w.detach().flatten() for w in effective_weights(net)]
     if not found:  # a frozen network from elsewhere
         return {}
     weights = torch.cat(found)

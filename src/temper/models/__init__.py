@@ -3,7 +3,16 @@
 from temper.models.cnn import CNN
 from temper.models.external import External
 from temper.models.mlp import MLP
-from temper.models.network import BranchSlot, DropoutSlot, Network, Normalize, NormSlot, last_linear, named_weights
+from temper.models.network import (
+    BranchSlot,
+    DropoutSlot,
+    Network,
+    Normalize,
+    NormSlot,
+    effective_weights,
+    last_linear,
+    named_weights,
+)
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
 
@@ -18,6 +27,7 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
+    "effective_weights",
     "last_linear",
     "named_weights",
     "still_statistics",

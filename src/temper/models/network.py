@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 NORM_LAYERS = (
     nn.modules.batchnorm._NormBase,
@@ -92,3 +94,13 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in child.named_parameters(recurse=False):
             if name != "bias" and parameter.requires_grad:
                 yield f"{prefix}.{name}" if prefix else name, parameter
+
+
+def effective_weights(module: nn.Module) -> Iterator[Tensor]:
+    """The same weights as the network uses them: where a layer's is parametrized, what comes out of that."""
+    for child in module.modules():
+        if parametrize.is_parametrized(child, "weight"):
+            yield cast(Tensor, child.weight)
+    for name, weight in named_weights(module):
+        if "parametrizations." not in name:
+            yield weight

@@ -112,7 +112,11 @@ class _Learner(Callback):
 def hypergradient(
     net: Network, moved: Mapping[str, Tensor], held_out: Batch, attack: Any, key: tuple[int | str, ...]
 ) -> dict[str, Tensor]:
-    """grad L(w'), by the names of parameters: of the mean cross-entropy of held-out examples under an attack, at moved weights."""
+    """grad L(w') by the names of parameters, L the mean cross-entropy of held-out examples under an attack.
+
+    Args:
+        moved: w' - w.
+    """
     seed, *purpose = key
     rekey(cast(int, seed), *purpose)
     x_adv = attack.perturb(StepNetwork(net, moved), held_out)

@@ -35,6 +35,7 @@ METRICS = {
     "val/loss_stability": Metric("loss instability %"),
     "weights/near_zero": Metric("weights near zero %"),
     "weights/norm": Metric("weight norm", 1, 2),
+    "weights/lipschitz": Metric("Lipschitz bound", 1, 1),
     "cost/gradient_evaluations": Metric("gradients per example", 1, 0),
     "cost/seconds": Metric("training s", 1, 1),
     "cost/peak_memory": Metric("peak memory MiB", 1, 0),
