@@ -27,7 +27,7 @@ def unpack(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "cells"),
     [
-        (("attack=corners", "penalty=[l2,logit_squeezing]"), {("corners", "l2 + logit_squeezing")}),
+        (("attack=corners", "penalty=[l2,centered_logits]"), {("corners", "l2 + centered_logits")}),
         (("data=scans", "attack=none,pgd"), {("none", "none"), ("pgd", "none")}),
     ],
 )

@@ -17,7 +17,7 @@ class TemperSweeper(Sweeper):
 
     def __init__(self, params: dict[str, str] | None = None, tune: Any = None) -> None:
         self.params = dict(params or {})
-        self.tune = OmegaConf.to_container(tune, resolve=True) if OmegaConf.is_config(tune) else tune
+        self.tune: Any = OmegaConf.to_container(tune, resolve=True) if OmegaConf.is_config(tune) else tune
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins

@@ -16,7 +16,8 @@ from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
 from temper.models import Network
-from temper.modules import build_module
+from temper.modules import Classifier, build_module
+from temper.penalties import Penalty, Rotation
 
 Names = list[Literal["best", "last"]]
 SETTINGS: dict[str, Any] = {
@@ -81,6 +82,7 @@ def validate(config: DictConfig) -> list[str]:
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
+    _try_penalties(module, data)
     if config.evaluation.checkpoints:
         validate_suite(suite, module.net, data)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
@@ -139,6 +141,23 @@ def _try(key: str, attack: Attack, net: Network, data: DataModule, *, several: b
         raise ConfigError(f"{key} returns several points for each example: it is for training alone, and by itself")
 
 
+def _try_penalties(module: Classifier, data: DataModule) -> None:
+    """Let each penalty act on two examples: what it cannot do shows before anything is trained."""
+    batch = next(iter(data.loader("val", batch_size=2)))
+    for name, penalty in module.penalties:
+        if isinstance(penalty, Rotation) and any(isinstance(part, TorchAttack) for part in module.attack.modules()):
+            raise ConfigError(
+                f"penalty.{name}: attacks of torchattacks average their loss over the batch and cannot climb the rotation "
+                "loss beside it; take one of temper's own, such as attack=pgd"
+            )
+        try:
+            batch = penalty.transform(batch)
+            penalty.term(module.net, batch, batch.x)
+        except Exception as error:  # whatever a penalty from outside raises
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(f"penalty.{name} does not work on this data and model: {reason}") from error
+
+
 def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
     # Threats, statistics and symmetries are there for attack, evaluation, model and penalty to refer to.
@@ -162,7 +181,7 @@ def _without_effect(config: DictConfig) -> list[str]:
 def is_scaled(config: DictConfig) -> bool:
     """Whether the root key `strength` scales any penalty of this config: the weight of its term, or its magnitude."""
     for spec in penalty_specs(config.penalty).values():
-        magnitude = get_class(spec["_target_"]).magnitude
+        magnitude = cast(type[Penalty], get_class(spec["_target_"])).magnitude
         if any(key in spec for key in ([magnitude] if magnitude else ["weight", "relative"])):
             return True
     return False
