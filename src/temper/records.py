@@ -50,6 +50,7 @@ class RunRecord:
         commit, dirty: of the repository, None outside of one.
         epochs: how many were trained.
         weights: which are evaluated: "trained", or the penalty whose weights stand in for them (ema, swa, early_stopping).
+        epoch: of these weights, from 0: the last one, or that of early stopping.
         curves: by metric, one value per epoch.
         cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB.
         evaluations: by suite and its digest: `suite` (its config), `versions` (of attacks that exist in several), `code` (that
@@ -73,6 +74,7 @@ class RunRecord:
     threads: int = 1
     epochs: int = 0
     weights: str = "trained"
+    epoch: int = -1
     curves: dict[str, list[float]] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)

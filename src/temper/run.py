@@ -22,6 +22,7 @@ from temper.data import DataModule
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
 from temper.modules import build_module
+from temper.penalties.stand_in import BestSoFar
 from temper.progress import quieten
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
 from temper.storage import WholeCheckpointIO, set_aside, sole_owner
@@ -130,7 +131,7 @@ def _train(
 ) -> None:
     """Fit, from the last checkpoint if there is one, and note curves and cost."""
     module = build_module(config)
-    curves, cost = Curves(), Cost()
+    curves, cost, followers = Curves(), Cost(), module.penalties.callbacks()
     own: dict[str, Any] = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
     trainer: pl.Trainer = build(
         config,
@@ -139,7 +140,7 @@ def _train(
             curves,
             cost,
             Provenance(record.code),
-            *module.penalties.callbacks(),
+            *followers,
             *checkpoint_callbacks(folder / "checkpoints", module.monitor),
         ],
         logger=loggers,
@@ -159,6 +160,7 @@ def _train(
         raise KeyboardInterrupt from None
     record.epochs = trainer.current_epoch
     record.weights = module.penalties.stand_in or "trained"
+    record.epoch = next((f.epoch for f in followers if isinstance(f, BestSoFar)), record.epochs - 1)
     record.curves = curves.values
     record.cost = {
         "seconds": cost.seconds,

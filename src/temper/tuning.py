@@ -158,7 +158,7 @@ def _judge(trials: Sequence[Trial]) -> dict[Path, Tuned]:
 
 
 def _scores(runs: Sequence[RunRecord]) -> list[float] | None:
-    return None if any(run.error for run in runs) else [run.curves[run.monitor][-1] for run in runs]
+    return None if any(run.error for run in runs) else [run.curves[run.monitor][run.epoch] for run in runs]
 
 
 def _at_chosen(job: Job, tuned: Mapping[Path, Tuned]) -> list[str] | None:

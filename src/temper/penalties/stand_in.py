@@ -140,6 +140,11 @@ class BestSoFar(StandIn):
     def net(self) -> Network | None:
         return self._best
 
+    @property
+    def epoch(self) -> int:
+        """Of the best accuracy, from 0; a run that had nothing left to train knows it from its checkpoint."""
+        return self._epoch if self._loaded is None else int(self._loaded["epoch"])
+
     def begin(self, net: Network, loaded: dict[str, Any] | None) -> None:
         if loaded is not None and "net" in loaded:
             self._accuracy, self._epoch = loaded["accuracy"], loaded["epoch"]
