@@ -1,0 +1,130 @@
+"""Shared parts of the tests of penalties: networks, soft labels, every term, fits that are interrupted."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback
+from torch import Tensor
+
+from temper.attacks import Linf
+from temper.build import build
+from temper.callbacks import checkpoint_callbacks
+from temper.classifier import Classifier
+from temper.data import Batch
+from temper.models import CNN, MLP
+from temper.modules import build_module
+from temper.penalties import (
+    L1,
+    L2,
+    BatchNorm,
+    Confidence,
+    Curvature,
+    InputGradient,
+    Jacobian,
+    LocalLinearity,
+    LogitSqueezing,
+    Orthogonal,
+    Penalty,
+    Rotation,
+    SelfDistillation,
+    Spectral,
+)
+from temper.validate import build_data
+from tests.conftest import composed, small_net
+
+# Every penalty that adds a term.
+TERMS: dict[str, Callable[[], Penalty]] = {
+    "confidence": Confidence,
+    "curvature": lambda: Curvature(h=0.5),
+    "input_gradient": InputGradient,
+    "jacobian": Jacobian,
+    "l1": L1,
+    "l2": L2,
+    "local_linearity": lambda: LocalLinearity(threat=Linf(eps=0.1)),
+    "logit_squeezing": LogitSqueezing,
+    "orthogonal": Orthogonal,
+    "rotation": Rotation,
+    "self_distillation": SelfDistillation,
+    "spectral": Spectral,
+}
+TINY = ("model.width=4", "model.hidden=16", "data.train_size=200", "validation.steps=1")
+
+
+def mlp(seed: int = 0, hidden: tuple[int, ...] = (5,)) -> MLP:
+    torch.manual_seed(seed)
+    return MLP(shape=(1, 8, 8), classes=10, mean=[0.3], std=[0.4], hidden=hidden)
+
+
+def normed_net(seed: int = 0) -> CNN:
+    """A network with batch norm, whose scales and shifts are no ones and zeros."""
+    net = BatchNorm().prepare(small_net(seed))
+    assert isinstance(net, CNN)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return net
+
+
+def images(count: int = 8, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0) -> Batch:
+    """Random images, no value of which is twice there, and random labels."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, *shape, generator=draw).clamp(0.01, 0.99)
+    return Batch.of(x, torch.randint(classes, (count,), generator=draw))
+
+
+def softened(batch: Batch, classes: int = 10, seed: int = 0) -> Batch:
+    """The same examples with random probabilities as targets."""
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.rand(len(batch), classes, generator=draw)
+    return replace(batch, target=0.7 * F.one_hot(batch.y, classes) + 0.3 * noise / noise.sum(1, keepdim=True))
+
+
+@pytest.fixture
+def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "current_epoch", 0)
+    monkeypatch.setattr(Classifier, "global_rank", 0)
+    monkeypatch.setattr(Classifier, "global_step", 2)
+    monkeypatch.setattr(Classifier, "total_steps", 3)
+
+
+class Interruption(Exception):
+    """What ends a run from outside."""
+
+
+class Interrupt(Callback):
+    """Ends the training as its third epoch begins, when two are in last.ckpt."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            raise Interruption
+
+
+def fit(
+    folder: Path, *overrides: str, epochs: int = 4, more: tuple[Callback, ...] = (), resume: bool = False
+) -> tuple[Classifier, pl.Trainer]:
+    """A run of a few epochs in Lightning's trainer, with the checkpoints and callbacks of a real one."""
+    config = composed(*overrides, *TINY, f"trainer.max_epochs={epochs}")
+    module = build_module(config)
+    trainer: pl.Trainer = build(
+        config, "trainer", callbacks=[*module.penalties.callbacks(), *more, *checkpoint_callbacks(folder, module.monitor)],
+        logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
+    )  # fmt: skip
+    with contextlib.suppress(Interruption):
+        trainer.fit(module, build_data(config), ckpt_path=folder / "last.ckpt" if resume else None)
+    return module, trainer
+
+
+def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(folder / f"{name}.ckpt", map_location="cpu", weights_only=True)
+    return loaded
+
+
+def flat(module: torch.nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])

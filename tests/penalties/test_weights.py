@@ -1,0 +1,263 @@
+"""Penalties on the weights against closed forms, torch's optimizers and algorithms written out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from temper.data import Batch
+from temper.models import MLP, Network, PreActResNet18, named_weights
+from temper.penalties import (
+    L1,
+    L2,
+    AdaptiveWeightDecay,
+    BatchNorm,
+    MaxNorm,
+    Orthogonal,
+    Penalty,
+    SpectralNorm,
+    WeightDecay,
+)
+from temper.penalties.weights import Parameters, matrices
+from tests.conftest import Linear, small_net
+from tests.penalties.conftest import flat, images, mlp, normed_net
+
+
+def is_weight(net: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
+    """Every parameter, and whether it is a weight by the type of its layer."""
+    for module in net.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            yield parameter, isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
+
+
+def grouped(net: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """For torch's optimizers: weights decay, the rest does not."""
+    return [
+        {"params": [p for p, weight in is_weight(net) if weight], "weight_decay": decay},
+        {"params": [p for p, weight in is_weight(net) if not weight], "weight_decay": 0.0},
+    ]
+
+
+def test_l1_and_l2_on_a_linear_model(batch: Batch) -> None:
+    net = Linear(torch.tensor([[[1.0, -2.0], [3.0, 0.0]]]), bias=7.0)
+    assert L1().term(net, batch, batch.x).item() == 6
+    assert L2().term(net, batch, batch.x).item() == 14 / 2
+
+
+def test_the_gradients_of_l1_and_l2_are_sign_and_weight(batch: Batch) -> None:
+    net = small_net()
+    for penalty, expected in [(L1(), torch.sign), (L2(), torch.clone)]:
+        net.zero_grad()
+        penalty.term(net, batch, batch.x).backward()
+        for parameter, weight in is_weight(net):
+            assert (parameter.grad is not None) == weight
+            if parameter.grad is not None:
+                torch.testing.assert_close(parameter.grad, expected(parameter.detach()))
+
+
+def test_weights_are_told_from_norm_layers_and_biases_by_type() -> None:
+    net = BatchNorm().prepare(mlp())
+    assert [name for name, _ in named_weights(net)] == ["layers.2.weight", "layers.6.weight"]
+    # Norm layers in a shortcut or a Sequential have no "norm" or "bn" in their name.
+    resnet = PreActResNet18(shape=(3, 32, 32), classes=10, mean=[0.5] * 3, std=[0.5] * 3, width=4)
+    assert all(weight.ndim > 1 for _, weight in named_weights(resnet))
+    assert len(list(named_weights(resnet))) == 1 + 16 + 3 + 1
+
+
+@pytest.mark.parametrize("which", ["weights", "all"])
+@pytest.mark.parametrize("kind", [L1, L2])
+def test_terms_leave_out_norm_layers_and_biases_unless_asked_for(kind: type[L1 | L2], which: Parameters, batch: Batch) -> None:
+    net = normed_net()
+    term = kind(parameters=which).term(net, batch, batch.x)
+    counted = [p.detach() for p, weight in is_weight(net) if weight or which == "all"]
+    size = (lambda p: p.abs().sum()) if kind is L1 else (lambda p: p.square().sum() / 2)
+    torch.testing.assert_close(term, torch.stack([size(p) for p in counted]).sum())
+    term.backward()
+    for parameter, weight in is_weight(net):
+        assert (parameter.grad is not None) == (weight or which == "all")
+
+
+@pytest.mark.parametrize("which", ["weights", "all"])
+@pytest.mark.parametrize("kind", [WeightDecay, AdaptiveWeightDecay])
+def test_decays_leave_out_norm_layers_and_biases_unless_asked_for(kind: type[Penalty], which: Parameters, batch: Batch) -> None:
+    net = normed_net()
+    nn.functional.cross_entropy(net(batch.x), batch.y).backward()
+    penalty = (
+        WeightDecay(decay=0.5, parameters=which) if kind is WeightDecay else AdaptiveWeightDecay(ratio=1, parameters=which)
+    )
+    before = [(p.detach().clone(), p.grad.clone()) for p in net.parameters() if p.grad is not None]
+    penalty.before_step(net, lr=0.1)
+    layers = dict((id(p), weight) for p, weight in is_weight(net))
+    for parameter, (value, gradient) in zip(net.parameters(), before, strict=True):
+        assert parameter.grad is not None
+        acted = not torch.equal(parameter, value) or not torch.equal(parameter.grad, gradient)
+        assert acted == (layers[id(parameter)] or which == "all")
+
+
+@pytest.mark.parametrize("penalty", [Orthogonal(), MaxNorm(limit=0.01)])
+def test_penalties_on_matrices_leave_norm_layers_and_biases_alone(penalty: Penalty, batch: Batch) -> None:
+    net = normed_net()
+    before = {id(p): p.detach().clone() for p in net.parameters()}
+    if isinstance(penalty, Orthogonal):
+        penalty.term(net, batch, batch.x).backward()
+    penalty.after_step(net)
+    for parameter, weight in is_weight(net):
+        assert (parameter.grad is not None or not torch.equal(parameter, before[id(parameter)])) == weight
+
+
+@pytest.mark.parametrize("which", ["weights", "all"])
+def test_what_is_frozen_is_not_penalized(which: Parameters, batch: Batch) -> None:
+    net = mlp()
+    first, last = (module for module in net.modules() if isinstance(module, nn.Linear))
+    first.requires_grad_(False)
+    expected = last.weight.square().sum() + (last.bias.square().sum() if which == "all" else 0)
+    torch.testing.assert_close(L2(parameters=which).term(net, batch, batch.x), expected / 2)
+    before = first.weight.clone()
+    WeightDecay(decay=1, parameters=which).before_step(net, lr=0.5)
+    assert torch.equal(first.weight, before)
+
+
+def test_the_weight_behind_a_parametrization_is_penalized(batch: Batch) -> None:
+    net = SpectralNorm().prepare(mlp())
+    plain = L2().term(mlp(), batch, batch.x)
+    torch.testing.assert_close(L2().term(net, batch, batch.x), plain)
+
+
+def test_the_l2_weight_is_the_decay_of_sgd(batch: Batch) -> None:
+    nets = [small_net(), small_net()]
+    decayed = torch.optim.SGD(nets[0].parameters(), lr=0.1, momentum=0.9)
+    torchs = torch.optim.SGD(grouped(nets[1], 0.01), lr=0.1, momentum=0.9)
+    for _ in range(5):
+        for net, optimizer, weight in zip(nets, (decayed, torchs), (0.01, 0.0), strict=True):
+            optimizer.zero_grad()
+            (nn.functional.cross_entropy(net(batch.x), batch.y) + weight * L2().term(net, batch, batch.x)).backward()
+            optimizer.step()
+    torch.testing.assert_close(flat(nets[0]), flat(nets[1]), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["weights", "all"])
+def test_decoupled_decay_with_adam_is_adamw(which: Parameters, batch: Batch) -> None:
+    nets = [normed_net(), normed_net()]
+    adam = torch.optim.Adam(nets[0].parameters(), lr=0.01)
+    groups = grouped(nets[1], 0.1)
+    groups[1]["weight_decay"] = 0.1 if which == "all" else 0.0
+    adamw = torch.optim.AdamW(groups, lr=0.01)
+    penalty = WeightDecay(decay=0.1, parameters=which)
+    for step in range(5):
+        for net, optimizer in zip(nets, (adam, adamw), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 / (1 + step)  # a schedule scales both
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(batch.x), batch.y).backward()
+            if optimizer is adam:
+                penalty.before_step(net, lr=0.01 / (1 + step))
+            optimizer.step()
+    torch.testing.assert_close(flat(nets[0]), flat(nets[1]), atol=1e-6, rtol=1e-6)
+
+
+def test_adaptive_decay_is_its_algorithm(batch: Batch) -> None:
+    net, copy = small_net(), small_net()
+    penalty = AdaptiveWeightDecay(ratio=0.3, memory=0.1)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (net, copy)]
+    decay = 0.0
+    for _ in range(4):
+        for each, optimizer in zip((net, copy), optimizers, strict=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(each(batch.x), batch.y).backward()
+        penalty.before_step(net, lr=0.1)
+        weights = [parameter for parameter, weight in is_weight(copy) if weight]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        lengths = [sum(float(t.detach().double().square().sum()) for t in tensors) ** 0.5 for tensors in (gradients, weights)]
+        decay = 0.1 * decay + 0.9 * 0.3 * lengths[0] / lengths[1]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            gradient += decay * weight.detach()
+        for optimizer in optimizers:
+            optimizer.step()
+        assert penalty.decay.item() == pytest.approx(decay, rel=1e-4)
+        torch.testing.assert_close(flat(net), flat(copy), atol=1e-6, rtol=1e-5)
+
+
+def test_without_memory_the_decay_is_in_a_fixed_ratio_to_the_gradient(batch: Batch) -> None:
+    net = small_net()
+    nn.functional.cross_entropy(net(batch.x), batch.y).backward()
+    weights = [parameter for parameter, weight in is_weight(net) if weight]
+    before = [weight.grad.clone() for weight in weights if weight.grad is not None]
+    AdaptiveWeightDecay(ratio=0.5, memory=0).before_step(net, lr=0.1)
+    added = [weight.grad - old for weight, old in zip(weights, before, strict=True) if weight.grad is not None]
+
+    def length(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([t.flatten() for t in tensors]).norm()
+
+    torch.testing.assert_close(length(added), 0.5 * length(before))
+
+
+def test_the_adaptive_decay_is_in_the_checkpoint() -> None:
+    assert list(AdaptiveWeightDecay(ratio=0.1).state_dict()) == ["decay"]
+
+
+def linear(*weights: Tensor) -> Network:
+    """Linear layers with these weights."""
+    net = MLP(
+        shape=(weights[0].shape[1],), classes=len(weights[-1]), mean=[0.0], std=[1.0], hidden=[len(w) for w in weights[:-1]]
+    )
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.weight.data.copy_(weight)
+    return net
+
+
+def test_an_orthogonal_matrix_is_as_it_should_be(batch: Batch) -> None:
+    wide, tall = nn.init.orthogonal_(torch.empty(3, 7)), nn.init.orthogonal_(torch.empty(7, 3))
+    assert Orthogonal().term(linear(wide, tall), batch, batch.x).item() < 1e-10
+
+
+def test_the_distance_from_orthogonal_is_that_of_the_singular_values(batch: Batch) -> None:
+    """||W W^T - I||_F^2 = sum (s^2 - 1)^2 over the singular values."""
+    net = small_net()
+    singular = [torch.linalg.svdvals(w.detach().flatten(1)) for w, weight in is_weight(net) if weight]
+    expected = torch.stack([(s.square() - 1).square().sum() for s in singular]).sum()
+    torch.testing.assert_close(Orthogonal().term(net, batch, batch.x), expected)
+
+
+def test_the_smaller_gram_matrix_counts(batch: Batch) -> None:
+    diagonal = torch.diag(torch.tensor([2.0, 1.0, 0.5]))
+    padded = torch.cat([diagonal, torch.zeros(3, 5)], dim=1)
+    expected = (4 - 1) ** 2 + (0.25 - 1) ** 2
+    for matrix in (padded, padded.T):
+        assert Orthogonal().term(linear(matrix), batch, batch.x).item() == pytest.approx(expected)
+
+
+@given(limit=st.floats(0.05, 3), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_no_unit_is_longer_than_the_limit(limit: float, seed: int) -> None:
+    net = small_net(seed)
+    # Some rows far below and some far above.
+    for matrix in matrices(net):
+        matrix.data.mul_(torch.logspace(-2, 2, len(matrix))[:, None])
+    before = [(p.detach().clone(), weight) for p, weight in is_weight(net)]
+    MaxNorm(limit=limit).after_step(net)
+    for (old, weight), (new, _) in zip(before, is_weight(net), strict=True):
+        if not weight:
+            assert torch.equal(old, new)
+            continue
+        was, now = old.flatten(1), new.detach().flatten(1)
+        assert (now.norm(dim=1) <= limit * (1 + 1e-5)).all()
+        short = was.norm(dim=1) <= limit
+        assert torch.equal(now[short], was[short])
+        torch.testing.assert_close(now[~short], limit * nn.functional.normalize(was[~short], dim=1))
+
+
+def test_convolutions_are_matrices_of_one_row_an_output_channel() -> None:
+    shapes = [tuple(matrix.shape) for matrix in matrices(small_net())]
+    assert shapes == [(4, 9), (8, 36), (16, 32), (10, 16)]
+
+
+def test_nothing_of_it_looks_at_the_data() -> None:
+    net = small_net()
+    for penalty in (L1(), L2(), Orthogonal()):
+        one, other = (penalty.term(net, data, data.x) for data in (images(seed=0), images(seed=1)))
+        assert torch.equal(one, other)
