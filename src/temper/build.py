@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from temper.arguments import NonNegative
 from temper.config import ConfigError, penalty_specs
 from temper.penalties import Penalties, Penalty, Weighted
+from temper.penalties.penalty import adds_a_term
 
 
 def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extra: Any) -> Any:
@@ -59,7 +60,7 @@ def build_penalties(config: DictConfig) -> Penalties:
             arguments[target.magnitude] = _number(f"{key}.{target.magnitude}", spec[target.magnitude]) * strength
         if relative is not None:
             weight = 0.0  # until it is set
-        penalty = build(config, key, without=("weight", "relative"), **arguments)
+        penalty = build(config, key, without=("weight", "relative") if adds_a_term(target) else (), **arguments)
         members[name] = Weighted(penalty, weight, relative or None)
     try:
         return Penalties(members)

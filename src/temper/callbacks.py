@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from temper.attacks import Attack
@@ -72,7 +73,7 @@ class Cost(Callback):
 
             # What reaches the first layer has passed the network, whether it began at the logits or not.
             net = cast(Network, pl_module.net)
-            first = next(module for module in net.modules() if next(module.parameters(recurse=False), None) is not None)
+            first = next(module for module in net.modules() if _has_weights(module))
             self._handle = first.register_full_backward_pre_hook(count)
         self._since = time.perf_counter()
 
@@ -105,6 +106,12 @@ class Cost(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.gradient_evaluations = state_dict["seconds"], state_dict["gradient_evaluations"]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a layer has weights of its own, or such as are made from others."""
+    own = next(module.parameters(recurse=False), None) is not None
+    return parametrize.is_parametrized(module) or (own and not isinstance(module, parametrize.ParametrizationList))
 
 
 class Provenance(Callback):

@@ -96,7 +96,10 @@ class Classifier(pl.LightningModule, ABC):
         penalty = self.penalties.weighted(loss.terms)
         # Nothing is logged within an epoch: that would wait for the device at every step.
         self._steps.append((len(batch), loss.risk.detach(), None if penalty is None else penalty.detach()))
-        return loss.risk if penalty is None else loss.risk + penalty
+        total = loss.risk if penalty is None else loss.risk + penalty
+        # Several devices wait for the gradient of every parameter, that of a head whose weight is 0 at the moment too.
+        idle = self.penalties.idle(loss.terms)
+        return total + 0 * torch.stack([parameter.sum() for parameter in idle]).sum() if idle else total
 
     def objective(self, batch: Batch, batch_idx: int) -> Loss:
         """What one batch is trained on."""
@@ -204,6 +207,17 @@ class Classifier(pl.LightningModule, ABC):
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(min((step + 0.5) / total, 1.0)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint of another attack or other penalties, which `ckpt_path` may name, brings what both have."""
+        own, loaded = self.state_dict(), checkpoint["state_dict"]
+        for name in own.keys() ^ loaded.keys():
+            if name.startswith("net."):
+                continue  # another network is a mistake, and Lightning says so
+            if name in own:
+                loaded[name] = own[name]
+            else:
+                del loaded[name]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config

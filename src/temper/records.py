@@ -49,7 +49,8 @@ class RunRecord:
         code: digest of the code that made the run, its own attacks and penalties included.
         commit, dirty: of the repository, None outside of one.
         epochs: how many were trained.
-        weights: which are evaluated: "trained", or the penalty whose weights stand in for them (ema, swa, early_stopping).
+        weights: which are evaluated: "trained", or the penalty whose weights stand in for them (ema, swa, early_stopping), from
+            its first average on.
         epoch: of these weights, from 0: the last one, or that of early stopping.
         curves: by metric, one value per epoch.
         cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB.

@@ -92,7 +92,9 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         if isinstance(child, NORM_LAYERS):
             continue
         for name, parameter in child.named_parameters(recurse=False):
-            if name != "bias" and parameter.requires_grad:
+            # Recurrent and attention layers have several.
+            is_bias = name == "bias" or name.startswith("bias_") or name.endswith("_bias")
+            if not is_bias and parameter.requires_grad:
                 yield f"{prefix}.{name}" if prefix else name, parameter
 
 

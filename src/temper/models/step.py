@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -24,6 +25,7 @@ class StepNetwork(Network):
         super().__init__()
         self.net = net
         self.shift = dict(shift or {})
+        self._training = net.training
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
 
     def lift(self, x: Tensor) -> Tensor:
@@ -33,7 +35,8 @@ class StepNetwork(Network):
         return self.forward(z)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and x.is_leaf:  # somebody wants a gradient of his own at this point
+        own = x.requires_grad and x.is_leaf  # somebody wants a gradient of his own at this point
+        if own or not torch.is_grad_enabled() or self.net.training != self._training:
             return self._passed(x)
         known = self._seen.get(id(x))
         if known is None or known[0] is not x:

@@ -1,6 +1,5 @@
 """Penalties that are layers of the network."""
 
-import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -114,7 +113,8 @@ class GroupNorm(Penalty):
     """Normalizes every hidden layer within each example, over groups of channels (Wu & He 2018, https://arxiv.org/abs/1803.08494).
 
     Args:
-        groups: of channels, in layers that they divide; in others the greatest number that divides both.
+        groups: of channels; in layers that they do not divide, the next smaller number that does. Units without a map get two
+            to a group at least: one alone would be constant.
     """
 
     stage = Stage.ARCHITECTURE
@@ -126,8 +126,15 @@ class GroupNorm(Penalty):
 
     def prepare(self, net: Network) -> Network:
         what = "group norm (it may have its own norm layers)"
-        _fill(net, NormSlot, what, lambda slot: nn.GroupNorm(math.gcd(self.groups, slot.features), slot.features))
+        _fill(net, NormSlot, what, lambda slot: nn.GroupNorm(self._groups(slot), slot.features))
         return net
+
+    def _groups(self, slot: NormSlot) -> int:
+        least = 1 if slot.dims else 2
+        possible = [n for n in range(1, self.groups + 1) if slot.features % n == 0 and slot.features // n >= least]
+        if not possible:
+            raise ValueError(f"a layer of {slot.features} unit(s) cannot be normalized within an example")
+        return possible[-1]
 
 
 class SpectralNorm(Penalty):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from temper.data.batch import Batch
 from temper.models.network import Network
-from temper.penalties.penalty import Penalty, Place, Stage, adds_a_term, steerable
+from temper.penalties.penalty import Penalty, Place, Stage, adds_a_term
 from temper.randomness import rekey
 
 # How the names of two penalties that share a place are told to be at odds.
@@ -18,6 +18,11 @@ CLASHES = {
     Place.DISPLACES: "both displace the weights at which the loss is taken",
     Place.STANDS_IN: "would both stand in for the trained weights",
 }
+
+
+def is_or_is_part_of(name: str, whole: str) -> bool:
+    """Whether a member's dotted name is this one, or lies in the group of this name."""
+    return name == whole or name.startswith(f"{whole}.")
 
 
 SETTLING = 10  # steps over which a relative weight is set
@@ -72,11 +77,17 @@ class Penalties(nn.Module):
                 raise ValueError(f"penalty.{other} and penalty.{name} {CLASHES[penalty.place]}; take one of them")
         steered: dict[str, str] = {}
         for name, penalty in self:
-            if penalty.stage is Stage.STEERING and not self.steered_by(penalty):
+            if penalty.stage is not Stage.STEERING:
+                continue
+            found = self.steered_by(penalty)
+            for of in getattr(penalty, "of", None) or ():
+                if not any(is_or_is_part_of(target, of) for target in found):
+                    raise ValueError(f"penalty.{name}.of: this run has no penalty {of} that it can steer")
+            if not found:
                 raise ValueError(
                     f"penalty.{name} steers other penalties, and finds none: list it with one, penalty=[l2,{name}]"
                 )
-            for target in self.steered_by(penalty):
+            for target in found:
                 if (other := steered.setdefault(target, name)) != name:
                     raise ValueError(f"penalty.{other} and penalty.{name} both steer penalty.{target}; name others in `of`")
 
@@ -93,7 +104,7 @@ class Penalties(nn.Module):
 
     def steered_by(self, penalty: Penalty) -> list[str]:
         """Names of the members whose weight or magnitude another one sets."""
-        return [name for name, other in self if other is not penalty and penalty.steers(name) and steerable(other)]
+        return [name for name, other in self if other is not penalty and penalty.steers(name, other)]
 
     def weight(self, name: str) -> float:
         """Of a term at this moment."""
@@ -138,11 +149,11 @@ class Penalties(nn.Module):
         """Before each training step. What a member draws is keyed by its name and `key`, so that it shifts no other draw."""
         self._key = key
         for _, penalty in self:
-            penalty.begin(step, done)
-        for _, penalty in self:
             if (factor := penalty.course(done)) is not None:
                 for target in self.steered_by(penalty):
                     self.steer(target, factor)
+        for _, penalty in self:
+            penalty.begin(step, done)
 
     def transform(self, batch: Batch) -> Batch:
         for name, penalty in self:
@@ -174,6 +185,11 @@ class Penalties(nn.Module):
                     terms[name] = term
         return terms
 
+    def idle(self, terms: Mapping[str, Tensor]) -> list[nn.Parameter]:
+        """Parameters of members that take no part in these terms."""
+        absent = [penalty for name, penalty in self if name not in terms or not self.weight(name)]
+        return [parameter for penalty in absent for parameter in penalty.parameters() if parameter.requires_grad]
+
     def weighted(self, terms: Mapping[str, Tensor]) -> Tensor | None:
         """The weighted sum, a scalar; None where no penalty adds to the loss."""
         total = None
@@ -203,10 +219,14 @@ class Penalties(nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.weights, self.relative = dict(state["weights"]), dict(state["relative"])
-        self._settling = {name: list(seen) for name, seen in state["settling"].items()}
-        for name, factor in state["factors"].items():
-            self.steer(name, factor)
+        # What the config says of a weight counts, unless it says that training sets it; `ckpt_path` may name another run.
+        for name in self._settling.keys() & state["settling"].keys():
+            self._settling[name] = list(state["settling"][name])
+            self.weights[name] = state["weights"][name]
+            if name not in state["relative"]:
+                self.relative.pop(name, None)
+        for name in set(self._told) & state["factors"].keys():
+            self.steer(name, state["factors"][name])
 
     def _rekey(self, purpose: str, name: str) -> None:
         if self._key is not None:

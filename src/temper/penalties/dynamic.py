@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -10,8 +10,8 @@ from pytorch_lightning import Callback
 
 from temper.arguments import NonNegative, Positive, Probability, checked
 from temper.data import DataModule
-from temper.penalties.composition import Penalties
-from temper.penalties.penalty import Penalty, Stage
+from temper.penalties.composition import Penalties, is_or_is_part_of
+from temper.penalties.penalty import Penalty, Stage, adds_a_term, steerable
 from temper.randomness import rekey
 
 Shape = Literal["constant", "linear", "cosine", "step"]
@@ -25,14 +25,16 @@ class Steering(Penalty):
     """
 
     stage = Stage.STEERING
+    terms_alone: ClassVar[bool] = False  # or magnitudes as well
 
     @checked
     def __init__(self, *, of: Sequence[str] | None = None) -> None:
         super().__init__()
         self.of = of
 
-    def steers(self, name: str) -> bool:
-        return self.of is None or any(name == of or name.startswith(f"{of}.") for of in self.of)
+    def steers(self, name: str, other: Penalty) -> bool:
+        possible = adds_a_term(other) if self.terms_alone else steerable(other)
+        return possible and (self.of is None or any(is_or_is_part_of(name, of) for of in self.of))
 
 
 class Dynamic(Steering):

@@ -47,6 +47,7 @@ class Meta(Steering):
         most: largest factor of a configured weight, and inverse of the smallest.
     """
 
+    terms_alone = True
     neutral = ("rate=0",)
 
     @checked
@@ -76,16 +77,21 @@ class _Learner(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         step = trainer.global_step
-        if not self.meta.rate or step % self.meta.every:
+        # Batches that accumulate their gradients are one step.
+        if not self.meta.rate or step % self.meta.every or batch_idx % trainer.accumulate_grad_batches:
             return
         module = cast(Any, pl_module)
+        # A look ahead: what an attack notes of its success is noted in the step itself.
+        known = [(buffer, buffer.clone()) for buffer in module.attack.buffers()]
         with still_statistics(module.net):
             risk, gradients = module.gradients(module.objective(batch, batch_idx))
+        for buffer, before in known:
+            buffer.copy_(before)
         moved = self._stepped(risk, gradients, trainer.optimizers[0].param_groups[0]["lr"])
         held_out = self._held_out(trainer, pl_module, step)
         found = hypergradient(module.net, moved, held_out, module.validation, key=(module.seed, "meta", step))
         for name, gradient in gradients.items():
-            if self.meta.steers(name):
+            if name in self.penalties.steered_by(self.meta):
                 self._move(name, _cosine(found, gradient))
 
     def _stepped(self, risk: Mapping[str, Tensor], terms: Mapping[str, Mapping[str, Tensor]], lr: float) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ class Mixup(Penalty):
         if not self.alpha:
             return batch
         share, other = _partners(batch, self.alpha)
+        share = max(share, 1 - share)
         x = batch.x.lerp(batch.x[other], 1 - share)
         return replace(batch, x=x, target=_mixed(batch, other, share, self.classes))
 
@@ -74,14 +75,24 @@ class CutMix(Penalty):
         box = _box(rows, columns, 1 - share).to(batch.x.device)
         share = 1 - float(box.sum()) / (rows * columns)
         x = torch.where(box, batch.x[other], batch.x)
-        return replace(batch, x=x, target=_mixed(batch, other, share, self.classes))
+        y = batch.y if share >= 0.5 else batch.y[other]
+        return replace(batch, x=x, y=y, target=_mixed(batch, other, share, self.classes))
 
 
 def _partners(batch: Batch, alpha: float) -> tuple[float, Tensor]:
-    """The share that each example keeps, one half at least, and the example that it is mixed with, (B,) int64."""
+    """The share that each example keeps, and the example that it is mixed with, (B,) int64."""
     # Drawn on the CPU, so that a GPU sees the same.
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
-    return max(share, 1 - share), torch.randperm(len(batch)).to(batch.y.device)
+    return _beta(alpha), torch.randperm(len(batch)).to(batch.y.device)
+
+
+def _beta(alpha: float) -> float:
+    """A draw from Beta(alpha, alpha), for any alpha: torch's own underflows to 1/2 for a small one, where it should be 0 or 1.
+
+    G1 / (G1 + G2) with G ~ Gamma(alpha), in logarithms: Gamma(alpha + 1) * U^(1 / alpha) is distributed as Gamma(alpha).
+    """
+    gamma = torch.distributions.Gamma(torch.full((2,), alpha + 1, dtype=torch.float64), 1.0).sample()
+    logs = gamma.log() + (1 - torch.rand(2, dtype=torch.float64)).log() / alpha
+    return float(torch.sigmoid(logs[0] - logs[1]))
 
 
 def _mixed(batch: Batch, other: Tensor, share: float, classes: int) -> Tensor:

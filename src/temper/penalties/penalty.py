@@ -102,8 +102,8 @@ class Penalty(nn.Module):
         """What follows the whole training, as Lightning's callbacks; state of theirs is in the checkpoint."""
         return []
 
-    def steers(self, name: str) -> bool:
-        """Whether it sets the weight, or the magnitude, of the other penalty of this name during training."""
+    def steers(self, name: str, other: Penalty) -> bool:
+        """Whether it sets the weight, or the magnitude, of another penalty during training."""
         return False
 
     def course(self, done: float) -> float | None:

@@ -101,7 +101,7 @@ def features(net: Network, x: Tensor) -> Tensor:
     seen: list[Tensor] = []
     handle = last_linear(net).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
-        net(x)
+        net(x.view_as(x))  # a point of its own, which no step has passed forward yet
     finally:
         handle.remove()
     return seen[-1]

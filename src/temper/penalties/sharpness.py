@@ -1,6 +1,8 @@
 """Penalties on sharp minima: the loss is taken where a displacement of the weights makes it worse.
 
 Each costs one more forward and backward pass: the gradient that the displacement follows. No running statistics move in it.
+What is logged as `train/risk` is the risk at the displaced weights, above that of other cells; validation is at the weights
+themselves.
 """
 
 from collections.abc import Callable

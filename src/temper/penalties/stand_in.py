@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import EarlyStopping as LightningEarlyStopping
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from temper.attacks import NoAttack
+from temper.attacks import Attack, NoAttack
 from temper.models import Network
 from temper.randomness import rekey
 
@@ -53,13 +53,15 @@ class StandIn(Callback, ABC):
         self._loaded = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[STATE] = self.state()
+        checkpoint[STATE] = self.state() | {"kind": type(self).__name__}
         if self.net is not None:
             checkpoint[TRAINED] = {name: value.clone() for name, value in _net(pl_module).state_dict().items()}
             stood = {f"net.{name}": value for name, value in self.net.state_dict().items()}
             checkpoint["state_dict"] = checkpoint["state_dict"] | stood
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get(STATE, {}).get("kind") != type(self).__name__:
+            return  # `ckpt_path` names a run of another kind: this one begins with the weights that stood for that
         self._loaded = dict(checkpoint[STATE])
         if TRAINED in checkpoint:
             names = (name for name in checkpoint["state_dict"] if name.startswith("net."))
@@ -122,7 +124,9 @@ class Averaging(StandIn):
         """Training points as the averaged network meets them: attacked where training is."""
         attacked = not isinstance(pl_module.attack, NoAttack)
         assert self.net is not None
-        for number, batch in enumerate(islice(trainer.train_dataloader, self.BATCHES)):  # type: ignore[arg-type]
+        replays = cast(Attack, pl_module.attack).replays
+        batches = islice(trainer.train_dataloader, 0, self.BATCHES * replays, replays)  # type: ignore[arg-type]
+        for number, batch in enumerate(batches):
             rekey(cast(int, pl_module.seed), "statistics", trainer.current_epoch, number)
             yield pl_module.validation.perturb(self.net, batch) if attacked else batch.x  # type: ignore[operator,union-attr]
 

@@ -26,7 +26,7 @@ class EMA(Penalty):
             / (1 - decay) of them.
         start: share of training before which nothing is averaged.
         statistics: of batch norm: "copied" from the trained network, "averaged" like the weights, or "recomputed" before each
-            validation on training batches, attacked as in validation if the run is trained against an attack.
+            validation on 20 training batches, attacked as in validation if the run is trained against an attack.
     """
 
     stage = Stage.TRAJECTORY
@@ -52,7 +52,7 @@ class SWA(Penalty):
 
     Args:
         start: share of training at which averaging starts (0.75 in the paper).
-        statistics: of batch norm, as for `EMA`; the paper recomputes them.
+        statistics: of batch norm, as for `EMA`; the paper recomputes them, on the whole training set.
     """
 
     stage = Stage.TRAJECTORY

@@ -5,10 +5,11 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from temper.arguments import NonNegative, Positive, checked
+from temper.arguments import NonNegative, Positive, Probability, checked
 from temper.data.batch import Batch
-from temper.models.network import Network, named_weights
+from temper.models.network import Network, effective_weights, named_weights
 from temper.penalties.penalty import Penalty
 
 Parameters = Literal["weights", "all"]
@@ -90,7 +91,7 @@ class AdaptiveWeightDecay(_OnParameters):
     decay: Tensor
 
     @checked
-    def __init__(self, *, ratio: NonNegative, memory: NonNegative = 0.1, parameters: Parameters = "weights") -> None:
+    def __init__(self, *, ratio: NonNegative, memory: Probability = 0.1, parameters: Parameters = "weights") -> None:
         super().__init__(parameters=parameters)
         self.ratio, self.memory = ratio, memory
         self.register_buffer("decay", torch.zeros(()))
@@ -102,7 +103,8 @@ class AdaptiveWeightDecay(_OnParameters):
         weights = [weight for weight in self.of(net) if weight.grad is not None]
         gradients = [cast(Tensor, weight.grad) for weight in weights]
         now = self.ratio * _norm(gradients) / _norm(weights).clamp_min(1e-12)
-        self.decay.mul_(self.memory).add_((1 - self.memory) * now)
+        # In half precision a gradient may overflow: that step is skipped, and nothing of it stays.
+        self.decay.copy_(torch.where(now.isfinite(), self.decay.lerp(now, 1 - self.memory), self.decay))
         for gradient, weight in zip(gradients, weights, strict=True):
             gradient.addcmul_(weight, self.decay)
 
@@ -137,6 +139,11 @@ class MaxNorm(Penalty):
         super().__init__()
         self.limit = limit
 
+    def prepare(self, net: Network) -> Network:
+        if any(parametrize.is_parametrized(module) for module in net.modules()):
+            raise ValueError("weights that are parametrized, as by spectral_norm, cannot be scaled back; take one of the two")
+        return net
+
     @torch.no_grad()
     def after_step(self, net: Network) -> None:
         for matrix in matrices(net):
@@ -145,8 +152,8 @@ class MaxNorm(Penalty):
 
 
 def matrices(net: nn.Module) -> Iterator[Tensor]:
-    """Every weight of two dimensions or more as a matrix, (outputs, inputs): a view of it."""
-    for _, weight in named_weights(net):
+    """Every weight of two dimensions or more, as the network uses it, as a matrix, (outputs, inputs): a view of it."""
+    for weight in effective_weights(net):
         if weight.ndim > 1:
             yield weight.flatten(1)
 
