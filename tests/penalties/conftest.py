@@ -1,15 +1,19 @@
 """Shared parts of the tests of penalties: networks, soft labels, every term, fits that are interrupted."""
 
 import contextlib
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback
 from torch import Tensor
 
@@ -17,6 +21,7 @@ from temper.attacks import Linf
 from temper.build import build
 from temper.callbacks import checkpoint_callbacks
 from temper.classifier import Classifier
+from temper.config import CONF
 from temper.data import Batch
 from temper.models import CNN, MLP
 from temper.modules import build_module
@@ -37,7 +42,8 @@ from temper.penalties import (
     Spectral,
 )
 from temper.validate import build_data
-from tests.conftest import composed, small_net
+from tests import conftest
+from tests.conftest import small_net
 
 # Every penalty that adds a term.
 TERMS: dict[str, Callable[[], Penalty]] = {
@@ -54,7 +60,38 @@ TERMS: dict[str, Callable[[], Penalty]] = {
     "self_distillation": SelfDistillation,
     "spectral": Spectral,
 }
-TINY = ("model.width=4", "model.hidden=16", "data.train_size=200", "validation.steps=1")
+TINY = ("model.width=4", "model.hidden=16", "data.train_size=200", "data.val_fraction=0.1", "validation.steps=1")
+
+
+@functools.cache
+def _base(*overrides: str) -> DictConfig:
+    return conftest.composed(*overrides)
+
+
+def option(group: str, name: object) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(f"{CONF}/{group}/{name}.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config of a command line. Hydra composes it once; penalty, attack and values are put in afterwards, to be quick."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    quick = [override for override in parsed if override.key_or_group == "penalty" or "." in override.key_or_group]
+    # An option that builds on another one is left to Hydra.
+    quick += [each for each in parsed if each.key_or_group == "attack" and "defaults" not in option("attack", each.value())]
+    quick.sort(key=lambda each: "." in each.key_or_group)
+    config = copy.deepcopy(_base(*(override.input_line or "" for override in parsed if override not in quick)))
+    OmegaConf.set_struct(config, False)
+    for override in quick:
+        key, value = override.key_or_group, override.value()
+        if key == "penalty":
+            names = value if isinstance(value, list) else [value]
+            config.penalty = OmegaConf.merge({}, *(option("penalty", name) for name in names))
+        elif key == "attack":
+            config.attack = option("attack", value)
+        else:
+            assert override.is_add() or OmegaConf.select(config, key.rpartition(".")[0]) is not None, f"no {key}"
+            OmegaConf.update(config, key, value)
+    return config
 
 
 def mlp(seed: int = 0, hidden: tuple[int, ...] = (5,)) -> MLP:

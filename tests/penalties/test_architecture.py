@@ -98,7 +98,7 @@ def test_spatial_dropout_drops_whole_channels() -> None:
 
 @pytest.mark.parametrize("penalty", [SpatialDropout(p=0.1), StochasticDepth(p=0.5)])
 def test_a_network_without_a_place_is_refused(penalty: Penalty) -> None:
-    with pytest.raises(ValueError, match="MLP has no place for .*: this penalty would have no effect"):
+    with pytest.raises(ValueError, match=r"MLP has no place for .*: this penalty would have no effect"):
         penalty.prepare(mlp())
 
 
@@ -229,3 +229,15 @@ def test_layers_together_keep_their_gradients() -> None:
     nn.functional.cross_entropy(net(batch.x), batch.y).backward()
     for parameter in itertools.chain(net.parameters()):
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
+
+
+def test_groups_that_do_not_divide_a_layer_are_fewer_there() -> None:
+    net = GroupNorm(groups=6).prepare(small_net())
+    assert [module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)] == [4, 4, 4]
+    net = GroupNorm(groups=64).prepare(small_net())
+    assert [module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)] == [4, 8, 8]
+
+
+def test_a_unit_cannot_be_normalized_by_itself() -> None:
+    with pytest.raises(ValueError, match="cannot be normalized within an example"):
+        GroupNorm(groups=4).prepare(mlp(hidden=(1,)))

@@ -13,8 +13,7 @@ from temper.build import build_penalties
 from temper.config import ConfigError
 from temper.data import Batch
 from temper.penalties import CropFlip, CutMix, Cutout, Mixup, Noise, Penalty, Rotation
-from tests.conftest import composed
-from tests.penalties.conftest import images
+from tests.penalties.conftest import composed, images
 
 SIZES = st.sampled_from([(8, 8), (7, 10), (12, 5)])
 

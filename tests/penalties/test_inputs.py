@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.data import Batch
-from temper.penalties import Curvature, InputGradient, Jacobian, Penalty
+from temper.penalties import Curvature, InputGradient, Jacobian
 from temper.penalties.inputs import loss_gradient
 from tests.conftest import Linear, small_net
 from tests.penalties.conftest import flat, images, softened
+
+OnInputs = InputGradient | Jacobian | Curvature
 
 
 def linear(seed: int = 0) -> Linear:
@@ -23,7 +25,7 @@ def binary() -> Batch:
     return images(16, classes=2)
 
 
-def closed_forms() -> list[tuple[str, Penalty, Callable[[Linear, Batch], Tensor]]]:
+def closed_forms() -> list[tuple[str, OnInputs, Callable[[Linear, Batch], Tensor]]]:
     """What each penalty is for logits (0, s), s = w·x + b, in w and b."""
 
     def score(net: Linear, batch: Batch) -> Tensor:
@@ -44,7 +46,7 @@ def closed_forms() -> list[tuple[str, Penalty, Callable[[Linear, Batch], Tensor]
 
 
 @pytest.mark.parametrize(("penalty", "form"), [pytest.param(p, f, id=name) for name, p, f in closed_forms()])
-def test_closed_forms_on_a_linear_model(penalty: Penalty, form: Callable[[Linear, Batch], Tensor]) -> None:
+def test_closed_forms_on_a_linear_model(penalty: OnInputs, form: Callable[[Linear, Batch], Tensor]) -> None:
     net, batch = linear(), binary()
     ours, theirs = penalty.term(net, batch, batch.x), form(net, batch)
     torch.testing.assert_close(ours, theirs)
@@ -93,7 +95,7 @@ def test_the_gradient_is_each_examples_own() -> None:
 
 
 @pytest.mark.parametrize("penalty", [InputGradient(), Jacobian(), Curvature(h=0.5)])
-def test_they_are_means_over_examples_at_the_clean_inputs(penalty: Penalty) -> None:
+def test_they_are_means_over_examples_at_the_clean_inputs(penalty: OnInputs) -> None:
     net, batch = small_net(), images(4)
     twice = replace(batch, **{name: getattr(batch, name).repeat_interleave(2, 0) for name in ("x", "y", "target", "index")})
     if not isinstance(penalty, Jacobian):  # whose draws differ
@@ -132,7 +134,7 @@ def test_a_finite_difference_of_double_backpropagation() -> None:
 
 
 @pytest.mark.parametrize("penalty", [InputGradient(), Jacobian(), Curvature(h=0.5)])
-def test_a_constant_network_has_nothing_to_penalize(penalty: Penalty) -> None:
+def test_a_constant_network_has_nothing_to_penalize(penalty: OnInputs) -> None:
     net, batch = Linear(torch.zeros(1, 8, 8)), binary()
     term = penalty.term(net, batch, batch.x)
     assert term.item() == 0

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.arguments import InEps
 from temper.attacks import L2, Linf
 from temper.data import Batch
+from temper.models import last_linear
 from temper.penalties import LocalLinearity
 from tests.conftest import Linear, small_net
 from tests.penalties.conftest import flat, images, normed_net
@@ -51,7 +53,7 @@ def test_a_convex_loss_is_furthest_from_linear_at_an_end_of_the_set(threat: Linf
         batch = replace(middle(1, 0), x=torch.rand(1, 1, 8, 8) * 0.02 + 0.49) if isinstance(threat, Linf) else middle(1, 0)
         score = (batch.x * net.weight).flatten(1).sum(1) + net.bias
         ends = torch.cat([gamma(score, most, slope), gamma(score, -most, slope)])
-        found = LocalLinearity(threat=threat, slope=slope, steps=25, step_size="0.5 eps").term(net, batch, batch.x)
+        found = LocalLinearity(threat=threat, slope=slope, steps=25, step_size=InEps(0.5)).term(net, batch, batch.x)
         assert torch.isclose(ends, found, rtol=2e-3, atol=1e-5).any(), (found, ends)
 
 
@@ -85,7 +87,7 @@ def test_delta_stays_in_the_set_and_where_the_adversary_may_go() -> None:
 def test_more_steps_find_more() -> None:
     net, batch = small_net(), images(16)
     with torch.no_grad():
-        net.layers[-1].weight.mul_(20)
+        last_linear(net).weight.mul_(20)
     found = []
     for steps in (1, 20):
         torch.manual_seed(0)

@@ -14,8 +14,8 @@ from temper.data import Batch
 from temper.models import Network, StepNetwork, named_weights
 from temper.modules import build_module
 from temper.penalties import AWP, SAM, Dynamic, Penalties, Penalty, Weighted
-from tests.conftest import composed, small_net
-from tests.penalties.conftest import TINY, images, normed_net
+from tests.conftest import small_net
+from tests.penalties.conftest import TINY, composed, images, normed_net
 
 THREAT = Linf(eps=0.1)
 ATTACKS: dict[str, Attack] = {
@@ -101,8 +101,8 @@ def test_how_far_weights_are_moved(batch: Batch) -> None:
     for name, shift in awp.items():
         torch.testing.assert_close(shift.norm(), 0.2 * parameters[name].norm())
     # Up the risk.
-    for shift in (sam, awp):
-        assert risk(StepNetwork(net, shift)) > risk(net)
+    for moved in (sam, awp):
+        assert risk(StepNetwork(net, moved)) > risk(net)
 
 
 @pytest.mark.parametrize("penalty", [SAM(rho=0.3), AWP(gamma=0.1)])

@@ -16,8 +16,7 @@ from temper.build import build_penalties
 from temper.config import ConfigError
 from temper.modules import load
 from temper.penalties import EMA, SWA, EarlyStopping
-from tests.conftest import composed
-from tests.penalties.conftest import checkpoint, fit, flat
+from tests.penalties.conftest import checkpoint, composed, fit, flat
 
 
 class Watch(Callback):
@@ -30,7 +29,7 @@ class Watch(Callback):
 
     @staticmethod
     def state(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-        return copy.deepcopy(pl_module.net.state_dict())  # type: ignore[union-attr,operator]
+        return copy.deepcopy(pl_module.net.state_dict())  # type: ignore[union-attr]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.first = self.state(pl_module)
@@ -137,12 +136,13 @@ def test_the_statistics_of_batch_norm(statistics: str, tmp_path: Path) -> None:
 def test_the_best_epoch_stands_for_the_run(tmp_path: Path) -> None:
     watch = Watch()
     _, trainer = fit(
-        tmp_path, "penalty=[early_stopping]", "penalty.early_stopping.patience=null", "optimizer.lr=1", epochs=5, more=(watch,)
+        tmp_path, "penalty=[early_stopping]", "penalty.early_stopping.patience=null", "optimizer.lr=2", epochs=5, more=(watch,)
     )
     assert len(watch.accuracies) == 5, "trained to the end"
     best = max(range(5), key=lambda epoch: (watch.accuracies[epoch], -epoch))
     module, epoch = load(tmp_path / "last.ckpt")
-    assert epoch == best < 4
+    assert epoch == best
+    assert len(set(watch.accuracies)) > 1 and best < 4, "a run that gets worse again"
     for name, value in module.net.state_dict().items():
         assert torch.equal(value, watch.ends[best][name])
     assert checkpoint(tmp_path)["epoch"] == 4
@@ -152,15 +152,13 @@ def test_the_best_epoch_stands_for_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("patience", [1, 2])
 def test_training_ends_when_patience_does(patience: int, tmp_path: Path) -> None:
     watch = Watch()
-    fit(
-        tmp_path, "penalty=[early_stopping]", f"penalty.early_stopping.patience={patience}", "optimizer.lr=1", epochs=8, more=(watch,)
-    )  # fmt: skip
-    best, waited, expected = -1.0, 0, 0
-    for expected, value in enumerate(watch.accuracies, start=1):
-        best, waited = (value, 0) if value > best else (best, waited + 1)
-        if waited == patience:
-            break
-    assert len(watch.accuracies) == expected < 8
+    settings = [f"penalty.early_stopping.patience={patience}", "optimizer.lr=1"]
+    fit(tmp_path, "penalty=[early_stopping]", *settings, epochs=8, more=(watch,))
+    best, waited, epochs = -1.0, 0, 0
+    while waited < patience:
+        value = watch.accuracies[epochs]
+        best, waited, epochs = (value, 0, epochs + 1) if value > best else (best, waited + 1, epochs + 1)
+    assert len(watch.accuracies) == epochs < 8
 
 
 def test_a_rise_below_min_delta_is_none(tmp_path: Path) -> None:

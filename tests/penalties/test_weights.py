@@ -50,9 +50,9 @@ def test_l1_and_l2_on_a_linear_model(batch: Batch) -> None:
 
 def test_the_gradients_of_l1_and_l2_are_sign_and_weight(batch: Batch) -> None:
     net = small_net()
-    for penalty, expected in [(L1(), torch.sign), (L2(), torch.clone)]:
+    for kind, expected in ((L1, torch.sign), (L2, torch.clone)):
         net.zero_grad()
-        penalty.term(net, batch, batch.x).backward()
+        kind().term(net, batch, batch.x).backward()
         for parameter, weight in is_weight(net):
             assert (parameter.grad is not None) == weight
             if parameter.grad is not None:
@@ -74,8 +74,8 @@ def test_terms_leave_out_norm_layers_and_biases_unless_asked_for(kind: type[L1 |
     net = normed_net()
     term = kind(parameters=which).term(net, batch, batch.x)
     counted = [p.detach() for p, weight in is_weight(net) if weight or which == "all"]
-    size = (lambda p: p.abs().sum()) if kind is L1 else (lambda p: p.square().sum() / 2)
-    torch.testing.assert_close(term, torch.stack([size(p) for p in counted]).sum())
+    sizes = [p.abs().sum() if kind is L1 else p.square().sum() / 2 for p in counted]
+    torch.testing.assert_close(term, torch.stack(sizes).sum())
     term.backward()
     for parameter, weight in is_weight(net):
         assert (parameter.grad is not None) == (weight or which == "all")
@@ -261,3 +261,35 @@ def test_nothing_of_it_looks_at_the_data() -> None:
     for penalty in (L1(), L2(), Orthogonal()):
         one, other = (penalty.term(net, data, data.x) for data in (images(seed=0), images(seed=1)))
         assert torch.equal(one, other)
+
+
+def test_a_gradient_that_overflowed_leaves_nothing_behind(batch: Batch) -> None:
+    net, penalty = small_net(), AdaptiveWeightDecay(ratio=0.3)
+    nn.functional.cross_entropy(net(batch.x), batch.y).backward()
+    penalty.before_step(net, lr=0.1)
+    before = penalty.decay.clone()
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        parameter.grad.fill_(torch.inf)
+    penalty.before_step(net, lr=0.1)
+    assert before > 0 and torch.equal(penalty.decay, before)
+
+
+def test_matrices_are_penalized_as_the_network_uses_them(batch: Batch) -> None:
+    net = SpectralNorm(iterations=50).prepare(small_net()).eval()
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    singular = [torch.linalg.svdvals(layer.weight.detach().flatten(1)) for layer in layers]
+    expected = torch.stack([(s.square() - 1).square().sum() for s in singular]).sum()
+    torch.testing.assert_close(Orthogonal().term(net, batch, batch.x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_parametrized_cannot_be_scaled_back() -> None:
+    with pytest.raises(ValueError, match="cannot be scaled back; take one of the two"):
+        MaxNorm(limit=1).prepare(SpectralNorm().prepare(small_net()))
+
+
+def test_recurrent_and_attention_layers_have_biases_too() -> None:
+    both = nn.ModuleDict({"lstm": nn.LSTM(3, 4), "attention": nn.MultiheadAttention(4, 2), "norm": nn.LayerNorm(4)})
+    assert {name for name, _ in named_weights(both)} == {
+        "lstm.weight_ih_l0", "lstm.weight_hh_l0", "attention.in_proj_weight", "attention.out_proj.weight",
+    }  # fmt: skip
