@@ -233,3 +233,31 @@ def test_the_mode_of_the_attack_is_recorded_and_matters(temper: Temper) -> None:
     assert all(record.config["attack"]["mode"] == mode for mode, record in records.items())
     assert records["eval"].digest != records["train"].digest
     assert records["eval"].curves["train/risk"] != records["train"].curves["train/risk"]
+
+
+def test_training_can_start_from_a_run_with_other_penalties(temper: Temper) -> None:
+    """The network is taken over; what the config says of a penalty counts, not what the checkpoint did."""
+    status, output = temper("train", *QUICK, "study=first", "penalty=l2")
+    assert status == 0, output
+    start = only_run("first") / "checkpoints" / "last.ckpt"
+    found = {}
+    for number, penalty in enumerate(("penalty.l2.weight=1", "penalty=self_distillation", "penalty=[ema,dropout]")):
+        other = ["penalty=l2", penalty] if "weight" in penalty else [penalty]
+        status, output = temper("train", *QUICK, "trainer.max_epochs=3", f"study=next{number}", *other, f"ckpt_path={start}")
+        assert status == 0, output
+        record = RunRecord.read(only_run(f"next{number}"))
+        assert record.epochs == 3
+        found[penalty] = record.curves["train/penalty"][-1]
+    first = RunRecord.read(only_run("first")).curves["train/penalty"][-1]
+    assert found["penalty.l2.weight=1"] > 20 * first
+
+
+def test_passes_are_counted_whatever_the_first_layer_is(temper: Temper) -> None:
+    """A parametrized layer holds no weights itself, and a rotation head never asks for logits."""
+    for penalty, expected in (("spectral_norm", 2), ("rotation", 4)):
+        status, output = temper(
+            "train", *QUICK[:4], "model=preact_resnet18", "model.width=2", "attack=pgd", "attack.steps=1", f"penalty={penalty}",
+            "validation.steps=1", "trainer.max_epochs=1", f"study={penalty}",
+        )  # fmt: skip
+        assert status == 0, output
+        assert RunRecord.read(only_run(penalty)).cost["gradient_evaluations"] == expected
