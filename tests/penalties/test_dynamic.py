@@ -152,15 +152,15 @@ class Gaps(Callback):
         self.found.append(accuracy - float(trainer.callback_metrics["val/clean" if self.clean else "val/pgd"]))
 
 
-@pytest.mark.parametrize("clean", [True, False])
-def test_the_controller_follows_the_generalization_gap(clean: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("clean", "target"), [(True, 0.03), (False, 0.03), (True, 1.0)])
+def test_the_controller_follows_the_generalization_gap(clean: bool, target: float, tmp_path: Path) -> None:
     gaps = Gaps(clean)
-    settings = ["penalty.controlled.rate=20", "penalty.controlled.target=0.03", "penalty.controlled.most=3"]
+    settings = ["penalty.controlled.rate=20", f"penalty.controlled.target={target}", "penalty.controlled.most=3"]
     fit(tmp_path, "penalty=[l2,dropout,controlled]", f"penalty.controlled.clean={clean}", *settings, epochs=3, more=(gaps,))
     assert gaps.logged == pytest.approx(gaps.found, abs=1e-6)
     factor = 1.0
     for gap, factors in zip(gaps.logged, gaps.factors, strict=True):
-        factor = min(max(factor * math.exp(20 * (gap - 0.03)), 1 / 3), 3)
+        factor = min(max(factor * math.exp(20 * (gap - target)), 1 / 3), 3)
         assert factors == pytest.approx({"l2": factor, "dropout": factor})
     assert factor != 1
 
