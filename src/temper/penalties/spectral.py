@@ -38,8 +38,10 @@ class Spectral(Penalty):
     def _sigma(self, matrix: Tensor, number: int) -> Tensor:
         """The largest singular value, as u^T W v with u and v held constant."""
         v = cast(Tensor, getattr(self, f"v{number}"))
-        with torch.no_grad():
-            u = F.normalize(matrix.float() @ v, dim=0)
-            new = F.normalize(matrix.float().T @ u, dim=0)
-            v.copy_(new)
-        return u @ matrix @ new
+        # Half precision would lose what one step of the iteration gains.
+        with torch.autocast(matrix.device.type, enabled=False):
+            with torch.no_grad():
+                u = F.normalize(matrix.float() @ v, dim=0)
+                new = F.normalize(matrix.float().T @ u, dim=0)
+                v.copy_(new)
+            return u @ matrix.float() @ new

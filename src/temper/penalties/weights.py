@@ -160,7 +160,8 @@ def matrices(net: nn.Module) -> Iterator[Tensor]:
 
 def _distance_from_orthogonal(matrix: Tensor) -> Tensor:
     rows, columns = matrix.shape
-    gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
+    with torch.autocast(matrix.device.type, enabled=False):
+        gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
     return (gram - torch.eye(len(gram), device=gram.device)).square().sum()
 
 
