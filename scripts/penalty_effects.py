@@ -2,10 +2,11 @@
 
     python scripts/penalty_effects.py [penalties] [penalties_fashion]
 
-Reads the records in outputs/<study> and writes docs/results/<study>/effects.md. Each penalty is compared with `none` under the
-same attack, seed by seed, since runs of one seed share weights, batches and random starts.
+Reads the records in outputs/<study> and its report in results/<study>, and writes docs/results/<study>/effects.md. Each penalty
+is compared with `none` under the same attack, seed by seed, since runs of one seed share weights, batches and random starts.
 """
 
+import shutil
 import statistics
 import sys
 from collections.abc import Callable
@@ -117,7 +118,8 @@ def _checkpoint(record: RunRecord) -> dict[str, float]:
 
 
 def _spread(values: list[float], *, sign: bool = False) -> str:
-    digits = 2 if max(map(abs, values)) < 10 else 1
+    largest = max(map(abs, values))
+    digits = 1 if largest >= 10 else 2 if largest >= 0.1 else 4
     mean = f"{statistics.mean(values):{'+' if sign else ''}.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
@@ -146,6 +148,7 @@ def main(studies: list[str]) -> None:
         path = HOME / "docs" / "results" / study / "effects.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+        shutil.copyfile(Path("results") / study / "table.md", path.with_name("table.md"))
         say(f"{study}: {counts}; {path}")
 
 

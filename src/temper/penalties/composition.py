@@ -10,20 +10,9 @@ from torch import Tensor, nn
 
 from temper.data.batch import Batch
 from temper.models.network import Network
-from temper.penalties.penalty import Penalty, Place, Stage, adds_a_term
+from temper.penalties.penalty import Penalty, Place, adds_a_term
+from temper.penalties.together import check_together
 from temper.randomness import rekey
-
-# How the names of two penalties that share a place are told to be at odds.
-CLASHES = {
-    Place.DISPLACES: "both displace the weights at which the loss is taken",
-    Place.STANDS_IN: "would both stand in for the trained weights",
-}
-
-
-def is_or_is_part_of(name: str, whole: str) -> bool:
-    """Whether a member's dotted name is this one, or lies in the group of this name."""
-    return name == whole or name.startswith(f"{whole}.")
-
 
 SETTLING = 10  # steps over which a relative weight is set
 
@@ -66,30 +55,9 @@ class Penalties(nn.Module):
         self.factors: dict[str, float] = {}
         self._settling: dict[str, list[float]] = {name: [] for name in self.relative}
         self._key: tuple[int | str, ...] | None = None
-        self._check()
+        check_together(self)
         steered = [target for penalty in self.members for target in self.steered_by(penalty)]
         self._told = [name for name in self.names if name in self.relative or name in steered]
-
-    def _check(self) -> None:
-        taken: dict[Place, str] = {}
-        for name, penalty in self:
-            if penalty.place is not None and (other := taken.setdefault(penalty.place, name)) != name:
-                raise ValueError(f"penalty.{other} and penalty.{name} {CLASHES[penalty.place]}; take one of them")
-        steered: dict[str, str] = {}
-        for name, penalty in self:
-            if penalty.stage is not Stage.STEERING:
-                continue
-            found = self.steered_by(penalty)
-            for of in getattr(penalty, "of", None) or ():
-                if not any(is_or_is_part_of(target, of) for target in found):
-                    raise ValueError(f"penalty.{name}.of: this run has no penalty {of} that it can steer")
-            if not found:
-                raise ValueError(
-                    f"penalty.{name} steers other penalties, and finds none: list it with one, penalty=[l2,{name}]"
-                )
-            for target in found:
-                if (other := steered.setdefault(target, name)) != name:
-                    raise ValueError(f"penalty.{other} and penalty.{name} both steer penalty.{target}; name others in `of`")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -10,8 +10,9 @@ from pytorch_lightning import Callback
 
 from temper.arguments import NonNegative, Positive, Probability, checked
 from temper.data import DataModule
-from temper.penalties.composition import Penalties, is_or_is_part_of
+from temper.penalties.composition import Penalties
 from temper.penalties.penalty import Penalty, Stage, adds_a_term, steerable
+from temper.penalties.together import is_or_is_part_of
 from temper.randomness import rekey
 
 Shape = Literal["constant", "linear", "cosine", "step"]
