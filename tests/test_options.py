@@ -1,15 +1,20 @@
 """Every option in conf/ composes, builds, trains, and changes the trajectory."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from temper.build import build, build_penalties
-from temper.config import CONF
+from temper.build import build
+from temper.config import CONF, penalty_specs
 from temper.modules import build_module, load
+from temper.penalties import Penalty
 from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
@@ -43,6 +48,7 @@ def options(*groups: str) -> Iterator[tuple[str, str]]:
                 yield group, path.stem
 
 
+@functools.cache
 def trajectory(*overrides: str, steps: int = 3) -> Tensor:
     """All weights after three steps of training, without Lightning around them."""
     config = (
@@ -70,7 +76,14 @@ def trajectory(*overrides: str, steps: int = 3) -> Tensor:
 
 def evaluated(folder: Path, *overrides: str, epochs: int = 2) -> Tensor:
     """The weights that stand for a run of a few epochs in Lightning's trainer, as a checkpoint gives them."""
-    config = composed(*overrides, "model.width=4", "model.hidden=16", "data.train_size=200", f"trainer.max_epochs={epochs}")
+    config = composed(
+        *overrides,
+        "model.width=4",
+        "model.hidden=16",
+        "data.train_size=200",
+        "validation.steps=2",
+        f"trainer.max_epochs={epochs}",
+    )
     module, data = build_module(config), build_data(config)
     trainer = build(
         config, "trainer", callbacks=module.penalties.callbacks(), logger=False, enable_checkpointing=False,
@@ -137,10 +150,9 @@ def test_attacks_differ_from_each_other() -> None:
 
 def neutral(option: str) -> list[str]:
     """The overrides with which an option declares to change nothing."""
-    penalties = build_penalties(composed(*chosen("penalty", option)))
-    names = [name for name in penalties.names if name == option or name.startswith(f"{option}.")]
-    settings = [(name, penalties.members[penalties.names.index(name)].neutral) for name in names]
-    return [f"penalty.{name}.{setting}" for name, declared in settings for setting in declared]
+    specs = penalty_specs(OmegaConf.load(Path(CONF) / "penalty" / f"{option}.yaml"))  # type: ignore[arg-type]
+    declared = {name: cast(type[Penalty], get_class(spec["_target_"])).neutral for name, spec in specs.items()}
+    return [f"penalty.{name}.{setting}" for name, settings in declared.items() for setting in settings]
 
 
 def test_which_penalties_have_a_neutral_value_is_declared() -> None:
@@ -207,7 +219,7 @@ def test_cells_of_a_seed_share_random_starts() -> None:
 
         Linf.uniform = spy  # type: ignore[method-assign]
         try:
-            trajectory("attack=pgd", f"penalty={penalty}")
+            trajectory.__wrapped__("attack=pgd", f"penalty={penalty}")
         finally:
             Linf.uniform = uniform  # type: ignore[method-assign]
     assert all(map(torch.equal, *starts.values())) and len(starts["[none]"]) == 3
@@ -215,5 +227,5 @@ def test_cells_of_a_seed_share_random_starts() -> None:
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_seed_zero_is_a_seed() -> None:
-    assert torch.equal(trajectory("seed=0"), trajectory("seed=0"))
+    assert torch.equal(trajectory("seed=0"), trajectory.__wrapped__("seed=0"))
     assert not torch.equal(trajectory("seed=0"), trajectory("seed=1"))
