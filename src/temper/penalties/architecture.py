@@ -89,7 +89,7 @@ class StochasticDepth(Penalty):
         self.p = p
 
     def prepare(self, net: Network) -> Network:
-        self.layers = _fill(net, BranchSlot, "stochastic depth: it has no residual branches", lambda _: DropBranch(0.0, "row"))
+        self.layers = _fill(net, BranchSlot, "stochastic depth (it has no residual branches)", lambda _: DropBranch(0.0, "row"))
         self.begin(0, 0.0)
         return net
 
