@@ -34,6 +34,13 @@ def untimed(folder: Path) -> dict[str, Any]:
     return values
 
 
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two state dicts are equal to the bit, what is no tensor in them too."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name], name
+
+
 def test_a_run_leaves_a_whole_record_and_checkpoints_that_load(temper: Temper) -> None:
     status, output = temper("train", "attack=pgd", "penalty=[l2,dropout]", *QUICK)
     assert status == 0, output
@@ -118,10 +125,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(penalty: tuple[str, ...], tem
         record["config"]["study"] = record["study"] = ""
     assert records[0] == records[1]
     states = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (undisturbed, killed)]
-    assert states[0].keys() == states[1].keys()
-    for name, one in states[0].items():
-        other = states[1][name]
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, name
+    assert_same(*states)
     assert (undisturbed / "metrics.csv").read_text() == (killed / "metrics.csv").read_text(), "no epoch is lost from the curves"
 
 
@@ -234,7 +238,7 @@ def test_attacks_with_a_memory_resume_to_the_bit(
         torch.load(only_run(study) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for study in ("undisturbed", "resumed")
     ]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert_same(*states)
     assert RunRecord.read(only_run("undisturbed")).curves == RunRecord.read(only_run("resumed")).curves
 
 

@@ -156,11 +156,13 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     errors: dict[str, None] = {}
     compose = _composer(config, loader)
     scaled: dict[tuple[str, str], bool] = {}
+    strengths: set[float] = set()
     for overrides in runs:
         composed = compose(overrides)
         try:
             validate_settings(composed)
             cell = Cell.of(composed)
+            strengths.add(composed.strength)
             suite = suite_key(plain(composed)["evaluation"])
             if (cell.digest, suite) not in scaled:
                 if not composed.penalty:
@@ -175,6 +177,8 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
             errors[str(error)] = None
     if errors:
         raise ConfigError("\n".join(errors))
+    if unused := strengths - {1} if not any(scaled.values()) else set():
+        warnings[f"strength={min(unused):g} has no effect: no cell of this grid has a penalty that it scales"] = None
     return list(jobs.values()), list(warnings)
 
 

@@ -8,7 +8,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from temper.arguments import Count
+from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs
@@ -22,6 +22,7 @@ from temper.penalties import Penalty, Rotation
 Names = list[Literal["best", "last"]]
 SETTINGS: dict[str, Any] = {
     "seed": int,
+    "strength": NonNegative,
     "threads": Count,
     "stale": Literal["ask", "keep", "rerun"],
     "keep_checkpoints": Names,

@@ -24,12 +24,12 @@ def eventful_net() -> Network:
     net = small_net()
     layers = list(net.layers)
     layers[2] = nn.BatchNorm2d(4)
-    layers[9] = nn.utils.parametrizations.spectral_norm(layers[9])
-    layers.insert(10, nn.Dropout(0.5))
+    layers[11] = nn.utils.parametrizations.spectral_norm(layers[11])
+    layers.insert(12, nn.Dropout(0.5))
     net.layers = nn.Sequential(*layers)
     net.train()
     net.layers[2].eval()  # frozen batch norm, as in fine-tuning
-    net.layers[4].weight.requires_grad_(False)
+    net.layers[5].weight.requires_grad_(False)
     return net
 
 
