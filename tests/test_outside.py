@@ -27,7 +27,7 @@ def unpack(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "cells"),
     [
-        (("attack=corners", "penalty=[l2,centered_logits]"), {("corners", "l2 + centered_logits")}),
+        (("attack=corners", "penalty=[l2,centered_logits]"), {("corners", "centered_logits + l2")}),
         (("data=scans", "attack=none,pgd"), {("none", "none"), ("pgd", "none")}),
     ],
 )
