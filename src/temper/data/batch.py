@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,6 +35,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def probabilities(self, classes: int) -> Tensor:
+        """The target as probabilities of so many classes, (B, C), whether it is soft already or not."""
+        return self.target if self.target.is_floating_point() else F.one_hot(self.target, classes).float()
 
     def select(self, rows: Tensor) -> Batch:
         """These examples alone, (n,) int64."""

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import torch.nn.functional as F
-
 from temper.arguments import Count, Probability, checked
 from temper.data.batch import Batch
 from temper.penalties.penalty import Penalty, Stage
@@ -32,5 +30,5 @@ class LabelSmoothing(Penalty):
     def transform(self, batch: Batch) -> Batch:
         if not self.smoothing:
             return batch
-        target = batch.target if batch.target.is_floating_point() else F.one_hot(batch.target, self.classes).float()
+        target = batch.probabilities(self.classes)
         return replace(batch, target=target.lerp(target.new_full((), 1 / self.classes), self.smoothing))

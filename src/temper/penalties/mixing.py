@@ -7,7 +7,6 @@ attack in training starts from the mixture and climbs the loss of the mixed targ
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, checked
@@ -97,7 +96,7 @@ def _beta(alpha: float) -> float:
 
 def _mixed(batch: Batch, other: Tensor, share: float, classes: int) -> Tensor:
     """Targets of mixtures, (B, C)."""
-    target = batch.target if batch.target.is_floating_point() else F.one_hot(batch.target, classes).float()
+    target = batch.probabilities(classes)
     return target.lerp(target[other], 1 - share)
 
 
