@@ -1,15 +1,13 @@
 """Files that are whole or not there."""
 
-import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from temper.storage import WholeCheckpointIO, set_aside, sole_owner, write_arrays, written_whole
+from temper.storage import WholeCheckpointIO, set_aside, write_arrays, written_whole
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -48,22 +46,3 @@ def test_nothing_is_set_aside_over_another(tmp_path: Path) -> None:
         (tmp_path / "result.json").write_text(text)
         set_aside(tmp_path / "result.json", "damaged")
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["one", "three", "two"]
-
-
-def _hold(folder: Path, log: Path) -> None:
-    with sole_owner(folder):
-        with log.open("a") as file:
-            file.write("in ")
-        time.sleep(0.3)
-        with log.open("a") as file:
-            file.write("out ")
-
-
-def test_one_owner_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_hold, args=(tmp_path / "run", tmp_path / "log")) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert (tmp_path / "log").read_text() == "in out " * 3

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from temper.claims import ClaimLost
+
 
 def run(main: Callable[[], object]) -> None:
     """Run a Hydra main function and end the process with its status.
@@ -20,7 +22,7 @@ def run(main: Callable[[], object]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where this one stopped")
-    except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError) as error:
+    except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError, ClaimLost) as error:
         if everything:
             raise
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None

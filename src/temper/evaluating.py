@@ -15,6 +15,7 @@ from rich.progress import track
 from temper.build import build
 from temper.cell import Cell, Kind, identity
 from temper.checkpoints import evaluate_checkpoints, evaluate_networks, forget_pieces
+from temper.claims import sole_owner
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.devices import device_of_its_own
@@ -27,7 +28,6 @@ from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key
 from temper.report import make_report
 from temper.resolvers import workers
 from temper.run import summary
-from temper.storage import sole_owner
 from temper.transfer import transfer
 from temper.validate import build_data, validate_suite
 

@@ -10,18 +10,16 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from temper.grid import Job
 from temper.records import RECORD, RunRecord
 from temper.resolvers import workers
-
-if TYPE_CHECKING:
-    from temper.sweep import Job
 
 # A file is as wide as it takes; a terminal has its own width.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -35,7 +33,7 @@ def say(text: object) -> None:
 class Progress:
     """Follows runs by the records that they leave, whichever launcher runs them."""
 
-    def __init__(self, config: DictConfig, jobs: Sequence["Job"], todo: Sequence["Job"]) -> None:
+    def __init__(self, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
         self.study = ", ".join(sorted({job.folder.parents[1].name for job in jobs}))
         self.workers = workers(config.trainer.accelerator)
         self.jobs, self.todo = jobs, todo
@@ -113,7 +111,7 @@ class Progress:
                 if finishing:
                     return
 
-    def has_ended(self, job: "Job") -> bool:
+    def has_ended(self, job: Job) -> bool:
         """Whether a run has left its record since the sweep began: finished with its suite, or failed."""
         if _stamp(job.folder) in (None, self.before[job.folder]):
             return False
@@ -125,7 +123,7 @@ class Progress:
             self.done[job.folder, job.suite] = record
         return (job.folder, job.suite) in self.done
 
-    def _newly_done(self) -> list["Job"]:
+    def _newly_done(self) -> list[Job]:
         new = [job for job in self.todo if (job.folder, job.suite) not in self.shown and self.has_ended(job)]
         self.shown |= {(job.folder, job.suite) for job in new}
         return new
@@ -185,5 +183,6 @@ def quieten() -> None:
         ".*is smaller than the logging interval.*",
         ".*exists and is not empty.*",
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", message)

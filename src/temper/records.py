@@ -35,6 +35,11 @@ NO_RESULT = (
     "loggers.py",
     "resolvers.py",
     "devices.py",
+    "claims.py",
+    "grid.py",
+    "plans.py",
+    "launch.py",
+    "status.py",
 )
 
 

@@ -16,6 +16,7 @@ from temper.build import build
 from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
 from temper.cell import Cell, Kind, identity
 from temper.checkpoints import checkpoint_to_resume, evaluate_checkpoints, forget_pieces
+from temper.claims import sole_owner
 from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
@@ -25,7 +26,7 @@ from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
 from temper.progress import quieten
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
-from temper.storage import WholeCheckpointIO, set_aside, sole_owner
+from temper.storage import WholeCheckpointIO, set_aside
 from temper.validate import build_data, validate
 
 log = logging.getLogger("temper")
@@ -35,7 +36,12 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
     """Train and evaluate one run in its folder, as far as that is not done yet; an error leaves a record too.
 
     Args:
-        alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised.
+        alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised, and
+            a run that another process works on is waited for.
+
+    Raises:
+        HeldElsewhere: another process works on this run of a sweep.
+        ClaimLost: another process took this run over.
     """
     since = time.perf_counter()
     quieten()
@@ -43,7 +49,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
         for warning in validate(config):
             log.warning("warning: %s", warning)
     torch.set_num_threads(config.threads)
-    with sole_owner(folder), device_of_its_own(config.trainer.accelerator) as device:
+    with sole_owner(folder, wait=alone), device_of_its_own(config.trainer.accelerator) as device:
         record = _open_record(config, folder)
         suite = suite_key(plain(config)["evaluation"])
         if record.has(suite):

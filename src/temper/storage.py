@@ -1,6 +1,5 @@
-"""Files that are whole or not there, and one owner for each run's folder."""
+"""Files that are whole or not there."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,15 +47,6 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-@contextmanager
-def sole_owner(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; whoever comes second waits until the first is done or dead, and then finds its work."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def set_aside(path: Path, why: str) -> Path:

@@ -1,9 +1,8 @@
 """Which cells of a grid run: compose, validate, skip what is done, launch the rest, report."""
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -13,38 +12,16 @@ from omegaconf import DictConfig
 
 from temper.cell import Cell, identity, run_folder
 from temper.config import ConfigError, plain
+from temper.grid import Job, State, state_of
+from temper.launch import launch
+from temper.plans import Plan
 from temper.progress import Progress, quieten, say
-from temper.records import RunRecord, code_digest, suite_key, targets_of
+from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
 from temper.validate import is_scaled, validate, validate_settings
 
 # Values at the root that select no other config: they can be set once the rest is composed.
 LATE = ("seed=", "strength=")
-
-
-class State(StrEnum):
-    """How far a run is before the sweep starts."""
-
-    FINISHED = "finished"
-    STALE = "stale"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    UNEVALUATED = "unevaluated"
-    MISSING = "missing"
-
-
-class Job(NamedTuple):
-    """One run of the grid: how it is composed, where it lies, how far it is, whether its suite is done, and whether the root
-    key `strength` scales any of its penalties."""
-
-    overrides: list[str]
-    cell: Cell
-    seed: int
-    folder: Path
-    suite: str
-    state: State
-    evaluated: bool
-    scaled: bool
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:
@@ -107,29 +84,13 @@ def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> li
     if config.dry_run:
         progress.describe()
         return []
+    for study in {job.folder.parents[1] for job in jobs}:
+        Plan.of([job for job in jobs if job.folder.parents[1] == study]).write(study)
     progress.announce()
     if todo:
         with progress:
-            _launch(launcher, todo, progress)
+            launch(launcher, todo, progress)
     return progress.failures()
-
-
-def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
-    """Run the jobs. Where a launcher breaks down (a worker killed for its memory), what it left undone is launched again, and
-    one by one once that brings nothing more, so that only the runs that break it are lost."""
-    together = True
-    while todo:
-        for batch in [list(todo)] if together else [[job] for job in todo]:
-            try:
-                launcher.launch([list(job.overrides) for job in batch], initial_job_idx=0)
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                say(f"the launcher stopped: {reason}")
-        undone = [job for job in todo if not progress.has_ended(job)]
-        if not together or not undone:
-            return
-        together = len(undone) < len(todo)
-        todo = undone
 
 
 def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
@@ -170,8 +131,8 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
                 warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
                 scaled[cell.digest, suite] = is_scaled(composed)
             folder = run_folder(composed)
-            state, evaluated = _state(composed, folder, suite)
-            job = Job(overrides, cell, composed.seed, folder, suite, state, evaluated, scaled[cell.digest, suite])
+            state = state_of(folder, suite, code_digest(targets_of(identity(composed))))
+            job = Job(overrides, cell, composed.seed, folder, suite, *state, scaled[cell.digest, suite])
             jobs.setdefault((folder, suite), job)
         except ConfigError as error:
             errors[str(error)] = None
@@ -205,17 +166,3 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     config._set_flag(["struct", "readonly"], [False, False])
     config.pop("hydra")
     return config
-
-
-def _state(config: DictConfig, folder: Path, suite: str) -> tuple[State, bool]:
-    try:
-        record = RunRecord.read(folder)
-    except FileNotFoundError:
-        return (State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING), False
-    except ValueError:
-        return State.INTERRUPTED, False  # the run itself sets the damaged record aside
-    if not record.finished:
-        return State.FAILED, False
-    if record.code != code_digest(targets_of(identity(config))):
-        return State.STALE, record.has(suite)
-    return (State.FINISHED if record.has(suite) else State.UNEVALUATED), record.has(suite)

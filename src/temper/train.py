@@ -1,5 +1,6 @@
 """temper-train: train one run against an attack, under a penalty; evaluate it; leave a record. With -m: a whole grid."""
 
+import logging
 from pathlib import Path
 
 import hydra
@@ -8,8 +9,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from temper import cli
+from temper.claims import ClaimLost, HeldElsewhere
 from temper.config import CONF
 from temper.resolvers import register_resolvers
+
+log = logging.getLogger("temper")
 
 
 def main() -> None:
@@ -23,11 +27,16 @@ def task(config: DictConfig) -> None:
     from temper.run import describe, run  # torch is imported only where something is run
 
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder, alone = Path(hydra_config.runtime.output_dir), hydra_config.mode != RunMode.MULTIRUN
     if config.dry_run:
         describe(config, folder)
-    else:
-        run(config, folder, alone=hydra_config.mode != RunMode.MULTIRUN)
+        return
+    try:
+        run(config, folder, alone=alone)
+    except (HeldElsewhere, ClaimLost) as other:
+        if alone:
+            raise
+        log.info("%s", other)  # the sweep waits for whoever works on it
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from temper.arguments import NonNegative
 from temper.build import explain_arguments
 from temper.cell import NOT_IDENTITY
 from temper.config import ConfigError
+from temper.grid import Job
 from temper.progress import say
 from temper.records import RunRecord
 from temper.report.frame import differences
 from temper.report.tuning import Tuned, tuning_page
 from temper.storage import written_whole
-from temper.sweep import Job, carry_out, combinations, plan, run_and_report
+from temper.sweep import carry_out, combinations, plan, run_and_report
 
 KEY = "hydra.sweeper.tune"
 KINDS: dict[str, Any] = {"strength": Annotated[list[NonNegative], MinLen(1)], "seed": Annotated[list[int], MinLen(1)]}

@@ -1,0 +1,74 @@
+"""Handing the runs of a sweep to Hydra's launcher, until each has ended or cannot be run.
+
+Whichever launcher it is, a run has ended when its record says so. What has left none was lost with its process (killed for its
+memory, by its cluster, by hand), or another sweep works on it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.plugins.launcher import Launcher
+
+from temper.claims import holder, left_behind
+from temper.grid import Job
+from temper.progress import Progress, say
+
+RETRIES = 1  # of a run whose process died
+POLL = 1.0  # seconds
+
+
+def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
+    """Run the jobs; what another sweep works on is waited for.
+
+    A run whose process died is tried once more. Where it took the launcher down with it (joblib ends all its workers with one),
+    it is tried alone, so that no other run is lost with it again.
+    """
+    died: Counter[Path] = Counter()
+    batches = [list(todo)]
+    while batches:
+        batch = [job for job in batches.pop(0) if not progress.has_ended(job)]
+        if not batch:
+            continue
+        whole = _launch_once(launcher, batch)
+        begun = _wait_for_others(batch, progress)
+        undone = [job for job in batch if not progress.has_ended(job)]
+        died.update(job.folder for job in undone if job.folder in begun)
+        again = [job for job in undone if job.folder in begun and died[job.folder] <= RETRIES]
+        batches += [again] if whole else [[job] for job in again]
+        others = [job for job in undone if job.folder not in begun]
+        if len(others) < len(batch):  # else the launcher starts nothing
+            batches.append(others)
+
+
+def _launch_once(launcher: Launcher, batch: Sequence[Job]) -> bool:
+    """Whether the launcher came to its end."""
+    try:
+        launcher.launch([list(job.overrides) for job in batch], initial_job_idx=0)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        say(f"the launcher stopped: {reason}")
+        return False
+    return True
+
+
+def _wait_for_others(batch: Sequence[Job], progress: Progress) -> set[Path]:
+    """Wait for runs that somebody works on still; those whose process died in the middle."""
+    begun: set[Path] = set()
+    waiting = [job for job in batch if not progress.has_ended(job)]
+    told = False
+    while waiting:
+        held = []
+        for job in waiting:
+            if left_behind(job.folder):
+                begun.add(job.folder)
+            elif holder(job.folder):
+                held.append(job)
+        waiting = [job for job in held if not progress.has_ended(job)]
+        if waiting and not told:
+            told = True
+            say(f"waiting for {len(waiting)} runs that other processes work on, {waiting[0].folder} among them")
+        if waiting:
+            time.sleep(POLL)
+    return begun

@@ -1,0 +1,132 @@
+"""What a sweep does about runs that are lost with their process, and about those that another sweep works on."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.plugins.launcher import Launcher
+
+from temper.cell import Cell, Kind
+from temper.grid import Job, State
+from temper.launch import launch
+from temper.progress import Progress
+from temper.records import RunRecord
+from tests.conftest import composed
+
+DIE = """
+import os, sys
+from pathlib import Path
+from temper.claims import sole_owner
+with sole_owner(Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def jobs_in(folder: Path, *names: str) -> list[Job]:
+    cell = Cell("none", "none", Kind.STANDARD, "0")
+    return [Job([name], cell, 0, folder / name / "seed-0", "quick-0", State.MISSING, False, False) for name in names]
+
+
+def leave_record(folder: Path) -> None:
+    """A failed one: it ends a run as well as a finished one does."""
+    record = RunRecord(
+        status="failed",
+        study="s",
+        attack="none",
+        penalty="none",
+        kind="standard",
+        digest="0",
+        seed=0,
+        config={"strength": 1.0},
+        code="0",
+        error="no reason",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write(folder)
+
+
+class Scripted:
+    """A launcher that notes what it was given and does what a function says."""
+
+    def __init__(self, folder: Path, act: Callable[[str, int], None]) -> None:
+        self.folder, self.act = folder, act
+        self.given: list[list[str]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        self.given.append([names[0] for names in job_overrides])
+        for names in job_overrides:
+            self.act(names[0], len(self.given))
+        return []
+
+
+def run_all(folder: Path, act: Callable[[str, int], None], *names: str) -> tuple[list[list[str]], Progress]:
+    jobs = jobs_in(folder, *names)
+    launcher, progress = Scripted(folder, act), Progress(composed(), jobs, jobs)
+    launch(cast(Launcher, launcher), jobs, progress)
+    return launcher.given, progress
+
+
+def die(folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIE, folder], check=False)
+
+
+def test_a_lost_run_is_tried_once_more_and_alone_where_it_broke_the_launcher(tmp_path: Path) -> None:
+    def act(name: str, launch: int) -> None:
+        folder = tmp_path / name / "seed-0"
+        if name == "b":
+            die(folder)
+            raise RuntimeError("a worker was killed")
+        leave_record(folder)
+
+    given, progress = run_all(tmp_path, act, "a", "b", "c", "d")
+    assert given == [["a", "b", "c", "d"], ["b"], ["c", "d"]]
+    (lost,) = [line for line in progress.failures() if "left no record" in line]
+    assert "/b/seed-0" in lost
+
+
+def test_a_run_lost_on_a_machine_of_its_own_is_tried_again_beside_the_others(tmp_path: Path) -> None:
+    def act(name: str, launch: int) -> None:
+        folder = tmp_path / name / "seed-0"
+        die(folder) if launch == 1 and name in "bc" else leave_record(folder)
+
+    given, progress = run_all(tmp_path, act, "a", "b", "c")
+    assert given == [["a", "b", "c"], ["b", "c"]]
+    assert not [line for line in progress.failures() if "left no record" in line]
+
+
+def test_a_launcher_that_starts_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
+    def act(name: str, launch: int) -> None:
+        raise RuntimeError("no workers here")
+
+    given, progress = run_all(tmp_path, act, "a", "b")
+    assert given == [["a", "b"]] and len(progress.failures()) == 2
+
+
+def test_a_run_of_another_sweep_is_waited_for(tmp_path: Path) -> None:
+    folder, started = tmp_path / "a" / "seed-0", threading.Event()
+    code = """
+import sys, time
+from pathlib import Path
+from temper.claims import sole_owner
+with sole_owner(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+    other = subprocess.Popen([sys.executable, "-c", code, folder], stdin=-1, stdout=-1, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+
+    def finish() -> None:
+        started.wait()
+        time.sleep(2)
+        leave_record(folder)
+        other.communicate("go\n")
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    given, progress = run_all(tmp_path, lambda name, launch: started.set(), "a")
+    thread.join()
+    assert given == [["a"]] and "no reason" in progress.failures()[0]
