@@ -59,7 +59,17 @@ def test_a_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     assert (tmp_path / CLAIM).exists() and holder(tmp_path) is None
     since = time.monotonic()
     assert left_behind(tmp_path) and time.monotonic() - since < 2
-    assert not (tmp_path / CLAIM).exists() and not left_behind(tmp_path)
+    with sole_owner(tmp_path):
+        pass
+    assert not (tmp_path / CLAIM).exists() and not left_behind(tmp_path), "ended well by its next owner"
+
+
+def test_work_that_was_broken_off_is_known_from_work_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), sole_owner(tmp_path / "failed"):
+        raise ValueError
+    with pytest.raises(KeyboardInterrupt), sole_owner(tmp_path / "interrupted"):
+        raise KeyboardInterrupt
+    assert not left_behind(tmp_path / "failed") and left_behind(tmp_path / "interrupted")
 
 
 @pytest.fixture

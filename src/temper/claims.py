@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
 CLAIM = ".claim"
+BEGUN = ".begun"  # when work on a run began; it stays where the work was broken off
 HEARTBEAT = 10.0  # seconds
 LEASE = 120.0  # seconds; network file systems may show a file as it was a minute ago
 
@@ -45,8 +46,14 @@ def sole_owner(folder: Path, *, wait: bool = True) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lease = _lease(folder, lost=True)
     _acquire(lease, folder, wait=wait)
+    begun = folder / BEGUN
     try:
+        begun.touch()
         yield
+        begun.unlink(missing_ok=True)
+    except Exception:
+        begun.unlink(missing_ok=True)
+        raise
     except KeyboardInterrupt:
         if lease.compromise is not None:
             raise ClaimLost(f"{folder} was taken over by another process; this one stopped") from None
@@ -56,14 +63,16 @@ def sole_owner(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def left_behind(folder: Path) -> bool:
-    """Whether a run's owner died in the middle: it left its claim, and shows no sign of life. Its folder is free then."""
-    if not (folder / CLAIM).exists():
+    """Whether work on a run was broken off, by a signal or with its process, and nobody works on it now."""
+    if not (folder / BEGUN).exists():
         return False
+    lease = _lease(folder)
     try:
-        with sole_owner(folder, wait=False):
-            return True
+        _acquire(lease, folder, wait=False)
     except HeldElsewhere:
         return False
+    lease.release()
+    return True
 
 
 def holder(folder: Path) -> str | None:

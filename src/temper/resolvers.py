@@ -17,6 +17,7 @@ def register_resolvers() -> None:
         "temper.kind": lambda *, _root_: str(Cell.of(_root_).kind),
         "temper.run_id": lambda *, _root_: f"{_root_.study}-{Cell.of(_root_).digest}-{_root_.seed}",
         "temper.workers": workers,
+        "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
     }

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# A SLURM cluster of one node, for trying out and testing jobs on this machine alone: no accounting, no system service.
+#   scripts/slurm_cluster.sh start FOLDER    its configuration, keys, logs and state go there; prints the SLURM_CONF to export
+#   scripts/slurm_cluster.sh stop FOLDER
+#   scripts/slurm_cluster.sh controller-stop FOLDER     as when the controller goes away: jobs go on
+#   scripts/slurm_cluster.sh controller-start FOLDER    and comes back
+# Needs Debian's slurm-wlm and munge, and root. The ports are PORT (default 16817) and the next one.
+set -euo pipefail
+
+command=${1:?start, stop, controller-stop or controller-start}
+folder=$(realpath -m "${2:?a folder for the configuration and the state of the cluster}")
+export SLURM_CONF=$folder/slurm.conf
+port=${PORT:-16817}
+host=$(hostname -s)
+
+need() { command -v "$1" >/dev/null || { echo "error: $1 is missing: apt-get install slurm-wlm munge" >&2; exit 1; }; }
+
+configure() {
+  mkdir -p "$folder"/{state,spool}
+  chmod 755 "$folder"
+  # munged runs as its own user, below folders that others can write to but not replace.
+  install -d -o munge -g munge -m 755 "$folder/munge"
+  [ -s "$folder/munge/key" ] || { head -c 128 /dev/urandom >"$folder/munge/key"; chown munge: "$folder/munge/key"; chmod 400 "$folder/munge/key"; }
+  cat >"$SLURM_CONF" <<CONF
+ClusterName=temper
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge/socket
+CryptoType=crypto/munge
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MailProg=/bin/true
+ReturnToService=2
+MpiDefault=none
+KillWait=5
+OverTimeLimit=0
+InactiveLimit=0
+MinJobAge=300
+SlurmctldTimeout=300
+SlurmdTimeout=300
+Waittime=0
+NodeName=$host NodeAddr=127.0.0.1 CPUs=${CPUS:-2} RealMemory=4000 State=UNKNOWN
+PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
+CONF
+}
+
+start_controller() { slurmctld -f "$SLURM_CONF" >>"$folder/slurmctld.out" 2>&1; }
+
+wait_until() { # seconds, what is waited for, then a command
+  for _ in $(seq $(($1 * 5))); do "${@:3}" >/dev/null 2>&1 && return; sleep 0.2; done
+  echo "error: $2 did not come up within $1 s; see $folder/*.log" >&2
+  exit 1
+}
+
+idle() { sinfo --noheader --format=%T | grep -Eq 'idle|mixed|allocated'; }
+
+end() { # a daemon by its pid file
+  [ -f "$1" ] || return 0
+  local process
+  process=$(cat "$1")
+  kill "$process" 2>/dev/null || true
+  for _ in $(seq 50); do kill -0 "$process" 2>/dev/null || break; sleep 0.1; done
+  rm -f "$1"
+}
+
+case $command in
+  start)
+    for program in munged slurmctld slurmd srun; do need $program; done
+    configure
+    runuser -u munge -- munged --key-file="$folder/munge/key" --socket="$folder/munge/socket" --pid-file="$folder/munge/pid" \
+      --log-file="$folder/munge/log" --seed-file="$folder/munge/seed"
+    start_controller
+    slurmd -N "$host" -f "$SLURM_CONF" >>"$folder/slurmd.out" 2>&1
+    wait_until 30 "the node" idle
+    echo "export SLURM_CONF=$SLURM_CONF"
+    ;;
+  stop)
+    scancel --quiet --user=root 2>/dev/null || true
+    end "$folder/slurmd.pid"
+    end "$folder/slurmctld.pid"
+    end "$folder/munge/pid"
+    ;;
+  controller-stop) end "$folder/slurmctld.pid" ;;
+  controller-start)
+    start_controller
+    wait_until 30 "the controller" idle
+    ;;
+  *)
+    echo "error: $command: should be start, stop, controller-stop or controller-start" >&2
+    exit 1
+    ;;
+esac

@@ -1,0 +1,212 @@
+"""Sweeps on a real SLURM of one node: what is preempted, cancelled or out of time ends as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temper.records import RECORD, RunRecord
+from tests.conftest import QUICK
+from tests.test_run import untimed
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+CLUSTER = Path(__file__).parents[1] / "scripts" / "slurm_cluster.sh"
+SLURM = (
+    "hydra/launcher=slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.mem_gb=1",
+    "hydra.launcher.poll_s=1",
+    "hydra.launcher.signal_delay_s=30",
+)
+LONG = (*QUICK, "attack=pgd", "penalty=dropout", "trainer.max_epochs=60", "data.train_size=null")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+    """A cluster of its own for this process; call it to stop and start its controller."""
+    if missing := [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if shutil.which(name) is None]:
+        pytest.skip(f"no {missing[0]}: apt-get install slurm-wlm munge")
+    if os.getuid() != 0:
+        pytest.skip("a cluster of one's own needs root")
+    folder = tmp_path_factory.mktemp("slurm")
+    # munged goes below folders that every user may enter.
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    environment = os.environ | {"PORT": str(16817 + 2 * worker)}
+
+    def control(command: str) -> None:
+        subprocess.run([CLUSTER, command, folder], check=True, env=environment)
+
+    control("start")
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    yield control
+    control("stop")
+    del os.environ["SLURM_CONF"]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: object) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `temper-train -m …` in an empty folder, in a process group of its own."""
+    monkeypatch.chdir(tmp_path)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "temper.train", "-m", *arguments]
+        started.append(subprocess.Popen(command, stdout=-1, stderr=subprocess.STDOUT, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run(["scancel", "--quiet", "--me"], check=False)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=300)
+    return output
+
+
+def until(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + 180
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited too long"
+        assert process.poll() is None, ended(process)
+        time.sleep(0.1)
+    return found
+
+
+def job_of(study: str) -> str:
+    """The job that is in the middle of training."""
+    trained = next(iter(Path("outputs", study).glob("*/seed-*/checkpoints/last.ckpt")), None)
+    lines = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True)
+    running = [line.split()[0] for line in lines.stdout.splitlines() if line.endswith("RUNNING")]
+    return running[0] if trained and running else ""
+
+
+def start_again(process: subprocess.Popen[str]) -> None:
+    """Of a requeued job: SLURM would let two minutes pass."""
+
+    def pending() -> str:
+        lines = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True)
+        return next((line.split()[0] for line in lines.stdout.splitlines() if line.endswith("PENDING")), "")
+
+    job = until(pending, process)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+
+
+def logs(study: str) -> str:
+    return "".join(path.read_text() for path in sorted(Path("outputs", study).glob("*/seed-*/train.log")))
+
+
+def assert_as_undisturbed(study: str) -> None:
+    """The records of this study equal those of the same runs, done here one after another."""
+    folders = sorted(Path("outputs", study).glob("*/seed-*"))
+    assert folders
+    for folder in folders:
+        twin = Path("outputs/undisturbed", *folder.parts[-2:])
+        records = [untimed(twin), untimed(folder)]
+        for record in records:
+            record["config"]["study"] = record["study"] = ""
+        assert records[0] == records[1]
+        for array in (twin / "evaluations").rglob("*.npz"):
+            assert array.read_bytes() == (folder / array.relative_to(twin)).read_bytes()
+
+
+@pytest.fixture
+def undisturbed(sweep: object) -> Callable[..., None]:
+    def run(*arguments: str) -> None:
+        command = [sys.executable, "-m", "temper.train", "-m", "study=undisturbed", "hydra/launcher=basic", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    return run
+
+
+Sweep = Callable[..., subprocess.Popen[str]]
+
+
+def test_a_grid_with_a_job_that_fails(sweep: Sweep) -> None:
+    process = sweep("study=grid", "attack=none,fgsm", "optimizer.lr=0.1,1e30", *QUICK, *SLURM)
+    output = ended(process)
+    assert process.returncode == 1 and "report: results/grid" in output, output
+    assert output.count("failed: outputs/grid") == 2 and "diverged" in output
+    records = [RunRecord.read(path.parent) for path in Path("outputs/grid").glob(f"*/seed-*/{RECORD}")]
+    assert sorted(record.status for record in records) == ["failed", "failed", "finished", "finished"]
+
+
+def test_several_runs_in_a_job(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+    grid = ("seed=0,1,2,3", *QUICK)
+    packed = (*SLURM[1:], "hydra/launcher=slurm_packed", "hydra.launcher.side_by_side=2", "hydra.launcher.runs_per_job=3")
+    output = ended(process := sweep("study=packed", *grid, *packed))
+    assert process.returncode == 0, output
+    assert len(list(Path("outputs/packed/.submitit").glob("*/*_result.pkl"))) == 2, "two jobs"
+    undisturbed(*grid)
+    assert_as_undisturbed("packed")
+
+
+def test_a_wrong_partition_is_an_error_and_not_a_wait(sweep: Sweep) -> None:
+    output = ended(process := sweep("study=grid", *QUICK, *SLURM, "hydra.launcher.partition=nowhere"))
+    assert process.returncode == 1 and "invalid partition" in output, output
+
+
+@pytest.mark.parametrize("how", ["preempted", "cancelled"])
+def test_a_job_that_is_stopped_in_the_middle_goes_on(how: str, sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+    """Preempted, it is requeued by submitit; cancelled, the sweep submits it once more."""
+    process = sweep(f"study={how}", *LONG, *SLURM)
+    job = until(lambda: job_of(how), process)
+    subprocess.run(["scancel", job, *(["--signal=USR2"] if how == "preempted" else [])], check=True)
+    if how == "preempted":
+        start_again(process)
+    output = ended(process)
+    assert process.returncode == 0, output
+    assert "resuming from" in logs(how)
+    undisturbed(*LONG)
+    assert_as_undisturbed(how)
+
+
+def test_the_time_limit_comes_in_the_middle(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+    """SLURM counts minutes: the job is told half a minute before its only one is over, and requeued until it is done."""
+    long = [argument for argument in LONG if "max_epochs" not in argument] + ["trainer.max_epochs=400"]
+    process = sweep("study=late", *long, *SLURM, "hydra.launcher.timeout_min=1")
+    start_again(process)
+    output = ended(process)
+    assert process.returncode == 0, output
+    assert "resuming from" in logs("late")
+    undisturbed(*long)
+    assert_as_undisturbed("late")
+
+
+def test_two_sweeps_share_one_study(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+    grid = ("seed=0,1,2,3", *QUICK, "trainer.max_epochs=20")
+    both = [sweep("study=shared", *grid, *SLURM) for _ in range(2)]
+    outputs = [ended(process) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    trained = [logs("shared").count(f"epoch {epoch} of 20") for epoch in (1, 20)]
+    assert trained == [4, 4], "each run was trained once"
+    undisturbed(*grid)
+    assert_as_undisturbed("shared")
+
+
+def test_the_controller_goes_away_and_comes_back(
+    sweep: Sweep, cluster: Callable[[str], None], undisturbed: Callable[..., None]
+) -> None:
+    grid = ("seed=0,1,2", *LONG)
+    process = sweep("study=orphans", *grid, *SLURM)
+    until(lambda: job_of("orphans"), process)
+    cluster("controller-stop")
+    time.sleep(8)
+    assert process.poll() is None
+    cluster("controller-start")
+    output = ended(process)
+    assert process.returncode == 0 and logs("orphans").count("epoch 1 of 60") == 3, output
+    undisturbed(*grid)
+    assert_as_undisturbed("orphans")
