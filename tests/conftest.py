@@ -86,9 +86,10 @@ def temper(
     """
     from temper.evaluate import main as evaluate
     from temper.report.main import main as report
+    from temper.status import main as status
     from temper.train import main as train
 
-    commands = {"train": train, "evaluate": evaluate, "report": report}
+    commands = {"train": train, "evaluate": evaluate, "report": report, "status": status}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
@@ -98,16 +99,16 @@ def temper(
         # Hydra wants all overrides side by side: -m comes first.
         monkeypatch.setattr(sys, "argv", [f"temper-{command}", *sorted([*launcher, *arguments], key=lambda a: a != "-m")])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        status, message = 0, ""
+        code, message = 0, ""
         try:
             commands[command]()
         except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 1
+            code = ended.code if isinstance(ended.code, int) else 1
             message = ended.code if isinstance(ended.code, str) else ""
         finally:
             GlobalHydra.instance().clear()
         captured = capfd.readouterr()
-        return status, captured.out + captured.err + message
+        return code, captured.out + captured.err + message
 
     return run
 

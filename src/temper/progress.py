@@ -55,7 +55,7 @@ class Progress:
             say(f"{name:44s} {jobs[0].cell.kind:12s} {how_far}")
         say(f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
         if estimate := self._estimate():
-            say(f"about {_duration(estimate)} left, {self.workers} side by side, judging by the runs that are done")
+            say(f"about {duration(estimate)} left, {self.workers} side by side, judging by the runs that are done")
         elif self.todo:
             say("no run is done yet from which to estimate the time")
 
@@ -130,7 +130,7 @@ class Progress:
 
     def _left(self, done: int) -> str:
         elapsed = time.monotonic() - self.started
-        return f"about {_duration(elapsed / done * (len(self.todo) - done))} left"
+        return f"about {duration(elapsed / done * (len(self.todo) - done))} left"
 
     def failures(self) -> list[str]:
         """A line for each run that was to be done and is not."""
@@ -167,7 +167,7 @@ def _result(record: RunRecord, suite: str) -> str:
     return f"{name}: clean {100 * metrics['test/clean']:.1f} %, worst case {100 * metrics['test/worst_case']:.1f} %"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
