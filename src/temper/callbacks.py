@@ -26,9 +26,18 @@ class Curves(Callback):
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
+        self._trained = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._tell_again(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._trained:  # interrupted after the last epoch: nothing was left to train
+            self._tell_again(trainer)
+
+    def _tell_again(self, trainer: pl.Trainer) -> None:
         """Lightning's CSV logger starts its file anew after an interruption: the epochs before it are told again."""
+        self._trained = True
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 for epoch in range(trainer.current_epoch):

@@ -37,6 +37,7 @@ NO_RESULT = (
     "devices.py",
     "claims.py",
     "grid.py",
+    "composing.py",
     "plans.py",
     "launch.py",
     "status.py",

@@ -1,9 +1,10 @@
 """Which cells of a grid run: compose, validate, skip what is done, launch the rest, report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from temper.cell import Cell, identity, run_folder
+from temper.composing import Composer
 from temper.config import ConfigError, plain
 from temper.grid import Job, State, state_of
 from temper.launch import launch
@@ -18,10 +20,7 @@ from temper.plans import Plan
 from temper.progress import Progress, quieten, say
 from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
-from temper.validate import is_scaled, validate, validate_settings
-
-# Values at the root that select no other config: they can be set once the rest is composed.
-LATE = ("seed=", "strength=")
+from temper.validate import is_scaled, validate, validate_seed, validate_settings
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:
@@ -112,17 +111,17 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
         ConfigError: naming every cell that is wrong.
     """
     quieten()
+    torch.set_num_threads(config.threads)  # two examples gain nothing from more, and other sweeps may run here
     jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}
-    compose = _composer(config, loader)
     scaled: dict[tuple[str, str], bool] = {}
     strengths: set[float] = set()
-    for overrides in runs:
-        composed = compose(overrides)
+    composer = Composer(config, loader)
+    for composed, group in composer.cells(runs):
         try:
             validate_settings(composed)
-            cell = Cell.of(composed)
+            cell, folder = Cell.of(composed), run_folder(composed)
             strengths.add(composed.strength)
             suite = suite_key(plain(composed)["evaluation"])
             if (cell.digest, suite) not in scaled:
@@ -130,10 +129,15 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
                     composed.strength = 1.0  # a sweep over strength has one cell without penalties, and it is meant
                 warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
                 scaled[cell.digest, suite] = is_scaled(composed)
-            folder = run_folder(composed)
-            state = state_of(folder, suite, code_digest(targets_of(identity(composed))))
-            job = Job(overrides, cell, composed.seed, folder, suite, *state, scaled[cell.digest, suite])
-            jobs.setdefault((folder, suite), job)
+            code = code_digest(targets_of(identity(composed)))
+            for overrides in group:
+                composed.seed = composer.seed(overrides, composed)
+                validate_seed(composed)
+                own = folder.with_name(f"seed-{composed.seed}")
+                state = state_of(own, suite, code)
+                jobs.setdefault(
+                    (own, suite), Job(overrides, cell, composed.seed, own, suite, *state, scaled[cell.digest, suite])
+                )
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
@@ -141,28 +145,3 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     if unused := strengths - {1} if not any(scaled.values()) else set():
         warnings[f"strength={min(unused):g} has no effect: no cell of this grid has a penalty that it scales"] = None
     return list(jobs.values()), list(warnings)
-
-
-def _composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
-    """Composition as a job will see it. Cells that differ in `LATE` keys alone are composed once, since Hydra is slow at it."""
-    parser = OverridesParser.create(config_loader=loader)
-    composed: dict[tuple[str, ...], DictConfig] = {}
-
-    def compose(overrides: list[str]) -> DictConfig:
-        late = [override for override in overrides if override.startswith(LATE)]
-        others = tuple(override for override in overrides if not override.startswith(LATE))
-        if others not in composed:
-            composed[others] = _without_hydra(loader.load_sweep_config(config, [*others, *late]))
-        cell = composed[others].copy()
-        for override in parser.parse_overrides(late):
-            cell[override.key_or_group] = override.value()
-        return cell
-
-    return compose
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    config = config.copy()
-    config._set_flag(["struct", "readonly"], [False, False])
-    config.pop("hydra")
-    return config

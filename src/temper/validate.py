@@ -1,6 +1,8 @@
 """What no single object can see: settings that contradict each other, or have no effect."""
 
+import json
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -11,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.build import build, build_penalties, explain_arguments
-from temper.config import ConfigError, penalty_specs
+from temper.config import ConfigError, penalty_specs, plain
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
@@ -30,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation.batch_size": Count,
     "trainer.max_epochs": Count,
 }
+KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
 
 
 def validate_settings(config: DictConfig) -> None:
@@ -38,18 +41,34 @@ def validate_settings(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    for key, kind in SETTINGS.items():
-        if key.partition(".")[0] not in config:
-            continue  # temper-evaluate asks for less
-        value = OmegaConf.select(config, key)
-        try:
-            TypeAdapter(kind).validate_python(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
-        except ValidationError as error:
-            raise ConfigError("\n".join(explain_arguments(error, key))) from None
+    for key in SETTINGS:
+        if key.partition(".")[0] in config:  # temper-evaluate asks for less
+            _validate_setting(config, key)
     if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
     if str(config.trainer.precision).endswith("-true") and config.trainer.precision != "32-true":
         raise ConfigError(f"trainer.precision={config.trainer.precision}: weights stay in float32; use bf16-mixed or 16-mixed")
+
+
+def validate_seed(config: DictConfig) -> None:
+    """The one setting in which the runs of a cell differ.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    _validate_setting(config, "seed")
+
+
+def _validate_setting(config: DictConfig, key: str) -> None:
+    value = OmegaConf.select(config, key)
+    try:
+        KINDS[key].validate_python(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain_arguments(error, key))) from None
+
+
+# Suites that were tried by this process, each on its data and architecture: cells of a grid have them in common.
+_tried: set[str] = set()
 
 
 def validate(config: DictConfig) -> list[str]:
@@ -63,8 +82,7 @@ def validate(config: DictConfig) -> list[str]:
         DataError: the data is missing or unfit.
     """
     validate_settings(config)
-    module, suite, data = build_module(config), Suite.of(config), build_data(config)
-    data.setup()
+    module, suite, data = build_module(config), Suite.of(config), _loaded(_data_text(config))
     try:
         module.optimizer(module.parameters())
     except (TypeError, ValueError) as error:
@@ -85,7 +103,10 @@ def validate(config: DictConfig) -> list[str]:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _try_penalties(module, data)
     if config.evaluation.checkpoints:
-        validate_suite(suite, module.net, data)
+        setting = _data_text(config) + json.dumps(plain(config)["evaluation"]) + repr(module.net)
+        if setting not in _tried:
+            validate_suite(suite, module.net, data)
+            _tried.add(setting)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
 
 
@@ -164,6 +185,18 @@ def build_data(config: DictConfig) -> DataModule:
     # Threats, statistics and symmetries are there for attack, evaluation, model and penalty to refer to.
     replays = OmegaConf.select(config, "attack.replays", default=1)
     return build(config, "data", without=("threats", "mean", "std", "flip"), seed=config.seed, repeats=replays)
+
+
+def _data_text(config: DictConfig) -> str:
+    return json.dumps(plain(config)["data"])
+
+
+@lru_cache(maxsize=2)
+def _loaded(text: str) -> DataModule:
+    """The data of a config, loaded once for all cells that share it; the seed of a run changes the order of batches alone."""
+    data = build_data(OmegaConf.create({"data": json.loads(text), "seed": 0}))
+    data.setup()
+    return data
 
 
 def _without_effect(config: DictConfig) -> list[str]:
