@@ -33,6 +33,8 @@ class TemperSlurmLauncher(SlurmLauncher):
         self, *, runs_per_job: int = 1, side_by_side: int = 1, array_size: int = 1000, poll_s: float = 30, **params: Any
     ) -> None:
         super().__init__(**params)
+        if side_by_side > 1 and params.get("tasks_per_node", 1) > 1:
+            raise ValueError("hydra.launcher.side_by_side: runs on several devices each go one after another; set it to 1")
         self.runs_per_job, self.side_by_side = runs_per_job, side_by_side
         self.array_size, self.poll_s = array_size, poll_s
 
