@@ -13,7 +13,6 @@ import os
 import platform
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -75,7 +74,9 @@ def train_one(scale: Scale) -> RunRecord:
     composed = scale.loader.load_sweep_config(scale.config, job.overrides)
     composed._set_flag(["struct", "readonly"], [False, False])
     composed.pop("hydra")
-    return run(composed, Path("outputs/one/cell/seed-0"), alone=False)
+    record = run(composed, Path("outputs/one/cell/seed-0"), alone=False)
+    assert record is not None
+    return record
 
 
 def fill(jobs: list[Job], template: RunRecord) -> None:
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -153,6 +153,14 @@ def test_several_runs_in_a_job(sweep: Sweep, undisturbed: Callable[..., None]) -
     assert_as_undisturbed("packed")
 
 
+def test_a_run_on_two_devices_is_two_tasks_of_one_job(sweep: Sweep) -> None:
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "attack=pgd", *QUICK)
+    output = ended(process := sweep("study=two", "seed=0,1", *two, *SLURM))
+    assert process.returncode == 0, output
+    records = [RunRecord.read(path.parent) for path in Path("outputs/two").glob(f"*/seed-*/{RECORD}")]
+    assert [record.finished for record in records] == [True, True] and logs("two").count("epoch 2 of 2") == 2
+
+
 def test_a_wrong_partition_is_an_error_and_not_a_wait(sweep: Sweep) -> None:
     output = ended(process := sweep("study=grid", *QUICK, *SLURM, "hydra.launcher.partition=nowhere"))
     assert process.returncode == 1 and "invalid partition" in output, output

@@ -97,6 +97,8 @@ class Classifier(pl.LightningModule, ABC):
         # Nothing is logged within an epoch: that would wait for the device at every step.
         self._steps.append((len(batch), loss.risk.detach(), None if penalty is None else penalty.detach()))
         total = loss.risk if penalty is None else loss.risk + penalty
+        if batch.share != 1:
+            total = batch.share * total
         # Several devices wait for the gradient of every parameter, that of a head whose weight is 0 at the moment too.
         idle = self.penalties.idle(loss.terms)
         return total + 0 * torch.stack([parameter.sum() for parameter in idle]).sum() if idle else total
@@ -146,19 +148,24 @@ class Classifier(pl.LightningModule, ABC):
         if not self._steps:
             return
         counts = torch.tensor([count for count, _, _ in self._steps], device=self.device, dtype=torch.float32)
-        share = counts / counts.sum()
-        risk = (share * torch.stack([risk for _, risk, _ in self._steps])).sum()
+        share = counts / self._over_ranks(counts.sum())
+        risk = self._over_ranks((share * torch.stack([risk for _, risk, _ in self._steps])).sum())
         nothing = torch.zeros_like(risk)
-        penalty = (share * torch.stack([nothing if term is None else term for _, _, term in self._steps])).sum()
+        terms = torch.stack([nothing if term is None else term for _, _, term in self._steps])
+        penalty = self._over_ranks((share * terms).sum())
         self._steps.clear()
         means = {"train/risk": risk, "train/penalty": penalty, "train/loss": risk + penalty}
-        self.log_dict(means, sync_dist=True)
+        self.log_dict(means)
         self.log_dict({**self.ratios.metrics(), **self.penalties.metrics()})
         if not torch.isfinite(risk + penalty):
             raise FloatingPointError(
                 f"training diverged in epoch {self.current_epoch}: train/risk is {risk:g}, train/penalty {penalty:g}; "
                 "lower optimizer.lr or strength, or set trainer.gradient_clip_val"
             )
+
+    def _over_ranks(self, part: Tensor) -> Tensor:
+        """The sum of what every rank has; on one device the same tensor."""
+        return cast(Tensor, self.trainer.strategy.reduce(part, reduce_op="sum"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         rekey(self.seed, "validation", batch_idx)

@@ -175,7 +175,8 @@ def duration(seconds: float) -> str:
 
 def quieten() -> None:
     """Lightning's advice on hardware, workers and logging intervals does not apply here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no second error
     for message in (
@@ -184,5 +185,6 @@ def quieten() -> None:
         ".*exists and is not empty.*",
         ".*LeafSpec.*",
         ".*`srun` command is available.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # metrics are summed over devices before they are logged
     ):
         warnings.filterwarnings("ignore", message)

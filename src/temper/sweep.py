@@ -18,6 +18,7 @@ from temper.grid import Job, State, state_of
 from temper.launch import launch
 from temper.plans import Plan
 from temper.progress import Progress, quieten, say
+from temper.ranks import device_count
 from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
 from temper.validate import is_scaled, validate, validate_seed, validate_settings
@@ -121,6 +122,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     for composed, group in composer.cells(runs):
         try:
             validate_settings(composed)
+            _one_device(composed, config)
             cell, folder = Cell.of(composed), run_folder(composed)
             strengths.add(composed.strength)
             suite = suite_key(plain(composed)["evaluation"])
@@ -145,3 +147,13 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     if unused := strengths - {1} if not any(scaled.values()) else set():
         warnings[f"strength={min(unused):g} has no effect: no cell of this grid has a penalty that it scales"] = None
     return list(jobs.values()), list(warnings)
+
+
+def _one_device(composed: DictConfig, config: DictConfig) -> None:
+    """Lightning starts the processes of other devices by running the command again, which in a sweep would be the sweep."""
+    if device_count(composed.trainer.devices) > 1 and "slurm" not in str(config.hydra.launcher.get("_target_", "")).lower():
+        raise ConfigError(
+            f"trainer.devices={composed.trainer.devices} in a sweep: each run would start the whole sweep again on its other "
+            "devices. Run its cells one by one, without -m; or on a cluster, where SLURM starts the processes: "
+            "hydra/launcher=slurm; or take trainer.devices=1: runs go side by side, one per device"
+        )

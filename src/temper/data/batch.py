@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class Batch:
         target: what the loss compares with, (B,) int64, or (B, C) probabilities once a label-changing penalty has acted.
         index: which examples of their split these are, (B,) int64.
         mask: 1 where an adversary may change the input and 0 where not, broadcastable to `x`; None: everywhere.
+        share: of the examples of a step that several devices have among them, times their number: what the mean loss of these
+            is multiplied by, so that the mean over devices is that of the whole batch.
     """
 
     x: Tensor
@@ -27,6 +29,7 @@ class Batch:
     target: Tensor
     index: Tensor
     mask: Tensor | None = None
+    share: float = 1.0
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> Batch:
@@ -44,10 +47,13 @@ class Batch:
         """These examples alone, (n,) int64."""
         # A mask may be one for all examples.
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
-        return Batch(x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask)
+        return Batch(
+            x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask, share=self.share
+        )
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for name, v in values.items()}
-        return Batch(**moved)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()}
+        return replace(self, **moved)

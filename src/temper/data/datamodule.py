@@ -103,10 +103,12 @@ class DataModule(pl.LightningDataModule):
         seed: int | None = None,
         size: int | None = None,
         repeats: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> Loader:
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size] for part in self.split(name))
-        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed, repeats=repeats)
+        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed, repeats=repeats, rank=rank, ranks=ranks)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,7 +118,8 @@ class DataModule(pl.LightningDataModule):
         return self._train_loader(self._device)
 
     def _train_loader(self, device: torch.device | str) -> Loader:
-        return self.loader("train", batch_size=self.batch_size, device=device, seed=self.seed, repeats=self.repeats)
+        place = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size} if self.trainer is not None else {}
+        return self.loader("train", batch_size=self.batch_size, device=device, seed=self.seed, repeats=self.repeats, **place)
 
     def val_dataloader(self) -> Loader:
         return self.loader("val", batch_size=1000, device=self._device)

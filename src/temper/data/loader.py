@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from temper.data.batch import Batch
+from temper.data.sources import DataError
 from temper.randomness import generator
 
 
@@ -21,6 +22,7 @@ class Loader:
         y: (N,) int64 labels.
         mask: what an adversary may change, broadcastable to one batch of `x`.
         repeats: how often each batch is given in a row.
+        rank, ranks: which part of each batch is given, of how many; together the parts are the batch.
     """
 
     def __init__(
@@ -32,7 +34,15 @@ class Loader:
         seed: int | None = None,
         mask: Tensor | None = None,
         repeats: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        if 0 < len(y) % batch_size < ranks:
+            raise DataError(
+                f"data.batch_size: the last batch of {len(y)} examples would have {len(y) % batch_size} of them for {ranks} "
+                f"devices; {batch_size + 1} or {batch_size - 1} leave another rest"
+            )
+        self.rank, self.ranks = rank, ranks
         self.x, self.y, self.mask = x, y, mask
         self.batch_size, self.repeats = batch_size, repeats
         self.seed = seed
@@ -57,8 +67,10 @@ class Loader:
             order = torch.arange(count)
         else:
             order = torch.randperm(count, generator=generator(self.seed, "order", self.epoch))
-        for index in order.to(self.y.device).split(self.batch_size):
+        for whole in order.to(self.y.device).split(self.batch_size):
+            index = whole[self.rank :: self.ranks]
+            share = len(index) * self.ranks / len(whole)
             x, y = self.x[index], self.y[index]
             if not x.is_floating_point():
                 x = x.float().div_(255)
-            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=self.mask), self.repeats)
+            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=self.mask, share=share), self.repeats)
