@@ -27,6 +27,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmet
 NO_RESULT = (
     "report",
     "sweep.py",
+    "trial.py",
     "tuning.py",
     "train.py",
     "evaluate.py",
