@@ -185,5 +185,6 @@ def quieten() -> None:
         ".*is smaller than the logging interval.*",
         ".*exists and is not empty.*",
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", message)

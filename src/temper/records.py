@@ -27,6 +27,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmet
 NO_RESULT = (
     "report",
     "sweep.py",
+    "search.py",
+    "axes.py",
     "trial.py",
     "tuning.py",
     "train.py",

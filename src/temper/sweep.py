@@ -101,8 +101,7 @@ def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> li
             f"{len(stale)} of {len(jobs)} runs were finished by other code, {stale[0].folder} among them: "
             "say stale=keep to keep them, or stale=rerun to run them again (what is there is set aside, not deleted)"
         )
-    kept = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
-    todo = [job for job in jobs if job.state not in kept or not job.evaluated]
+    todo = undone(config, jobs)
     progress = Progress(config, jobs, todo)
     if config.dry_run:
         progress.describe()
@@ -112,6 +111,12 @@ def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> li
         with progress:
             _launch(launcher, todo, progress)
     return progress.failures()
+
+
+def undone(config: DictConfig, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are yet to run: not finished, not evaluated by their suite, or stale and not to be kept."""
+    kept = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
+    return [job for job in jobs if job.state not in kept or not job.evaluated]
 
 
 def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
@@ -135,6 +140,11 @@ def _launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None
 def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
     """Every combination of the values that arguments give their keys: the overrides of one run each."""
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{override.input_line}: an interval is for a search: set hydra.sweeper.search, or write its values, a,b,c"
+            )
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
 
 
@@ -154,7 +164,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}
-    compose = _composer(config, loader)
+    compose = composer(config, loader)
     scaled: dict[tuple[str, str], bool] = {}
     strengths: set[float] = set()
     for overrides in runs:
@@ -182,7 +192,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     return list(jobs.values()), list(warnings)
 
 
-def _composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
+def composer(config: DictConfig, loader: ConfigLoader) -> Callable[[list[str]], DictConfig]:
     """Composition as a job will see it. Cells that differ in `LATE` keys alone are composed once, since Hydra is slow at it."""
     parser = OverridesParser.create(config_loader=loader)
     composed: dict[tuple[str, ...], DictConfig] = {}

@@ -1,0 +1,309 @@
+"""A search in two stages: Optuna asks for settings, trials judge them on validation by two objectives, clean and robust
+accuracy; then the settings that no other beats are trained anew, evaluated and reported.
+
+Nothing of a search is stored but the records of its runs. A seeded sampler that is told the same asks the same, so a search
+that was stopped is replayed: its finished runs are found by their content, and only what is missing is trained.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import InstantiationException
+from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pydantic import TypeAdapter, ValidationError
+
+from temper.arguments import Count
+from temper.axes import Axis, overrides, split
+from temper.build import explain_arguments
+from temper.config import ConfigError, plain
+from temper.progress import say
+from temper.records import RunRecord
+from temper.report.figures import save
+from temper.report.search import About, Tried, pareto_set, search_figure, search_page
+from temper.report.table import percent
+from temper.storage import written_whole
+from temper.sweep import Job, carry_out, combinations, composer, plan, run_and_report, undone
+from temper.trial import Seeds, both_seeds, record_of, scores, settings, values_of
+
+KEY = "hydra.sweeper.search"
+TPE = {"_target_": "optuna.samplers.TPESampler", "seed": 0}
+EXAMPLE = f"'{KEY}={{n_trials:24,n_jobs:4,seed:[100,101]}}'"
+# What changes how well a network learns, and nothing of what it is judged by.
+OF_TRAINING = ("batch_size", "flip", "threats")
+
+
+class Budget(NamedTuple):
+    """What a search may cost: trials, how many of them are asked before the first is told, the seeds of each, the sampler."""
+
+    trials: int
+    side_by_side: int
+    seeds: list[int]
+    sampler: dict[str, Any]
+
+    @classmethod
+    def of(cls, search: Any) -> "Budget":
+        """From `hydra.sweeper.search`.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is wrong.
+        """
+        known = {"n_trials", "n_jobs", "seed", "sampler"}
+        if not isinstance(search, Mapping) or not {"n_trials", "seed"} <= set(search) <= known:
+            there = ", ".join(map(str, search)) if isinstance(search, Mapping) else repr(search)
+            raise ConfigError(
+                f"{KEY} needs the keys n_trials and seed, may have n_jobs and sampler, and no other (got {there or 'none'}): "
+                f"{EXAMPLE}, or {KEY}=null not to search. Its objectives are always the same two, clean and robust accuracy "
+                "on the validation split, both maximized"
+            )
+        counts = {}
+        for key in ("n_trials", "n_jobs"):
+            try:
+                counts[key] = TypeAdapter(Count).validate_python(search.get(key, 1))
+            except ValidationError as error:
+                raise ConfigError(f"{'; '.join(explain_arguments(error, f'{KEY}.{key}'))}; such as {KEY}.{key}=4") from None
+        seeds = values_of(search["seed"], Seeds, f"{KEY}.seed", "[100,101]")
+        return cls(counts["n_trials"], counts["n_jobs"], seeds, dict(search.get("sampler") or TPE))
+
+    def study(self) -> optuna.Study:
+        """An empty study of two objectives, in memory.
+
+        Raises:
+            ConfigError: there is no such sampler, it takes no such argument, or it could not be replayed.
+        """
+        spec, key = self.sampler, f"{KEY}.sampler"
+        name = str(spec.get("_target_")).rpartition(".")[2]
+        if name in ("GridSampler", "BruteForceSampler"):
+            raise ConfigError(f"{key}: {name} is a grid; write its values as axes, and set {KEY}=null")
+        if type(spec.get("seed")) is not int:
+            raise ConfigError(f"{key}.seed should be a whole number (got {spec.get('seed')!r}): without it no search goes on")
+        try:
+            sampler = instantiate(spec)
+        except InstantiationException as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ConfigError(f"{key}: {reason}; such as {key}={{_target_:{TPE['_target_']},seed:0}}") from None
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            raise ConfigError(f"{key}: {spec.get('_target_')} is no sampler of Optuna; such as {TPE['_target_']}")
+        optuna.logging.set_verbosity(logging.WARNING)
+        return optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
+
+    @property
+    def about_sampler(self) -> str:
+        arguments = [f"{key}={value}" for key, value in sorted(self.sampler.items()) if key != "_target_"]
+        name = str(self.sampler["_target_"]).rpartition(".")[2]
+        return f"Optuna {optuna.__version__}, {name} ({', '.join(arguments)})"
+
+
+class Trial(NamedTuple):
+    """What Optuna asked for: the settings, a run for each seed, or why there is none."""
+
+    asked: optuna.trial.Trial
+    parameters: dict[str, str]
+    jobs: list[Job]
+    error: str
+
+
+def search_and_report(
+    config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str], search: Any
+) -> list[Any]:
+    """Search, then run the Pareto set with the seeds of the command, and report.
+
+    Args:
+        config, loader, launcher: as of `temper.sweep.sweep`.
+        arguments: overrides; an interval, range or choice is an axis of the search, several seeds are the report's.
+        search: as in conf/hydra/sweeper/temper.yaml.
+
+    Raises:
+        ConfigError: what is asked for cannot be searched, or fails at some end of an axis; nothing has been started then.
+        SystemExit: a trial has not ended, every trial or some run of the Pareto set failed (status 1).
+    """
+    budget = Budget.of(search)
+    axes, others = split(loader, arguments)
+    study = budget.study()
+    runs = combinations(loader, others)
+    reported, warnings = _at_the_ends(config, loader, axes, runs)
+    folder, seeds = reported[0].folder.parents[1], sorted({job.seed for job in reported})
+    for warning in [*warnings, *both_seeds(seeds, budget.seeds, KEY)]:
+        say(f"warning: {warning}")
+    name = str(folder.relative_to(Path(config.paths.outputs)))
+    common = [*(override for override in runs[0] if not override.startswith("seed=")), *settings(f"{name}-search")]
+    tried: list[Tried] = []
+    while len(tried) < budget.trials:
+        size = min(budget.side_by_side, budget.trials - len(tried))
+        batch = [_plan(config, loader, axes, _ask(study, axes), common, budget.seeds) for _ in range(size)]
+        jobs = list({job.folder: job for trial in batch for job in trial.jobs}.values())
+        new = bool(undone(config, jobs))
+        if new:
+            say(f"trials {len(tried)} to {len(tried) + size - 1} of {budget.trials}, from 0")
+            if config.dry_run:
+                _describe(config, launcher, batch, jobs, budget.trials - len(tried) - size, seeds)
+                return []
+            for problem in carry_out(config, launcher, jobs):
+                say(problem)
+        ended = [_judge(trial, config.validation.name) for trial in batch]
+        if pending := sum(record_of(job) is None for job in jobs):
+            say(f"the search is not at its end: {pending} runs have left no record; the same command goes on")
+            raise SystemExit(1)
+        for trial, result in zip(batch, ended, strict=True):
+            if new:
+                say(_line(result, config.validation.name))
+            if result.reason:
+                study.tell(trial.asked, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial.asked, result.values)
+        tried += ended
+    best = pareto_set(tried)
+    if not config.dry_run:
+        about = _about(config, folder.name, axes, budget, seeds, best)
+        _write_page(Path(config.paths.results) / folder.name, about, tried)
+        say(f"Pareto set: trials {', '.join(str(trial.number) for trial in best) or 'none'}")
+    if not best:
+        say(f"every trial failed: {Path(config.paths.results) / folder.name / 'search.md'} says why")
+        raise SystemExit(1)
+    chosen = plan(config, loader, [[*run, *overrides(axes, trial.parameters)] for trial in best for run in runs])[0]
+    _tell_of_others(folder, chosen)
+    run_and_report(config, launcher, chosen)
+    return []
+
+
+def _at_the_ends(
+    config: DictConfig, loader: ConfigLoader, axes: Sequence[Axis], runs: Sequence[list[str]]
+) -> tuple[list[Job], list[str]]:
+    """Compose and check the cells at the ends of every axis, as they would be reported.
+
+    Returns:
+        The runs of the first of them, and warnings that hold at every end: those are of the settings, not of a value.
+
+    Raises:
+        ConfigError: a value at an end is wrong, changes nothing, or moves what trials are judged by.
+    """
+    first = {axis.key: axis.ends[0] for axis in axes}
+    corners = {"": first} | {f"{a.key}={end}": first | {a.key: end} for a in axes for end in a.ends[1:]}
+    corners["all"] = {axis.key: axis.ends[-1] for axis in axes}
+    compose = composer(config, loader)
+    jobs: dict[str, list[Job]] = {}
+    errors: dict[str, None] = {}
+    said: list[dict[str, None]] = []
+    for name, parameters in corners.items():
+        try:
+            jobs[name], warnings = plan(config, loader, [[*run, *overrides(axes, parameters)] for run in runs])
+            said.append(dict.fromkeys(warning.partition(": ")[2] or warning for warning in warnings))
+        except ConfigError as error:
+            errors[str(error)] = None
+    if errors:
+        raise ConfigError("\n".join(errors))
+    judged = {name: _judged_by(compose([*runs[0], *overrides(axes, values)])) for name, values in corners.items()}
+    for axis in axes:
+        for end in axis.ends[1:]:
+            if judged[f"{axis.key}={end}"] != judged[""]:
+                raise ConfigError(
+                    f"{axis.key} is no axis of a search: it moves what trials are judged by, the validation attack or the "
+                    "validation split; the radius of training is searched by attack.eps"
+                )
+            if jobs[f"{axis.key}={end}"][0].cell.digest == jobs[""][0].cell.digest:
+                raise ConfigError(f"{axis.key} is no axis of a search: {axis.ends[0]} and {end} give one and the same run")
+    return jobs[""], [warning for warning in said[0] if all(warning in others for others in said)]
+
+
+def _judged_by(config: DictConfig) -> str:
+    values = plain(config)
+    data = {key: value for key, value in values["data"].items() if key not in OF_TRAINING}
+    return json.dumps([values["validation"], data], sort_keys=True)
+
+
+def _ask(study: optuna.Study, axes: Sequence[Axis]) -> optuna.trial.Trial:
+    try:
+        return study.ask({axis.key: axis.distribution for axis in axes})
+    except ValueError as error:
+        raise ConfigError(f"{KEY}.sampler: {error}") from error
+
+
+def _plan(
+    config: DictConfig,
+    loader: ConfigLoader,
+    axes: Sequence[Axis],
+    asked: optuna.trial.Trial,
+    common: Sequence[str],
+    seeds: Sequence[int],
+) -> Trial:
+    """The runs of a trial. Settings that are right at the ends of each axis may still be wrong together: that trial fails."""
+    parameters = {axis.key: axis.value(asked.params[axis.key]) for axis in axes}
+    runs = [[*common, *overrides(axes, parameters), f"seed={seed}"] for seed in seeds]
+    try:
+        return Trial(asked, parameters, plan(config, loader, runs)[0], "")
+    except ConfigError as error:
+        return Trial(asked, parameters, [], str(error))
+
+
+def _judge(trial: Trial, attack: str) -> Tried:
+    """What a trial reached; a failed run fails it, whatever its other seeds say."""
+    records = [record for job in trial.jobs if (record := record_of(job)) is not None]
+    number, parameters = trial.asked.number, trial.parameters
+    if reason := trial.error or next((record.error for record in records if record.error), ""):
+        return Tried(number, parameters, [], [], reason.splitlines()[0])
+    clean, robust = (_finite(records, f"val/{name}") for name in ("clean", attack))
+    if not clean or not robust:
+        return Tried(number, parameters, [], [], "its accuracy is not a number")
+    return Tried(number, parameters, clean, robust)
+
+
+def _finite(records: Sequence[RunRecord], metric: str) -> list[float]:
+    values = scores(records, metric) or []
+    return values if all(value is not None and math.isfinite(value) for value in values) else []
+
+
+def _line(result: Tried, attack: str) -> str:
+    if result.reason:
+        return f"trial {result.number}: {result.shown}: failed: {result.reason}"
+    clean, robust = percent(result.clean), percent(result.robust)
+    return f"trial {result.number}: {result.shown}: val/clean {clean} %, val/{attack} {robust} %"
+
+
+def _describe(
+    config: DictConfig, launcher: Launcher, batch: Sequence[Trial], jobs: Sequence[Job], later: int, seeds: Sequence[int]
+) -> None:
+    """What a dry run says: these trials come next; those after them depend on how these do."""
+    for trial in batch:
+        cell = trial.jobs[0].cell.name if trial.jobs else f"failed: {trial.error}"
+        say(f"trial {trial.asked.number}: {', '.join(f'{k}={v}' for k, v in trial.parameters.items())}: {cell}")
+    carry_out(config, launcher, jobs)
+    say(f"then {later} trials that depend on these, and the Pareto set with seed {', '.join(map(str, seeds))}")
+
+
+def _about(
+    config: DictConfig, study: str, axes: Sequence[Axis], budget: Budget, reported: Sequence[int], best: Sequence[Tried]
+) -> About:
+    near = {axis.key: [t.number for t in best if axis.near_an_end(t.parameters[axis.key])] for axis in axes}
+    return About(
+        study=study,
+        axes={axis.key: axis.written for axis in axes},
+        sampler=budget.about_sampler,
+        side_by_side=budget.side_by_side,
+        seeds=budget.seeds,
+        reported=reported,
+        robust=config.validation.name,
+        near_an_end={key: numbers for key, numbers in near.items() if numbers},
+    )
+
+
+def _write_page(results: Path, about: About, tried: Sequence[Tried]) -> None:
+    results.mkdir(parents=True, exist_ok=True)
+    if pareto_set(tried):
+        save(lambda: search_figure(about, tried), results / "search")
+    with written_whole(results / "search.md") as part:
+        part.write_text(search_page(about, tried))
+    say(f"searched: {results}/search.md")
+
+
+def _tell_of_others(study: Path, chosen: Sequence[Job]) -> None:
+    """An earlier search of fewer trials had another Pareto set: its runs are kept, and reported with the rest."""
+    cells = {folder.parent for folder in study.glob("*/seed-*")} - {job.folder.parent for job in chosen}
+    if cells:
+        say(f"{study} holds {len(cells)} cells that are not of this Pareto set; the report shows them too")
