@@ -141,7 +141,7 @@ def search_and_report(
         jobs = list({job.folder: job for trial in batch for job in trial.jobs}.values())
         new = bool(undone(config, jobs))
         if new:
-            say(f"trials {len(tried)} to {len(tried) + size - 1} of {budget.trials}, from 0")
+            say(f"trials {len(tried)} to {len(tried) + size - 1} of 0 to {budget.trials - 1}")
             if config.dry_run:
                 _describe(config, launcher, batch, jobs, budget.trials - len(tried) - size, seeds)
                 return []

@@ -4,13 +4,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from temper.report.figures import COLORS, pareto_front
-from temper.report.table import percent, to_markdown
+from temper.report.figures import COLORS, legend, pareto_front
+from temper.report.table import percent
 from temper.report.tuning import FAILED
+
+BEATEN = "0.65"
 
 
 class Tried(NamedTuple):
@@ -94,7 +97,7 @@ def search_page(about: About, tried: Sequence[Tried]) -> str:
         parts.append("Every trial failed.")
     else:
         parts += [
-            to_markdown(_table(best, about)),
+            _table(best, about),
             "No other trial is as good in both objectives and better in one. These settings were trained again with seed "
             f"{', '.join(map(str, about.reported))} and evaluated on the test set: table.md.",
             "![All trials and the Pareto set](search.png)",
@@ -104,50 +107,62 @@ def search_page(about: About, tried: Sequence[Tried]) -> str:
         parts.append(f"Near an end of what was searched, so that a better value may lie beyond: {named}.")
     if failed:
         parts += ["## Failed", "\n".join(f"- trial {trial.number} ({trial.shown}): {trial.reason}" for trial in failed)]
-    parts += ["## All trials", "In bold: the Pareto set.", to_markdown(_table(tried, about, bold=chosen))]
+    parts += ["## All trials", "In bold: the Pareto set.", _table(tried, about, bold=chosen)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(trials: Sequence[Tried], about: About, bold: set[int] | None = None) -> pd.DataFrame:
+def _table(trials: Sequence[Tried], about: About, bold: set[int] | None = None) -> str:
     rows = []
     for trial in trials:
         objectives = [FAILED if trial.reason else percent(values) for values in (trial.clean, trial.robust)]
         row = [str(trial.number), *trial.parameters.values(), *objectives]
         rows.append([f"**{cell}**" for cell in row] if bold and trial.number in bold else row)
-    return pd.DataFrame(rows, columns=["trial", *about.axes, "val/clean", f"val/{about.robust}"])
+    columns = ["trial", *about.axes, "val/clean", f"val/{about.robust}"]
+    align = ["left", *["right"] * (len(columns) - 1)]
+    return pd.DataFrame(rows, columns=columns).to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
 def search_figure(about: About, tried: Sequence[Tried]) -> Figure:
-    """The validation plane: every trial a small grey mark, the Pareto set numbered, with its deviations over seeds, and
-    connected; what lies below and to the left of the line is beaten."""
+    """The validation plane: every trial a small grey mark, the Pareto set marked and connected; what lies below and to the left
+    of the line is beaten. The second panel looks closer at the Pareto set, numbered, with its deviations over seeds."""
     best = pareto_set(tried)
     chosen = {trial.number for trial in best}
-    beaten = [trial for trial in tried if not trial.reason and trial.number not in chosen]
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    points = pd.DataFrame([trial.values for trial in beaten], columns=["x", "y"]) * 100
-    axes.plot(points.x, points.y, "o", color="0.72", markersize=3.5, markeredgewidth=0, zorder=1)
-    numbers: dict[tuple[float, float], list[int]] = {}
-    for trial in best:
-        x, y = (100 * value for value in trial.values)
-        numbers.setdefault((x, y), []).append(trial.number)
+    beaten = _points([trial for trial in tried if not trial.reason and trial.number not in chosen])
+    front = _points(best)
+    figure = Figure(figsize=(8.2, 3.9), layout="constrained")
+    whole, closer = figure.subplots(1, 2)
+    whole.plot(*beaten.T, "o", color=BEATEN, markersize=3.5, markeredgewidth=0, zorder=1)
+    whole.plot(*front.T, "D", color=COLORS[0], markersize=5, markeredgecolor="white", markeredgewidth=0.6, zorder=3)
+    closer.plot(*beaten.T, "o", color=BEATEN, markersize=4.5, markeredgewidth=0, zorder=1)
+    for trial, (x, y) in zip(best, front, strict=True):
         dx, dy = (100 * statistics.stdev(v) if len(v) > 1 else 0.0 for v in (trial.clean, trial.robust))
-        axes.errorbar(x, y, xerr=dx, yerr=dy, color=COLORS[0], alpha=0.35, linewidth=1, zorder=2)
-    place = pd.DataFrame(list(numbers), columns=["x", "y"])
-    axes.plot(place.x, place.y, "D", color=COLORS[0], markersize=6, markeredgecolor="white", markeredgewidth=0.7, zorder=4)
-    for (x, y), names in numbers.items():
-        label = ", ".join(map(str, names))
-        axes.annotate(label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=5)
-    axes.autoscale_view()
-    axes.autoscale(False)
-    right, up = pareto_front(place.x.to_numpy(), place.y.to_numpy())
-    line = [axes.get_xlim()[0], *right, right[-1]], [up[0], *up, axes.get_ylim()[0]]
-    axes.plot(*line, linestyle="--", color=COLORS[0], linewidth=1.1, drawstyle="steps-pre", zorder=3)
-    axes.set_xlabel("clean accuracy on the validation split %")
-    axes.set_ylabel(f"robust accuracy on the validation split, val/{about.robust} %")
+        closer.errorbar(x, y, xerr=dx, yerr=dy, color=COLORS[0], alpha=0.4, linewidth=1, zorder=2)
+        closer.plot(x, y, "D", color=COLORS[0], markersize=6.5, markeredgecolor="white", markeredgewidth=0.7, zorder=4)
+    for point in np.unique(front, axis=0):
+        names = ", ".join(str(trial.number) for trial, place in zip(best, front, strict=True) if (place == point).all())
+        closer.annotate(names, point, xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=5)
+    whole.autoscale_view()
+    low, high = front.min(0), front.max(0)
+    room = np.maximum(0.2 * (high - low), 1)
+    closer.set_xlim(low[0] - room[0], high[0] + room[0])
+    closer.set_ylim(low[1] - room[1], high[1] + room[1])
+    right, up = pareto_front(*front.T)
+    for panel in (whole, closer):
+        (left, _), (down, _) = panel.get_xlim(), panel.get_ylim()
+        line = [left, *right, right[-1]], [up[0], *up, down]
+        panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim(), xlabel="clean validation accuracy %")
+        panel.plot(*line, linestyle="--", color=COLORS[0], linewidth=1.1, drawstyle="steps-pre", zorder=2)
+    whole.set_ylabel(f"robust validation accuracy, val/{about.robust} %")
+    whole.set_title("all trials", fontsize=9)
+    closer.set_title("the Pareto set, by number of trial", fontsize=9)
     handles = [
-        Line2D([], [], color="0.72", marker="o", markersize=4, linestyle="", label="trial"),
-        Line2D([], [], color=COLORS[0], marker="D", linestyle="--", linewidth=1.1, label="Pareto set, by number of trial"),
+        Line2D([], [], color=BEATEN, marker="o", markersize=4, linestyle="", label="trial"),
+        Line2D([], [], color=COLORS[0], marker="D", markersize=5, linestyle="--", linewidth=1.1, label="Pareto set"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    legend(figure, handles, columns=2)
     return figure
+
+
+def _points(trials: Sequence[Tried]) -> np.ndarray:
+    """Clean and robust accuracy in %, a row for each trial."""
+    return 100 * np.array([trial.values for trial in trials], dtype=float).reshape(-1, 2)
