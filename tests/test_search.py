@@ -13,14 +13,15 @@ from typing import Any, cast
 
 import optuna
 import pytest
-from hydra._internal.core_plugins import basic_launcher
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 
 from temper.axes import Axis, split
 from temper.config import ConfigError
 from temper.records import RECORD, RunRecord
 from temper.report.search import About, Tried, pareto_set, search_page
+from temper.run import run
 from temper.search import Budget
 from tests.conftest import QUICK
 
@@ -42,47 +43,49 @@ def records(study: str) -> list[RunRecord]:
     return [RunRecord.read(path.parent) for path in sorted(Path("outputs", study).glob(f"*/seed-*/{RECORD}"))]
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """The overrides of every run that a launcher starts; a run that `stop_at` counts is where Ctrl-C comes."""
-    started: list[Sequence[str]] = []
-    run_job = basic_launcher.run_job
+class Runs:
+    """Every run that is started, by its folder; Ctrl-C comes in place of the one after the first `stop`."""
 
-    def counted(*arguments: Any, **named: Any) -> Any:
-        if len(started) == stop_at[0]:
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.stop: int | None = None
+
+    def __call__(self, config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
+        if len(self.started) == self.stop:
             raise KeyboardInterrupt
-        started.append(list(named["config"].hydra.overrides.task))
-        return run_job(*arguments, **named)
-
-    monkeypatch.setattr(basic_launcher, "run_job", counted)
-    return started
+        self.started.append("/".join(folder.parts[-3:]))
+        return run(config, folder, alone=alone)
 
 
-stop_at: list[int | None] = [None]
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    runs = Runs()
+    monkeypatch.setattr("temper.run.run", runs)
+    return runs
 
 
 @pytest.mark.slow
 def test_a_stopped_search_goes_on_to_the_same_end(
-    temper: Temper, started: list[Sequence[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    temper: Temper, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages, counts = [], []
-    for folder, stops in (("undisturbed", [None]), ("stopped", [3, 6, None])):
+    stops: dict[str, list[int | None]] = {"undisturbed": [None], "stopped": [3, 6, 10, None]}
+    for folder in stops:
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
-        started.clear()
-        for stop in stops:
-            stop_at[0] = stop
+        runs.started.clear()
+        for runs.stop in stops[folder]:
             status, output = temper("train", *SEARCH, *AXES, search(5, 2, "100,101"))
-            assert (status == 0) == (stop is None), output
-            assert stop is None or "the same command goes on" in output, output
-        assert len({tuple(run) for run in started}) == len(started), "no run is started twice"
+            assert (status == 0) == (runs.stop is None), output
+            assert runs.stop is None or "the same command goes on" in output, output
+        assert len(set(runs.started)) == len(runs.started), "no run is started twice"
         pages.append(Path("results/found/search.md").read_bytes())
-        counts.append(sorted(map(tuple, started)))
+        counts.append(sorted(runs.started))
         assert Path("results/found/search.png").stat().st_size > 10_000 and Path("results/found/table.md").exists()
     assert pages[0] == pages[1] and counts[0] == counts[1]
 
-    trials, runs = records("found-search"), records("found")
-    assert len(trials) == 10 and {run.seed for run in trials} == {100, 101} and {run.seed for run in runs} == {0}
+    trials, reported = records("found-search"), records("found")
+    assert len(trials) == 10 and {r.seed for r in trials} == {100, 101} and {r.seed for r in reported} == {0}
     values = {
         run.digest: [
             sum(r.curves[f"val/{name}"][-1] for r in trials if r.digest == run.digest) / 2 for name in ("clean", "pgd")
@@ -90,11 +93,11 @@ def test_a_stopped_search_goes_on_to_the_same_end(
         for run in trials
     }
     beaten = {a for a, x in values.items() for y in values.values() if y != x and y[0] >= x[0] and y[1] >= x[1]}
-    assert {run.digest for run in runs} == set(values) - beaten, "the Pareto set, worked out here once more"
+    assert {r.digest for r in reported} == set(values) - beaten, "the Pareto set, worked out here once more"
 
-    started.clear()
+    runs.started.clear()
     status, output = temper("train", *SEARCH, *AXES, search(6, 2, "100,101"), "dry_run=true")
-    assert status == 0 and not started and "trials 4 to 5 of 0 to 5" in output and "1 cells" not in output, output
+    assert status == 0 and not runs.started and "trials 4 to 5 of 0 to 5" in output, output
     assert "2 cells, 4 runs, 2 done, 2 to run" in output and "then 0 trials" in output, output
 
 
@@ -127,19 +130,20 @@ def test_a_search_leaves_the_test_set_alone(temper: Temper) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_stops_nothing_and_is_named(temper: Temper) -> None:
+def test_a_trial_that_fails_stops_nothing_and_is_named(temper: Temper, runs: Runs) -> None:
     sampler = "{_target_:optuna.samplers.RandomSampler,seed:0}"
     status, output = temper("train", *SEARCH, "penalty.l2.weight=1e-3,1e20", search(4, sampler=sampler))
     assert status == 0 and "diverged" in output, output
     page = Path("results/found/search.md").read_text()
-    assert "## Failed" in page and "(penalty.l2.weight=1e20): " in page and "| failed |" in page.replace("   ", " "), page
+    assert "## Failed" in page and "(penalty.l2.weight=1e+20): " in page and " failed |" in page, page
     assert [run.config["penalty"]["l2"]["weight"] for run in records("found")] == [1e-3]
+    assert len(runs.started) == 3, "a setting that is asked again is not run again"
 
 
 @pytest.mark.slow
 def test_a_search_of_which_every_trial_fails(temper: Temper) -> None:
     status, output = temper("train", *SEARCH, "penalty.l2.weight=1e20,1e21", search(1))
-    assert status == 1 and "every trial failed" in output and not Path("outputs/found").exists(), output
+    assert status == 1 and "every trial failed" in output and not records("found"), output
     assert "Every trial failed." in Path("results/found/search.md").read_text()
 
 

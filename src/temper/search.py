@@ -135,10 +135,13 @@ def search_and_report(
     name = str(folder.relative_to(Path(config.paths.outputs)))
     common = [*(override for override in runs[0] if not override.startswith("seed=")), *settings(f"{name}-search")]
     tried: list[Tried] = []
+    ran: set[Path] = set()
     while len(tried) < budget.trials:
         size = min(budget.side_by_side, budget.trials - len(tried))
         batch = [_plan(config, loader, axes, _ask(study, axes), common, budget.seeds) for _ in range(size)]
-        jobs = list({job.folder: job for trial in batch for job in trial.jobs}.values())
+        # A setting that is asked again has ended, well or not.
+        jobs = list({job.folder: job for trial in batch for job in trial.jobs if job.folder not in ran}.values())
+        ran |= {job.folder for job in jobs}
         new = bool(undone(config, jobs))
         if new:
             say(f"trials {len(tried)} to {len(tried) + size - 1} of 0 to {budget.trials - 1}")
@@ -163,8 +166,9 @@ def search_and_report(
     if not config.dry_run:
         about = _about(config, folder.name, axes, budget, seeds, best)
         _write_page(Path(config.paths.results) / folder.name, about, tried)
-        say(f"Pareto set: trials {', '.join(str(trial.number) for trial in best) or 'none'}")
-    if not best:
+    if best:
+        say(f"Pareto set: trials {', '.join(str(trial.number) for trial in best)}")
+    else:
         say(f"every trial failed: {Path(config.paths.results) / folder.name / 'search.md'} says why")
         raise SystemExit(1)
     chosen = plan(config, loader, [[*run, *overrides(axes, trial.parameters)] for trial in best for run in runs])[0]

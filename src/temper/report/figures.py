@@ -50,6 +50,8 @@ def legend(figure: Figure, handles: Sequence[Line2D], columns: int) -> None:
     """Below the panels, in at most so many columns; names that hold a whole setting take a line each."""
     long = any(len(str(handle.get_label())) > LONG for handle in handles)
     columns = 1 if long else min(columns, len(handles))
+    if long:
+        figure.set_figheight(figure.get_figheight() + 0.16 * len(handles))  # inches: a line of the legend's font
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=8)
 
 
