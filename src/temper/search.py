@@ -8,7 +8,8 @@ that was stopped is replayed: its finished runs are found by their content, and 
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,9 @@ class Budget(NamedTuple):
         if type(spec.get("seed")) is not int:
             raise ConfigError(f"{key}.seed should be a whole number (got {spec.get('seed')!r}): without it no search goes on")
         try:
-            sampler = instantiate(spec)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                sampler = instantiate(spec)
         except InstantiationException as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise ConfigError(f"{key}: {reason}; such as {key}={{_target_:{TPE['_target_']},seed:0}}") from None
@@ -109,6 +112,11 @@ class Trial(NamedTuple):
     jobs: list[Job]
     error: str
 
+    @property
+    def shown(self) -> str:
+        cell = self.jobs[0].cell.name if self.jobs else f"cannot run: {self.error}"
+        return f"{', '.join(f'{key}={value}' for key, value in self.parameters.items())}: {cell}"
+
 
 def search_and_report(
     config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str], search: Any
@@ -128,40 +136,16 @@ def search_and_report(
     axes, others = split(loader, arguments)
     study = budget.study()
     runs = combinations(loader, others)
-    reported, warnings = _at_the_ends(config, loader, axes, runs)
+    reported, said = _at_the_ends(config, loader, axes, runs)
     folder, seeds = reported[0].folder.parents[1], sorted({job.seed for job in reported})
-    for warning in [*warnings, *both_seeds(seeds, budget.seeds, KEY)]:
+    for warning in [*said, *both_seeds(seeds, budget.seeds, KEY)]:
         say(f"warning: {warning}")
     name = str(folder.relative_to(Path(config.paths.outputs)))
     common = [*(override for override in runs[0] if not override.startswith("seed=")), *settings(f"{name}-search")]
-    tried: list[Tried] = []
-    ran: set[Path] = set()
-    while len(tried) < budget.trials:
-        size = min(budget.side_by_side, budget.trials - len(tried))
-        batch = [_plan(config, loader, axes, _ask(study, axes), common, budget.seeds) for _ in range(size)]
-        # A setting that is asked again has ended, well or not.
-        jobs = list({job.folder: job for trial in batch for job in trial.jobs if job.folder not in ran}.values())
-        ran |= {job.folder for job in jobs}
-        new = bool(undone(config, jobs))
-        if new:
-            say(f"trials {len(tried)} to {len(tried) + size - 1} of 0 to {budget.trials - 1}")
-            if config.dry_run:
-                _describe(config, launcher, batch, jobs, budget.trials - len(tried) - size, seeds)
-                return []
-            for problem in carry_out(config, launcher, jobs):
-                say(problem)
-        ended = [_judge(trial, config.validation.name) for trial in batch]
-        if pending := sum(record_of(job) is None for job in jobs):
-            say(f"the search is not at its end: {pending} runs have left no record; the same command goes on")
-            raise SystemExit(1)
-        for trial, result in zip(batch, ended, strict=True):
-            if new:
-                say(_line(result, config.validation.name))
-            if result.reason:
-                study.tell(trial.asked, state=optuna.trial.TrialState.FAIL)
-            else:
-                study.tell(trial.asked, result.values)
-        tried += ended
+    tried = _try(config, launcher, budget, lambda: _plan(config, loader, axes, _ask(study, axes), common, budget.seeds), study)
+    if tried is None:
+        say(f"and then the Pareto set with seed {', '.join(map(str, seeds))}")
+        return []
     best = pareto_set(tried)
     if not config.dry_run:
         about = _about(config, folder.name, axes, budget, seeds, best)
@@ -197,8 +181,8 @@ def _at_the_ends(
     said: list[dict[str, None]] = []
     for name, parameters in corners.items():
         try:
-            jobs[name], warnings = plan(config, loader, [[*run, *overrides(axes, parameters)] for run in runs])
-            said.append(dict.fromkeys(warning.partition(": ")[2] or warning for warning in warnings))
+            jobs[name], found = plan(config, loader, [[*run, *overrides(axes, parameters)] for run in runs])
+            said.append(dict.fromkeys(warning.partition(": ")[2] or warning for warning in found))
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
@@ -246,6 +230,49 @@ def _plan(
         return Trial(asked, parameters, [], str(error))
 
 
+def _try(
+    config: DictConfig, launcher: Launcher, budget: Budget, ask: Callable[[], Trial], study: optuna.Study
+) -> list[Tried] | None:
+    """Every trial, in batches: asked, run as far as that is not done yet, judged by its records, and told.
+
+    Returns:
+        What each of them reached; None where a dry run has come to one that is yet to run, and has said so.
+
+    Raises:
+        SystemExit: some run has left no record (status 1).
+    """
+    tried: list[Tried] = []
+    ran: set[Path] = set()
+    while (first := len(tried)) < budget.trials:
+        batch = [ask() for _ in range(min(budget.side_by_side, budget.trials - first))]
+        # A setting that is asked again has ended, well or not.
+        jobs = list({job.folder: job for trial in batch for job in trial.jobs if job.folder not in ran}.values())
+        ran |= {job.folder for job in jobs}
+        if new := bool(undone(config, jobs)):
+            say(f"trials {first} to {first + len(batch) - 1} of 0 to {budget.trials - 1}")
+            if config.dry_run:
+                for trial in batch:
+                    say(f"trial {trial.asked.number}: {trial.shown}")
+                carry_out(config, launcher, jobs)
+                say(f"then {budget.trials - first - len(batch)} trials that depend on these")
+                return None
+            for problem in carry_out(config, launcher, jobs):
+                say(problem)
+        if pending := sum(record_of(job) is None for job in jobs):
+            say(f"the search is not at its end: {pending} runs have left no record; the same command goes on")
+            raise SystemExit(1)
+        for trial in batch:
+            result = _judge(trial, config.validation.name)
+            if new:
+                say(_line(result, config.validation.name))
+            if result.reason:
+                study.tell(trial.asked, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial.asked, result.values)
+            tried.append(result)
+    return tried
+
+
 def _judge(trial: Trial, attack: str) -> Tried:
     """What a trial reached; a failed run fails it, whatever its other seeds say."""
     records = [record for job in trial.jobs if (record := record_of(job)) is not None]
@@ -268,17 +295,6 @@ def _line(result: Tried, attack: str) -> str:
         return f"trial {result.number}: {result.shown}: failed: {result.reason}"
     clean, robust = percent(result.clean), percent(result.robust)
     return f"trial {result.number}: {result.shown}: val/clean {clean} %, val/{attack} {robust} %"
-
-
-def _describe(
-    config: DictConfig, launcher: Launcher, batch: Sequence[Trial], jobs: Sequence[Job], later: int, seeds: Sequence[int]
-) -> None:
-    """What a dry run says: these trials come next; those after them depend on how these do."""
-    for trial in batch:
-        cell = trial.jobs[0].cell.name if trial.jobs else f"failed: {trial.error}"
-        say(f"trial {trial.asked.number}: {', '.join(f'{k}={v}' for k, v in trial.parameters.items())}: {cell}")
-    carry_out(config, launcher, jobs)
-    say(f"then {later} trials that depend on these, and the Pareto set with seed {', '.join(map(str, seeds))}")
 
 
 def _about(
