@@ -22,7 +22,7 @@ from temper.config import ConfigError
 from temper.records import RECORD, RunRecord
 from temper.report.search import About, Tried, pareto_set, search_page
 from temper.run import run
-from temper.search import Budget
+from temper.sampling import Budget
 from tests.conftest import QUICK
 
 Temper = Callable[..., tuple[int, str]]
@@ -283,7 +283,8 @@ def test_nothing_is_tried_before_everything_is_right(temper: Temper) -> None:
 
 def test_optuna_is_asked_for_where_it_is_missing(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "temper.search")
+    for name in ("search", "sampling", "axes"):
+        monkeypatch.delitem(sys.modules, f"temper.{name}", raising=False)
     status, output = temper("train", *SEARCH, *AXES, search(1))
     assert status == 1 and "pip install 'temper[search]'" in output, output
 

@@ -28,6 +28,7 @@ NO_RESULT = (
     "report",
     "sweep.py",
     "search.py",
+    "sampling.py",
     "axes.py",
     "trial.py",
     "tuning.py",
