@@ -1,4 +1,5 @@
-"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweep` and `temper.tuning`."""
+"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweep`, `temper.tuning` and
+`temper.search`."""
 
 from typing import Any
 
@@ -13,11 +14,12 @@ class TemperSweeper(Sweeper):
     Args:
         params: axes of the sweep, by key; overridden one by one on the command line.
         tune: the strengths and seeds by which every cell is tuned first; None: the strengths stand as they are.
+        search: trials, seeds and sampler by which the axes are searched; None: every combination runs.
     """
 
-    def __init__(self, params: dict[str, str] | None = None, tune: Any = None) -> None:
+    def __init__(self, params: dict[str, str] | None = None, tune: Any = None, search: Any = None) -> None:
         self.params = dict(params or {})
-        self.tune: Any = OmegaConf.to_container(tune, resolve=True) if OmegaConf.is_config(tune) else tune
+        self.tune, self.search = _plain(tune), _plain(search)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -28,10 +30,25 @@ class TemperSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        from temper.config import ConfigError
         from temper.sweep import sweep
         from temper.tuning import tune_and_sweep
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         axes = [f"{key}={value}" for key, value in self.params.items()]
         stage = (self.config, self.hydra_context.config_loader, self.launcher, [*axes, *arguments])
-        return sweep(*stage) if self.tune is None else tune_and_sweep(*stage, self.tune)
+        if self.search is None:
+            return sweep(*stage) if self.tune is None else tune_and_sweep(*stage, self.tune)
+        if self.tune is not None:
+            raise ConfigError("hydra.sweeper.tune and hydra.sweeper.search are two ways to choose: set one of them to null")
+        try:
+            from temper.search import search_and_report
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            raise ConfigError("hydra.sweeper.search needs Optuna: pip install 'temper[search]'") from None
+        return search_and_report(*stage, self.search)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -27,6 +27,10 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmet
 NO_RESULT = (
     "report",
     "sweep.py",
+    "search.py",
+    "sampling.py",
+    "axes.py",
+    "trial.py",
     "tuning.py",
     "train.py",
     "evaluate.py",

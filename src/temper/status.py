@@ -64,7 +64,7 @@ def describe(study: Path, lines: int) -> list[object]:
     open_plans = [plan for plan in plans if any(run.folder in _folders(study, plan) for run in left)]
     waiting = [run for run in left if run.state is not State.RUNNING]
     if waiting and open_plans:
-        told += ["to fill the holes:", *(f"  {_typed(plan)}" for plan in open_plans)]
+        told += ["to fill the holes:", *dict.fromkeys(f"  {_typed(plan)}" for plan in open_plans)]
     elif waiting:
         told.append("to fill the holes: the command that began them, again")
     return told

@@ -78,8 +78,7 @@ def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> li
             f"{len(stale)} of {len(jobs)} runs were finished by other code, {stale[0].folder} among them: "
             "say stale=keep to keep them, or stale=rerun to run them again (what is there is set aside, not deleted)"
         )
-    kept = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
-    todo = [job for job in jobs if job.state not in kept or not job.evaluated]
+    todo = undone(config, jobs)
     progress = Progress(config, jobs, todo)
     if config.dry_run:
         progress.describe()
@@ -93,9 +92,20 @@ def carry_out(config: DictConfig, launcher: Launcher, jobs: Sequence[Job]) -> li
     return progress.failures()
 
 
+def undone(config: DictConfig, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are yet to run: not finished, not evaluated by their suite, or stale and not to be kept."""
+    kept = {State.FINISHED, State.STALE} if config.stale == "keep" else {State.FINISHED}
+    return [job for job in jobs if job.state not in kept or not job.evaluated]
+
+
 def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
     """Every combination of the values that arguments give their keys: the overrides of one run each."""
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{override.input_line}: an interval is for a search: set hydra.sweeper.search, or write its values, a,b,c"
+            )
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
 
 

@@ -1,7 +1,4 @@
-"""A sweep in two stages: every cell is given the same budget of strengths, then runs at the one that validation chose.
-
-The first stage never looks at the test set, so that what it chooses owes nothing to it.
-"""
+"""A sweep in two stages: every cell is given the same budget of strengths, then runs at the one that validation chose."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +8,8 @@ from annotated_types import MinLen
 from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
-from pydantic import TypeAdapter, ValidationError
 
 from temper.arguments import NonNegative
-from temper.build import explain_arguments
 from temper.cell import NOT_IDENTITY
 from temper.config import ConfigError
 from temper.grid import Job
@@ -24,9 +19,11 @@ from temper.report.frame import differences
 from temper.report.tuning import Tuned, tuning_page
 from temper.storage import written_whole
 from temper.sweep import carry_out, combinations, plan, run_and_report
+from temper.trial import Seeds, both_seeds, record_of, scores, settings, values_of
 
 KEY = "hydra.sweeper.tune"
-KINDS: dict[str, Any] = {"strength": Annotated[list[NonNegative], MinLen(1)], "seed": Annotated[list[int], MinLen(1)]}
+KINDS: dict[str, Any] = {"strength": Annotated[list[NonNegative], MinLen(1)], "seed": Seeds}
+EXAMPLES = {"strength": "[0.1,1]", "seed": "[100,101]"}
 
 
 class Budget(NamedTuple):
@@ -48,14 +45,7 @@ class Budget(NamedTuple):
                 f"{KEY} needs the keys strength and seed, and no other (got {there or 'none'}): "
                 f"'{KEY}={{strength:[0.1,1],seed:[100,101]}}', or {KEY}=null not to tune"
             )
-        values: dict[str, list[Any]] = {}
-        for key, kind in KINDS.items():
-            given = tune[key].split(",") if isinstance(tune[key], str) else tune[key]
-            try:
-                values[key] = sorted(set(TypeAdapter(kind).validate_python(given if isinstance(given, list) else [given])))
-            except ValidationError as error:
-                wrong = "\n".join(explain_arguments(error, f"{KEY}.{key}"))
-                raise ConfigError(f"{wrong}; such as '{KEY}.{key}=[{'0.1,1' if key == 'strength' else '100,101'}]'") from None
+        values = {key: values_of(tune[key], kind, f"{KEY}.{key}", EXAMPLES[key]) for key, kind in KINDS.items()}
         return cls(values["strength"], values["seed"])
 
 
@@ -86,14 +76,13 @@ def tune_and_sweep(
         raise ConfigError(f"strength is what {KEY} chooses: leave it out, set {KEY}.strength, or {KEY}=null not to tune")
     grid, warnings = plan(config, loader, runs)
     trials = _trials(config, loader, grid, budget)
-    if both := sorted({job.seed for job in grid} & set(budget.seeds)):
-        warnings.append(f"seed {', '.join(map(str, both))} is tuned with and reported: choosing favours it; set {KEY}.seed")
+    warnings += both_seeds((job.seed for job in grid), budget.seeds, KEY)
     for warning in warnings:
         say(f"warning: {warning}")
     problems = carry_out(config, launcher, [trial.job for trial in trials]) if trials else []
     for problem in problems:
         say(problem)
-    if pending := [trial for trial in trials if _record(trial.job) is None]:
+    if pending := [trial for trial in trials if record_of(trial.job) is None]:
         if config.dry_run:
             say(f"then the grid: {len(grid)} runs, at the strengths that these choose")
             return []
@@ -114,30 +103,20 @@ def _trials(config: DictConfig, loader: ConfigLoader, grid: Sequence[Job], budge
     runs = []
     for folder, job in {job.folder.parent: job for job in grid if job.scaled}.items():
         study = folder.parent.relative_to(Path(config.paths.outputs))
-        settings = [override for override in job.overrides if not override.startswith("seed=")]
-        settings += [f"study={study}-tuning", "evaluation.checkpoints=[]", "keep_checkpoints=[]"]
+        cell = [override for override in job.overrides if not override.startswith("seed=")]
         for strength in budget.strengths:
             for seed in budget.seeds:
                 planned.append((folder, strength))
-                runs.append([*settings, f"strength={strength}", f"seed={seed}"])
+                runs.append([*cell, *settings(f"{study}-tuning"), f"strength={strength}", f"seed={seed}"])
     jobs = plan(config, loader, runs)[0]  # what there is to warn of, the grid's own plan has said
     return [Trial(cell, strength, job) for (cell, strength), job in zip(planned, jobs, strict=True)]
-
-
-def _record(job: Job) -> RunRecord | None:
-    """What a run left behind: finished, or failed with its error; None where it has not ended."""
-    try:
-        record = RunRecord.read(job.folder)
-    except (FileNotFoundError, ValueError):
-        return None
-    return record if record.has(job.suite) or record.error else None
 
 
 def _judge(trials: Sequence[Trial]) -> dict[Path, Tuned]:
     """By the folder of each cell, how it did at every strength; one with a failed run is out, whatever its other seeds say."""
     records: dict[Path, dict[float, list[RunRecord]]] = {}
     for trial in trials:
-        record = _record(trial.job)
+        record = record_of(trial.job)
         assert record is not None
         records.setdefault(trial.cell, {}).setdefault(trial.strength, []).append(record)
     firsts = {cell: next(iter(tried.values()))[0] for cell, tried in records.items()}
@@ -145,21 +124,17 @@ def _judge(trials: Sequence[Trial]) -> dict[Path, Tuned]:
     for cell, first in firsts.items():
         values = {key: value for key, value in first.config.items() if key not in NOT_IDENTITY}
         groups.setdefault((first.attack, first.penalty), {})[cell] = values
-    settings = differences(groups.values())
+    apart = differences(groups.values())
     return {
         cell: Tuned(
             attack=firsts[cell].attack,
             penalty=firsts[cell].penalty,
-            setting=settings[cell],
+            setting=apart[cell],
             monitor=firsts[cell].monitor,
-            scores={strength: _scores(runs) for strength, runs in tried.items()},
+            scores={strength: scores(runs, firsts[cell].monitor) for strength, runs in tried.items()},
         )
         for cell, tried in records.items()
     }
-
-
-def _scores(runs: Sequence[RunRecord]) -> list[float] | None:
-    return None if any(run.error for run in runs) else [run.curves[run.monitor][run.epoch] for run in runs]
 
 
 def _at_chosen(job: Job, tuned: Mapping[Path, Tuned]) -> list[str] | None:

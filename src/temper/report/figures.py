@@ -20,6 +20,7 @@ from temper.report.table import METRICS
 # Okabe & Ito 2008: told apart by colour-blind people; markers tell them apart in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+LONG = 60  # characters of a name that is no longer set beside others
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -43,6 +44,15 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
             metadata={"CreationDate": None, "Producer": None, "Creator": None},
             bbox_inches="tight",
         )
+
+
+def legend(figure: Figure, handles: Sequence[Line2D], columns: int) -> None:
+    """Below the panels, in at most so many columns; names that hold a whole setting take a line each."""
+    long = any(len(str(handle.get_label())) > LONG for handle in handles)
+    columns = 1 if long else min(columns, len(handles))
+    if long:
+        figure.set_figheight(figure.get_figheight() + 0.16 * len(handles))  # inches: a line of the legend's font
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
@@ -72,7 +82,7 @@ def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: st
     if points["size"].nunique() > 1:
         handles += [Line2D([], [], color="none", label="larger: stronger")]
     handles += [Line2D([], [], color="0.5", linestyle="--", linewidth=1, label="Pareto front")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
+    legend(figure, handles, columns=5)
     return figure
 
 
@@ -153,7 +163,7 @@ def radii(data: pd.DataFrame, checkpoint: str = "last") -> Figure:
         panel.set_xlim(0)
     panels[0].set_ylabel("robust accuracy %")
     handles = [Line2D([], [], color=color[name], marker=marker[name], markersize=4, label=f"penalty: {name}") for name in cells]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    legend(figure, handles, columns=4)
     return figure
 
 
@@ -184,5 +194,5 @@ def curves(records: Sequence[RunRecord]) -> Figure:
         Line2D([], [], color="0.35", linestyle=style, label=label)
         for style, label in cast(Any, (("-", "clean"), ("--", robust[4:])))
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    legend(figure, handles, columns=4)
     return figure

@@ -149,7 +149,9 @@ def _for_terminal(shown: pd.DataFrame) -> RichTable:
     while True:
         rich = RichTable(box=None, header_style="bold", pad_edge=False)
         for position, column in enumerate(shown.columns):
-            rich.add_column(column, justify="left" if position < 2 else "right", no_wrap=True)
+            # A name that holds a whole setting goes on in the next line, so that the numbers keep their room.
+            wrapped: Any = {"max_width": 48} if position == 1 else {"no_wrap": True}
+            rich.add_column(column, justify="left" if position < 2 else "right", **wrapped)
         for row in shown.itertuples(index=False):
             rich.add_row(*row)
         if console.measure(rich).maximum <= console.width or shown.shape[1] <= 5:

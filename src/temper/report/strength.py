@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from temper.records import RunRecord
-from temper.report.figures import COLORS, MARKERS
+from temper.report.figures import COLORS, MARKERS, legend
 from temper.report.frame import apart_from_strength
 
 SHOWN = {
@@ -74,7 +74,7 @@ def strength_figure(data: pd.DataFrame, strengths: Mapping[str, float], checkpoi
         else Line2D([], [], color=color[cell], linestyle="--", linewidth=1.2, label=f"penalty: {cell}")
         for cell in cells
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
+    legend(figure, handles, columns=5)
     return figure
 
 

@@ -121,6 +121,11 @@ def spread(values: pd.Series | None, metric: Metric, precision: int | None = Non
     return mean if len(scaled) == 1 else f"{mean} ± {scaled.std():.{digits}f}"
 
 
+def percent(shares: Sequence[float]) -> str:
+    """Mean ± standard deviation of shares, in %; as `spread` of accuracies."""
+    return spread(pd.Series(shares, dtype=float), Metric(""))
+
+
 def _cells(data: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame | None]]:
     """Every attack with every penalty of the study, `none` first; None where there is no run."""
     attacks, penalties = (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from temper.report.table import to_markdown
+from temper.report.table import percent, to_markdown
 
 FAILED = "failed"
 
@@ -48,10 +48,7 @@ class Tuned(NamedTuple):
     def shown(self, strength: float) -> str:
         """Mean ± standard deviation over seeds in percent."""
         values = self.scores[strength]
-        if values is None:
-            return FAILED
-        spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        return f"{100 * statistics.fmean(values):.1f}{spread}"
+        return FAILED if values is None else percent(values)
 
 
 def tuning_page(study: str, tuned: Sequence[Tuned], untuned: Sequence[str], seeds: Sequence[int]) -> str:
