@@ -1,14 +1,18 @@
 """Loggers mirror the record and the curves; they are never their source."""
 
+import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from temper.build import build
+from temper.cli import explain
+from temper.mirror import Mirror
+from temper.records import RunRecord
+
+log = logging.getLogger("temper")
 
 
 def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
@@ -20,18 +24,44 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     return [build(config, f"logger.{name}", save_dir=str(folder)) for name in config.logger]
 
 
-def close_loggers(loggers: list[Logger], evaluation: Mapping[str, Any] | None, status: int) -> None:
-    """Hand the final metrics to every logger that shows them, and end its run with this exit status.
+def show_config(loggers: list[Logger], record: RunRecord) -> None:
+    """Tell every logger the config, and W&B, which groups runs by it, also which cell that is."""
+    cell = {"attack": record.attack, "penalty": record.penalty, "kind": record.kind, "digest": record.digest}
+    for logger in loggers:
+        logger.log_hyperparams(record.config | {"cell": cell} if isinstance(logger, Mirror) else record.config)
+
+
+def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: int) -> None:
+    """Hand the final numbers of a run to every logger that shows them, and end its own run with this exit status.
 
     A W&B run that is not finished here would swallow the next job of this process, and a failed one would read as finished.
+
+    Args:
+        record: of the run, written already.
+        suite: key of the evaluation, in the record or not.
     """
+    evaluation = record.evaluations.get(suite)
     checkpoints = evaluation["checkpoints"] if evaluation else {}
     metrics = {
         f"{checkpoint}/{name}": v for checkpoint in checkpoints for name, v in checkpoints[checkpoint]["metrics"].items()
     }
     for logger in loggers:
-        if metrics and not isinstance(logger, CSVLogger):
-            logger.log_metrics(metrics)
-        logger.finalize("success" if status == 0 else "failed")
-    if "wandb" in sys.modules:
+        if isinstance(logger, Mirror):
+            _end(logger, record, suite, status)
+        else:
+            if metrics and not isinstance(logger, CSVLogger):
+                logger.log_metrics(metrics)
+            logger.finalize("success" if status == 0 else "failed")
+    if "wandb" in sys.modules:  # of a logger that is not ours
         sys.modules["wandb"].finish(exit_code=status)
+
+
+def _end(mirror: Mirror, record: RunRecord, suite: str, status: int) -> None:
+    """What cannot be shown fails no run: its record is written already."""
+    try:
+        if suite in record.evaluations:
+            mirror.conclude(record, suite)
+    except Exception as error:  # whatever W&B raises
+        log.warning("warning: W&B does not show everything of this run: %s", explain(error))
+    finally:
+        mirror.finish(status, record.error)

@@ -20,7 +20,7 @@ from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
 from temper.devices import device_of_its_own
-from temper.loggers import build_loggers, close_loggers
+from temper.loggers import build_loggers, close_loggers, show_config
 from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
 from temper.progress import quieten
@@ -71,7 +71,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
             if alone:
                 raise
         finally:
-            close_loggers(loggers, record.evaluations.get(suite), status)
+            close_loggers(loggers, record, suite, status)
     if status == 0:
         for checkpoint in {"best", "last"} - set(config.keep_checkpoints):
             (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
@@ -152,8 +152,7 @@ def _train(
         **own,
     )
     memory = PeakMemory()
-    for logger in loggers:
-        logger.log_hyperparams(record.config)
+    show_config(loggers, record)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint_to_resume(config, folder / "checkpoints", record.code))
     except SystemExit:  # what Lightning makes of Ctrl-C
