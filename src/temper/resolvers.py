@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlparse
 
 from omegaconf import OmegaConf
 
@@ -56,6 +57,7 @@ def wandb_offline() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return False
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is None
+        host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+        return netrc.netrc().authenticators(str(host)) is None
     except (OSError, netrc.NetrcParseError):
         return True
