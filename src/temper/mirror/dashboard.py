@@ -1,6 +1,7 @@
 """A study's W&B report and workspace: made from its records, published with a login, written down without one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def make_dashboard(study: Path, results: Path, *, settings: DictConfig) -> list[
     except ModuleNotFoundError as error:
         raise ConfigError(f"the dashboard needs {error.name}: pip install 'temper[dashboard]'") from error
     shown = what_is_shown(study, settings)
-    made = {"report": report(shown), "workspace": workspace(shown)}
+    nobody = replace(shown, entity="")  # with an entity even an unpublished report would ask W&B for the project
+    made = {"report": report(nobody), "workspace": workspace(nobody)}
     results.mkdir(parents=True, exist_ok=True)
     for name, part in made.items():
         with written_whole(results / f"{name}.json") as file:
@@ -133,8 +135,6 @@ def _specification(part: Any) -> Any:
 
 def _publish(shown: "Shown", published: Path) -> list[str]:
     """Hand report and workspace to W&B: anew, or in place of those that an earlier call made."""
-    from dataclasses import replace
-
     import wandb
 
     from temper.mirror.panels import report, workspace
