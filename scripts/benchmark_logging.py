@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -26,6 +25,7 @@ from temper.resolvers import register_resolvers
 from temper.run import run
 
 ROUNDS, GOAL = 7, 1.03
+SIDES = {"csv": "[csv]", "both": "[csv,wandb]"}
 KINDS = {"standard": ("attack=none", "penalty=none"), "combined": ("attack=pgd", "penalty=l2")}
 
 
@@ -58,12 +58,11 @@ def main() -> None:
         for kind, cell in KINDS.items():
             rounds = []
             for number in range(ROUNDS):
-                sides = ["[csv]", "[csv,wandb]"]
-                took = {
-                    loggers: seconds(str(Path(folder) / f"{kind}-{number}-{loggers}"), loggers, *cell, *sys.argv[1:])
-                    for loggers in (sides if number % 2 else reversed(sides))
-                }
-                rounds.append((took["[csv]"], took["[csv,wandb]"]))
+                took = {}
+                for side in SIDES if number % 2 else reversed(SIDES):
+                    outputs = f"{folder}/{kind}-{number}-{side}"
+                    took[side] = seconds(outputs, SIDES[side], *cell, *sys.argv[1:])
+                rounds.append((took["csv"], took["both"]))
             ratio = statistics.median(both / alone for alone, both in rounds)
             alone, both = (statistics.median(side) for side in zip(*rounds, strict=True))
             print(f"{kind:12s} {alone:8.2f} {both:12.2f} {ratio:7.3f}   <= {GOAL} {'met' if ratio <= GOAL else 'missed'}")

@@ -1,16 +1,19 @@
 """Loggers mirror the record and the curves; they are never their source."""
 
 import logging
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from temper.build import build
+from temper.cell import Cell, identity
 from temper.cli import explain
 from temper.mirror import Mirror
-from temper.records import RunRecord
+from temper.records import RunRecord, code_digest, targets_of
 
 log = logging.getLogger("temper")
 
@@ -21,14 +24,33 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     Raises:
         ConfigError: a setting is wrong, or the logger's library is not installed.
     """
-    return [build(config, f"logger.{name}", save_dir=str(folder)) for name in config.logger]
+    loggers: list[Logger] = []
+    for name, settings in config.logger.items():
+        # Only here, since all of the config is digested for it.
+        own: dict[str, Any] = {"content": content(config)} if settings.get("_target_") == "temper.mirror.Mirror" else {}
+        loggers.append(build(config, f"logger.{name}", save_dir=str(folder), **own))
+    return loggers
+
+
+def content(config: DictConfig) -> dict[str, str]:
+    """What W&B calls a run, from its content: runs of a cell are a group, and the kind is their job type.
+
+    The id holds study, cell, seed, and the code, since what other code makes continues no curve.
+    """
+    cell, code = Cell.of(config), code_digest(targets_of(identity(config)))
+    # W&B refuses some characters in an id, and more than 128 of them.
+    run_id = re.sub(r"[^\w.-]", "_", f"{str(config.study)[:80]}-{cell.digest}-{config.seed}-{code}")
+    return {"id": run_id, "name": f"{cell.name}/seed-{config.seed}", "group": cell.name, "job_type": str(cell.kind)}
 
 
 def show_config(loggers: list[Logger], record: RunRecord) -> None:
-    """Tell every logger the config, and W&B, which groups runs by it, also which cell that is."""
-    cell = {"attack": record.attack, "penalty": record.penalty, "kind": record.kind, "digest": record.digest}
+    """Tell every logger the config, and W&B, which groups runs by it, also which cell that is and what code made it."""
+    also = {
+        "cell": {"attack": record.attack, "penalty": record.penalty, "kind": record.kind, "digest": record.digest},
+        "made_by": {"code": record.code, "commit": record.commit, "dirty": record.dirty, "versions": record.versions},
+    }
     for logger in loggers:
-        logger.log_hyperparams(record.config | {"cell": cell} if isinstance(logger, Mirror) else record.config)
+        logger.log_hyperparams(record.config | also if isinstance(logger, Mirror) else record.config)
 
 
 def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: int) -> None:

@@ -2,37 +2,25 @@
 
 import netrc
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlparse
 
 from omegaconf import OmegaConf
 
-from temper.cell import Cell, identity
+from temper.cell import Cell
 
 
 def register_resolvers() -> None:
     """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
     resolvers: dict[str, Callable[..., Any]] = {
         "temper.cell": lambda *, _root_: Cell.of(_root_).name,
-        "temper.kind": lambda *, _root_: str(Cell.of(_root_).kind),
-        "temper.run_id": run_id,
         "temper.workers": workers,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-
-
-def run_id(*, _root_: Any) -> str:
-    """A run's id in W&B, from its content: study, cell, seed, and the code, since what other code makes continues no curve."""
-    from temper.records import code_digest, targets_of
-
-    code = code_digest(targets_of(identity(_root_)))
-    # W&B refuses some characters in an id, and more than 128 of them.
-    return re.sub(r"[^\w.-]", "_", f"{str(_root_.study)[:80]}-{Cell.of(_root_).digest}-{_root_.seed}-{code}")
 
 
 def workers(accelerator: Any) -> int:

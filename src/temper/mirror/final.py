@@ -38,7 +38,7 @@ def verdict(audit: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def final_tables(record: RunRecord, suite: str, folder: Path) -> dict[str, Any]:
-    """Tables of results, cost, audit and examples, the examples as one picture, and the confusion matrix under attack: by the
+    """Tables of results, audit and examples, the examples as one picture, and the confusion matrix under attack: by the
     key that W&B shows them under.
 
     Args:
@@ -49,7 +49,6 @@ def final_tables(record: RunRecord, suite: str, folder: Path) -> dict[str, Any]:
     checkpoints = record.evaluations[suite]["checkpoints"]
     shown: dict[str, Any] = {
         "final/results": _table(["checkpoint", "epoch", "attack", "accuracy", "loss"], results(record, suite)),
-        "final/cost": _table(["cost", "value"], [[name, value] for name, value in record.cost.items() if value is not None]),
     }
     audited = [
         [name, check, finding["status"], finding["figure"], finding["meaning"]]
@@ -67,7 +66,7 @@ def final_tables(record: RunRecord, suite: str, folder: Path) -> dict[str, Any]:
     if "examples" in arrays:
         shown["final/examples"] = _examples(arrays, record.attacks(suite))
         if (sheet := contact_sheet(arrays)) is not None:
-            shown["final/pictures"] = wandb.Image(sheet, caption=SHEET)
+            shown["final/pictures"] = wandb.Image(sheet, caption=STRIP)
     return shown
 
 
@@ -102,37 +101,30 @@ def _confusion(arrays: Arrays, attack: str, classes: int) -> dict[str, Any]:
 
 
 def _examples(arrays: Arrays, attacks: list[str]) -> "wandb.Table":
-    """A row for each kept example and attack: what it is, what it is taken for, and pictures where inputs are images."""
+    """A row for each kept example: what it is, what it is taken for under each attack, and a strip where inputs are images."""
     import wandb
 
-    clean = pictures(arrays["examples/clean"])
-    columns = ["example", "label", "attack", "clean prediction", "prediction", "withstands", "largest change"]
-    table = wandb.Table(columns=[*columns, *([] if clean is None else ["clean", "change", "attacked"])])
-    originals = [] if clean is None else [wandb.Image(picture) for picture in clean]
-    for attack in attacks:
-        points = arrays.get(f"examples/{attack}")
-        if points is None or points.shape != arrays["examples/clean"].shape:
-            continue  # a cascade, or points in another space than the inputs'
-        change = points - arrays["examples/clean"]
-        if clean is not None:
-            changed, attacked = amplified(change), clipped(points)
-        for place, row in enumerate(arrays["examples"]):
-            told = [int(row), int(arrays["y"][row]), attack, int(arrays["clean_prediction"][row])]
-            told += [int(arrays[f"{attack}_prediction"][row]), bool(arrays[attack][row]), float(np.abs(change[place]).max())]
-            if clean is not None:
-                told += [originals[place], *map(wandb.Image, (changed[place], attacked[place]))]
-            table.add_data(*told)
-    return table
+    shown = strips(arrays)
+    predictions = ["clean", *attacks]
+    columns: list[str | int] = ["example", "label", *(f"prediction, {name}" for name in predictions)]
+    rows: list[list[Any]] = [
+        [int(row), int(arrays["y"][row]), *(int(arrays[f"{name}_prediction"][row]) for name in predictions)]
+        for row in arrays["examples"]
+    ]
+    if shown is not None:  # one file for each row: they are what logging costs most
+        columns.append(STRIP)
+        rows = [[*row, wandb.Image(strip)] for row, strip in zip(rows, shown, strict=True)]
+    return _table(columns, rows)
 
 
-SHEET = "a row for each example: as it is, then for each attack what it changed, amplified, and what it made"
+STRIP = "as it is, then for each attack what it changed, amplified, and what it made"
 
 
-def contact_sheet(arrays: Arrays) -> np.ndarray | None:
-    """All kept examples in one picture, (H, W, 3) uint8; None where inputs are no images.
+def strips(arrays: Arrays) -> np.ndarray | None:
+    """Each kept example and what became of it, side by side, (K, H, W, 3) uint8; None where inputs are no images.
 
-    A row for each example: as it is, then for each attack the perturbation, grey where nothing changed and amplified to the
-    full range, and the attacked picture.
+    As it is, then for each attack the perturbation, grey where nothing changed and amplified to the full range, and what came
+    of it. Cascades, and attacks whose points lie in another space than the inputs, are left out.
     """
     original = arrays.get("examples/clean")
     clean = None if original is None else pictures(original)
@@ -143,8 +135,13 @@ def contact_sheet(arrays: Arrays) -> np.ndarray | None:
         if name.startswith("examples/") and name != "examples/clean" and points.shape == original.shape:
             columns += [amplified(points - original), clipped(points)]
     framed = [np.pad(column, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns]
-    rows = np.concatenate(framed, axis=2)
-    return np.concatenate(list(rows), axis=0)
+    return np.concatenate(framed, axis=2)
+
+
+def contact_sheet(arrays: Arrays) -> np.ndarray | None:
+    """All strips in one picture, one below the other, (H, W, 3) uint8; None where inputs are no images."""
+    shown = strips(arrays)
+    return None if shown is None else np.concatenate(list(shown), axis=0)
 
 
 def pictures(points: np.ndarray) -> np.ndarray | None:

@@ -36,6 +36,7 @@ class Mirror(Logger):
     Args:
         save_dir: the run's folder.
         project, entity, name, id, group, job_type, tags, notes, resume: as `wandb.init` takes them.
+        content: of these, what the run's content gives where they are None.
         offline: without asking for a login. Where a server should be there and is not, the run is offline too, and says so.
         settings: of W&B.
     """
@@ -48,7 +49,8 @@ class Mirror(Logger):
         *,
         save_dir: str,
         project: str,
-        id: str,
+        content: Mapping[str, str],
+        id: str | None = None,
         entity: str | None = None,
         name: str | None = None,
         group: str | None = None,
@@ -60,14 +62,13 @@ class Mirror(Logger):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.folder, self.id, self.offline = Path(save_dir).resolve(), id, offline
+        self.folder, self.offline = Path(save_dir).resolve(), offline
+        own = {"id": id, "name": name, "group": group, "job_type": job_type}
         self.options: dict[str, Any] = {
+            **content,
+            **{key: value for key, value in own.items() if value is not None},
             "project": project,
             "entity": entity,
-            "name": name,
-            "id": id,
-            "group": group,
-            "job_type": job_type,
             "tags": list(tags),
             "notes": notes,
             "resume": resume,
@@ -83,7 +84,7 @@ class Mirror(Logger):
 
     @property
     def version(self) -> str:
-        return self.id
+        return str(self.options["id"])
 
     @property
     def save_dir(self) -> str:
@@ -121,7 +122,7 @@ class Mirror(Logger):
 
     def _set_aside(self) -> None:
         """The files of earlier offline tries, since this one tells all of it: syncing both would tell epochs twice."""
-        for old in sorted((self.folder / "wandb").glob(f"offline-run-*-{self.id}")):
+        for old in sorted((self.folder / "wandb").glob(f"offline-run-*-{self.version}")):
             aside = old.parent / SUPERSEDED / old.name
             aside.parent.mkdir(exist_ok=True)
             old.rename(aside)

@@ -119,7 +119,7 @@ def by_kind(shown: Shown) -> list[wr.BarPlot]:
 
 
 def single_runs(shown: Shown) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart]:
-    """What each run shows of itself: results, confusion under attack, examples, audit, cost."""
+    """What each run shows of itself: results, confusion under attack, examples, audit."""
     panels: list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart] = [
         wr.WeavePanelSummaryTable(table_name="final/results"),
         wr.CustomChart(
@@ -129,7 +129,6 @@ def single_runs(shown: Shown) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTabl
             chart_strings={"title": "confusion under the strongest attack"},
         ),
         wr.WeavePanelSummaryTable(table_name="final/examples"),
-        wr.WeavePanelSummaryTable(table_name="final/cost"),
     ]
     if shown.pictured:
         panels.append(wr.MediaBrowser(title="examples, and what attacks made of them", media_keys=["final/pictures"]))
