@@ -84,12 +84,13 @@ def temper(
 
     Runs of a sweep follow one another here (`hydra/launcher=basic`); other launchers are tested in processes of their own.
     """
+    from temper.dashboard import main as dashboard
     from temper.evaluate import main as evaluate
     from temper.report.main import main as report
     from temper.status import main as status
     from temper.train import main as train
 
-    commands = {"train": train, "evaluate": evaluate, "report": report, "status": status}
+    commands = {"train": train, "evaluate": evaluate, "report": report, "status": status, "dashboard": dashboard}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 

@@ -50,7 +50,7 @@ class Runs:
         self.started: list[str] = []
         self.stop: int | None = None
 
-    def __call__(self, config: DictConfig, folder: Path, *, alone: bool) -> RunRecord:
+    def __call__(self, config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         if len(self.started) == self.stop:
             raise KeyboardInterrupt
         self.started.append("/".join(folder.parts[-3:]))

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from temper.attacks import Attack
+from temper.mirror import Mirror
 from temper.models import Network
 
 log = logging.getLogger("temper")
@@ -47,6 +48,9 @@ class Curves(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name, value in trainer.callback_metrics.items():
             self.values.setdefault(name, []).append(float(value))
+        for logger in trainer.loggers:
+            if isinstance(logger, Mirror):
+                logger.tell(self.values)
         shown = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
         log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
 

@@ -37,6 +37,8 @@ NO_RESULT = (
     "progress.py",
     "cli.py",
     "loggers.py",
+    "mirror",
+    "dashboard.py",
     "resolvers.py",
     "devices.py",
     "claims.py",

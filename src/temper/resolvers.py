@@ -4,6 +4,7 @@ import netrc
 import os
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlparse
 
 from omegaconf import OmegaConf
 
@@ -14,8 +15,6 @@ def register_resolvers() -> None:
     """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
     resolvers: dict[str, Callable[..., Any]] = {
         "temper.cell": lambda *, _root_: Cell.of(_root_).name,
-        "temper.kind": lambda *, _root_: str(Cell.of(_root_).kind),
-        "temper.run_id": lambda *, _root_: f"{_root_.study}-{Cell.of(_root_).digest}-{_root_.seed}",
         "temper.workers": workers,
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
@@ -47,6 +46,7 @@ def wandb_offline() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return False
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is None
+        host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+        return netrc.netrc().authenticators(str(host)) is None
     except (OSError, netrc.NetrcParseError):
         return True

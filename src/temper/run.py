@@ -25,7 +25,7 @@ from temper.cli import explain
 from temper.config import ConfigError, plain
 from temper.data import DataModule
 from temper.devices import device_of_its_own
-from temper.loggers import build_loggers, close_loggers
+from temper.loggers import build_loggers, close_loggers, show_config
 from temper.models.synchronized import SynchronizedLayers
 from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
@@ -91,7 +91,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
             if alone:
                 raise
         finally:
-            close_loggers(loggers, record.evaluations.get(suite), status)
+            close_loggers(loggers, record, suite, status)
     if status == 0:
         for checkpoint in {"best", "last"} - set(config.keep_checkpoints):
             (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
@@ -204,8 +204,7 @@ def _train(
         **own,
     )
     memory = PeakMemory()
-    for logger in loggers:
-        logger.log_hyperparams(record.config)
+    show_config(loggers, record)
     checkpoint = checkpoint_to_resume(config, folder / "checkpoints", record.code)
     tell(Decision(train=True, checkpoint=checkpoint))
     try:

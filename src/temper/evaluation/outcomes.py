@@ -26,6 +26,11 @@ class Outcomes(NamedTuple):
             threat set: what is wrong without an attack is no success of the defense.)
         adversarial_loss: by attack, cross-entropy at the point that it returned, (N,). That is no maximum where an attack stops
             as soon as it succeeds, and the clean loss where one (a cascade, some of torchattacks) returns x itself.
+        predicted: by attack, the class that an example is taken for after it, (N,) int64; as without an attack where that is
+            wrong already.
+        kept: rows of the K examples that are kept to be looked at, (K,) int64, spread evenly over the split.
+        points: their inputs under "clean", (K, ...), and by attack what became of them; cascades, which take on only what still
+            stands, leave none.
     """
 
     y: Tensor
@@ -33,6 +38,9 @@ class Outcomes(NamedTuple):
     loss: Tensor
     robust: dict[str, Tensor]
     adversarial_loss: dict[str, Tensor]
+    predicted: dict[str, Tensor]
+    kept: Tensor
+    points: dict[str, Tensor]
 
     @property
     def clean(self) -> Tensor:
@@ -45,15 +53,19 @@ class Outcomes(NamedTuple):
         return torch.stack([self.clean, *self.robust.values()]).all(0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For `outcomes.npz`: y, clean and, by attack, robust and loss."""
+        """For the .npz of a checkpoint: y, clean and, by attack, robust, loss and prediction; `examples`, if any are kept."""
         arrays = {"y": self.y, "clean": self.clean, "clean_loss": self.loss}
+        arrays["clean_prediction"] = self.probabilities.argmax(1).short()
         for name in self.robust:
             arrays |= {f"{name}": self.robust[name], f"{name}_loss": self.adversarial_loss[name]}
+            arrays[f"{name}_prediction"] = self.predicted[name].short()
+        if len(self.kept):
+            arrays |= {"examples": self.kept} | {f"examples/{name}": points for name, points in self.points.items()}
         return {name: value.numpy() for name, value in arrays.items()}
 
 
 def attack_all(
-    net: Network, attacks: Mapping[str, Attack], loader: Loader, *, seed: int, ledger: Ledger | None = None
+    net: Network, attacks: Mapping[str, Attack], loader: Loader, *, seed: int, keep: int = 0, ledger: Ledger | None = None
 ) -> Outcomes:
     """Run every attack on every example of a split; a cascade alone leaves out what it has broken.
 
@@ -62,57 +74,76 @@ def attack_all(
         attacks: by the name that their metric will carry.
         seed: of the run; the randomness of an attack depends on it, on the attack's name and on the batch, so that leaving out
             one attack changes nothing for another.
+        keep: of so many examples the points are kept as well.
         ledger: keeps what is finished; None: nothing is kept.
     """
     ledger = Ledger() if ledger is None else ledger
+    # As whole numbers: rounding must not name a row twice.
+    kept = torch.arange(min(keep, len(loader.y))) * len(loader.y) // max(1, min(keep, len(loader.y)))
     with probing(net, "eval"), torch.no_grad():
-        clean = _joined([_clean(net, batch, seed, number) for number, batch in enumerate(loader)])
-        right = clean["probabilities"].argmax(1) == clean["y"]
-        robust, loss = {}, {}
+        clean = _joined([_clean(net, batch, kept, seed, number) for number, batch in enumerate(loader)])
+        y, before = clean["y"], clean["probabilities"].argmax(1)
+        right = before == y
+        robust, loss, predicted, points = {}, {}, {}, {"clean": clean["points"]}
         for name, attack in attacks.items():
             if isinstance(attack, Cascade):
-                robust[name], loss[name] = _cascade(net, name, attack, loader, right, clean["loss"], seed, ledger)
+                found = _cascade(net, name, attack, loader, before, y, clean["loss"], seed, ledger)
             else:
-                found = _attacked(net, name, attack, loader, seed, ledger)
-                robust[name], loss[name] = right & found["right"], found["loss"]
-    return Outcomes(clean["y"], clean["probabilities"], clean["loss"], robust, loss)
+                found = _attacked(net, name, attack, loader, kept, seed, ledger)
+                points[name] = found["points"]
+            robust[name], loss[name] = right & (found["prediction"] == y), found["loss"]
+            predicted[name] = torch.where(right, found["prediction"], before)
+    return Outcomes(y, clean["probabilities"], clean["loss"], robust, loss, predicted, kept, points)
 
 
-def _clean(net: Network, batch: Batch, seed: int, number: int) -> dict[str, Tensor]:
+def _clean(net: Network, batch: Batch, kept: Tensor, seed: int, number: int) -> dict[str, Tensor]:
     rekey(seed, "clean", number)  # a network may be random, which is for the audit to say
     logits = net(batch.x).float()
     loss = F.cross_entropy(logits, batch.y, reduction="none")
-    return {"y": batch.y.cpu(), "probabilities": logits.softmax(1).cpu(), "loss": loss.cpu()}
+    points = batch.x[torch.isin(batch.index.cpu(), kept)]
+    return {"y": batch.y.cpu(), "probabilities": logits.softmax(1).cpu(), "loss": loss.cpu(), "points": points.cpu()}
 
 
-def _attacked(net: Network, name: str, attack: Attack, loader: Loader, seed: int, ledger: Ledger) -> dict[str, Tensor]:
-    """Whether the examples are right under an attack, and their loss, (N,) each."""
+def _attacked(
+    net: Network, name: str, attack: Attack, loader: Loader, kept: Tensor, seed: int, ledger: Ledger
+) -> dict[str, Tensor]:
+    """What the examples are taken for under an attack, and their loss, (N,) each; the points of the kept ones, (K, ...)."""
     pieces = []
     for number, batch in enumerate(ledger.follow(loader, len(loader), name)):
 
         def compute(batch: Batch = batch, number: int = number) -> dict[str, Tensor]:
             rekey(seed, "evaluation", name, number)
-            logits = net(attack.perturb(net, batch)).float()
-            return {"right": logits.argmax(1) == batch.y, "loss": F.cross_entropy(logits, batch.y, reduction="none")}
+            x_adv = attack.perturb(net, batch)
+            logits = net(x_adv).float()
+            loss = F.cross_entropy(logits, batch.y, reduction="none")
+            return {"prediction": logits.argmax(1), "loss": loss, "points": x_adv[torch.isin(batch.index.cpu(), kept)]}
 
         pieces.append(ledger.piece(f"{name}-{number}", compute))
     return _joined(pieces)
 
 
 def _cascade(
-    net: Network, name: str, cascade: Cascade, loader: Loader, right: Tensor, loss: Tensor, seed: int, ledger: Ledger
-) -> tuple[Tensor, Tensor]:
+    net: Network,
+    name: str,
+    cascade: Cascade,
+    loader: Loader,
+    before: Tensor,
+    y: Tensor,
+    loss: Tensor,
+    seed: int,
+    ledger: Ledger,
+) -> dict[str, Tensor]:
     """The same for attacks that each take on only what the ones before them left standing, in full batches."""
-    robust, loss = right.clone(), loss.clone()
+    prediction, loss, none = before.clone(), loss.clone(), torch.empty(0, dtype=torch.int64)
     for stage, attack in cascade.attacks.items():
-        standing = robust.nonzero().squeeze(1)
+        standing = (prediction == y).nonzero().squeeze(1)
         if len(standing) == 0:
             break
-        found = _attacked(net, f"{name}-{stage}", attack, loader.only(standing), seed, ledger)
-        fallen = standing[~found["right"]]
-        robust[fallen] = False
-        loss[fallen] = found["loss"][~found["right"]]
-    return robust, loss
+        found = _attacked(net, f"{name}-{stage}", attack, loader.only(standing), none, seed, ledger)
+        broken = found["prediction"] != y[standing]
+        fallen = standing[broken]
+        prediction[fallen], loss[fallen] = found["prediction"][broken], found["loss"][broken]
+    return {"prediction": prediction, "loss": loss}
 
 
 def _joined(pieces: list[dict[str, Tensor]]) -> dict[str, Tensor]:

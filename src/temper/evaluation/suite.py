@@ -21,6 +21,8 @@ from temper.evaluation.minimal_norm import MinimalNorm
 from temper.evaluation.outcomes import attack_all
 from temper.models import Network
 
+EXAMPLES = 8  # whose points are kept, to be looked at
+
 
 class Suite(NamedTuple):
     """Named attacks, independent of the training attack, and other views of the same network; None: left out.
@@ -99,7 +101,7 @@ def evaluate(
     test = data.loader("test", batch_size=suite.batch_size, device=device)
     # As many training examples as there are test examples, in a fixed order: enough for a gap, at the cost of no more.
     train = data.loader("train", batch_size=suite.batch_size, device=device, size=len(test.y))
-    outcomes = attack_all(net, suite.attacks, test, seed=seed, ledger=ledger)
+    outcomes = attack_all(net, suite.attacks, test, seed=seed, keep=EXAMPLES, ledger=ledger)
     before, after = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
     measured = {
         "test": accuracies(outcomes) | sensitivities(net, suite.gap_attack, suite.threat, test, seed=seed),
