@@ -36,7 +36,7 @@ def seconds(outputs: str, loggers: str, *overrides: str) -> float:
     since = time.perf_counter()
     record = run(config, run_folder(config), alone=False)
     took = time.perf_counter() - since
-    assert record.finished, record.error
+    assert record is not None and record.finished, record and record.error
     return took
 
 

@@ -25,15 +25,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from temper.config import CONF
-from temper.grid import Job, State
-from temper.plans import Plan
 from temper.progress import say
 from temper.records import RunRecord, collect
 from temper.report import make_report
 from temper.resolvers import register_resolvers
 from temper.run import run
 from temper.status import describe
-from temper.sweep import combinations, plan
+from temper.sweeps.grid import Job, State
+from temper.sweeps.plans import Plan
+from temper.sweeps.sweep import combinations, plan
 
 T = TypeVar("T")
 TRIVIAL = [

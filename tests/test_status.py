@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from temper.grid import State
-from temper.plans import Plan
 from temper.records import RECORD, RunRecord
 from temper.status import runs_of
+from temper.sweeps.grid import State
+from temper.sweeps.plans import Plan
 from tests.conftest import QUICK
 
 Temper = Callable[..., tuple[int, str]]

@@ -1,5 +1,5 @@
-"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweep`, `temper.tuning` and
-`temper.search`."""
+"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweeps.sweep`, `temper.sweeps.tuning` and
+`temper.sweeps.search`."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ class TemperSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from temper.config import ConfigError
-        from temper.sweep import sweep
-        from temper.tuning import tune_and_sweep
+        from temper.sweeps.sweep import sweep
+        from temper.sweeps.tuning import tune_and_sweep
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         axes = [f"{key}={value}" for key, value in self.params.items()]
@@ -42,7 +42,7 @@ class TemperSweeper(Sweeper):
         if self.tune is not None:
             raise ConfigError("hydra.sweeper.tune and hydra.sweeper.search are two ways to choose: set one of them to null")
         try:
-            from temper.search import search_and_report
+            from temper.sweeps.search import search_and_report
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise

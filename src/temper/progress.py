@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from temper.grid import Job
 from temper.records import RECORD, RunRecord
 from temper.resolvers import workers
+from temper.sweeps.grid import Job
 
 # A file is as wide as it takes; a terminal has its own width.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)

@@ -26,26 +26,17 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmet
 # Code that decides what runs or how results are shown, and cannot change a result.
 NO_RESULT = (
     "report",
-    "sweep.py",
-    "search.py",
-    "sampling.py",
-    "axes.py",
-    "trial.py",
-    "tuning.py",
+    "mirror",
+    "sweeps",
     "train.py",
     "evaluate.py",
     "progress.py",
     "cli.py",
     "loggers.py",
-    "mirror",
     "dashboard.py",
     "resolvers.py",
     "devices.py",
     "claims.py",
-    "grid.py",
-    "composing.py",
-    "plans.py",
-    "launch.py",
     "status.py",
 )
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from temper import cli
 from temper.claims import BEGUN, holder
 from temper.config import CONF, ConfigError
-from temper.grid import State, state_of
-from temper.plans import Plan
 from temper.progress import duration, say
 from temper.records import RECORD, RunRecord
+from temper.sweeps.grid import State, state_of
+from temper.sweeps.plans import Plan
 
 # In this order; what a run can be told apart by without composing its config.
 SHOWN = (State.FINISHED, State.RUNNING, State.FAILED, State.INTERRUPTED, State.UNEVALUATED, State.MISSING)

@@ -11,10 +11,10 @@ from typing import Any, cast
 from hydra.plugins.launcher import Launcher
 
 from temper.cell import Cell, Kind
-from temper.grid import Job, State
-from temper.launch import launch
 from temper.progress import Progress
 from temper.records import RunRecord
+from temper.sweeps.grid import Job, State
+from temper.sweeps.launch import launch
 from tests.conftest import composed
 
 DIE = """

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from temper.grid import Job
 from temper.storage import written_whole
+from temper.sweeps.grid import Job
 
 PLANS = ".sweeps"
 

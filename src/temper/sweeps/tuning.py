@@ -12,14 +12,14 @@ from omegaconf import DictConfig
 from temper.arguments import NonNegative
 from temper.cell import NOT_IDENTITY
 from temper.config import ConfigError
-from temper.grid import Job
 from temper.progress import say
 from temper.records import RunRecord
 from temper.report.frame import differences
 from temper.report.tuning import Tuned, tuning_page
 from temper.storage import written_whole
-from temper.sweep import carry_out, combinations, plan, run_and_report
-from temper.trial import Seeds, both_seeds, record_of, scores, settings, values_of
+from temper.sweeps.grid import Job
+from temper.sweeps.sweep import carry_out, combinations, plan, run_and_report
+from temper.sweeps.trial import Seeds, both_seeds, record_of, scores, settings, values_of
 
 KEY = "hydra.sweeper.tune"
 KINDS: dict[str, Any] = {"strength": Annotated[list[NonNegative], MinLen(1)], "seed": Seeds}
@@ -63,7 +63,7 @@ def tune_and_sweep(
     """Tune every cell of a grid whose penalties strength scales, then run the grid at the chosen strengths and report.
 
     Args:
-        config, loader, launcher, arguments: as of `temper.sweep.sweep`.
+        config, loader, launcher, arguments: as of `temper.sweeps.sweep.sweep`.
         tune: the budget, as in conf/hydra/sweeper/temper.yaml.
 
     Raises:

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from temper.axes import Axis, split
 from temper.config import ConfigError
 from temper.records import RECORD, RunRecord
 from temper.report.search import About, Tried, pareto_set, search_page
 from temper.run import run
-from temper.sampling import Budget
+from temper.sweeps.axes import Axis, split
+from temper.sweeps.sampling import Budget
 from tests.conftest import QUICK
 
 Temper = Callable[..., tuple[int, str]]

@@ -16,19 +16,19 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.axes import Axis, overrides, split
-from temper.composing import Composer
 from temper.config import ConfigError, plain
-from temper.grid import Job
 from temper.progress import say
 from temper.records import RunRecord
 from temper.report.figures import save
 from temper.report.search import About, Tried, pareto_set, search_figure, search_page
 from temper.report.table import percent
-from temper.sampling import KEY, Budget
 from temper.storage import written_whole
-from temper.sweep import carry_out, combinations, plan, run_and_report, undone
-from temper.trial import both_seeds, record_of, scores, settings
+from temper.sweeps.axes import Axis, overrides, split
+from temper.sweeps.composing import Composer
+from temper.sweeps.grid import Job
+from temper.sweeps.sampling import KEY, Budget
+from temper.sweeps.sweep import carry_out, combinations, plan, run_and_report, undone
+from temper.sweeps.trial import both_seeds, record_of, scores, settings
 
 # What changes how well a network learns, and nothing of what it is judged by.
 OF_TRAINING = ("batch_size", "flip", "threats")
@@ -54,7 +54,7 @@ def search_and_report(
     """Search, then run the Pareto set with the seeds of the command, and report.
 
     Args:
-        config, loader, launcher: as of `temper.sweep.sweep`.
+        config, loader, launcher: as of `temper.sweeps.sweep.sweep`.
         arguments: overrides; an interval, range or choice is an axis of the search, several seeds are the report's.
         search: as in conf/hydra/sweeper/temper.yaml.
 

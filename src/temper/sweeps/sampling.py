@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from temper.arguments import Count
 from temper.build import explain_arguments
 from temper.config import ConfigError
-from temper.trial import Seeds, values_of
+from temper.sweeps.trial import Seeds, values_of
 
 KEY = "hydra.sweeper.search"
 TPE = {"_target_": "optuna.samplers.TPESampler", "seed": 0}

@@ -12,8 +12,8 @@ from pathlib import Path
 from hydra.plugins.launcher import Launcher
 
 from temper.claims import holder, left_behind
-from temper.grid import Job
 from temper.progress import Progress, say
+from temper.sweeps.grid import Job
 
 RETRIES = 1  # of a run whose process died
 POLL = 1.0  # seconds

@@ -13,7 +13,7 @@ from temper.config import ConfigError
 from temper.modules import build_module
 from temper.records import RECORD, RunRecord
 from temper.report.tuning import Tuned, tuning_page
-from temper.tuning import Budget
+from temper.sweeps.tuning import Budget
 from tests.conftest import QUICK, composed
 
 Temper = Callable[..., tuple[int, str]]

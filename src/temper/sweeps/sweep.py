@@ -12,15 +12,15 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from temper.cell import Cell, identity, run_folder
-from temper.composing import Composer
 from temper.config import ConfigError, plain
-from temper.grid import Job, State, state_of
-from temper.launch import launch
-from temper.plans import Plan
 from temper.progress import Progress, quieten, say
 from temper.ranks import device_count
 from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
+from temper.sweeps.composing import Composer
+from temper.sweeps.grid import Job, State, state_of
+from temper.sweeps.launch import launch
+from temper.sweeps.plans import Plan
 from temper.validate import is_scaled, validate, validate_seed, validate_settings
 
 

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from temper.build import explain_arguments
 from temper.config import ConfigError
-from temper.grid import Job
 from temper.records import RunRecord
+from temper.sweeps.grid import Job
 
 Seeds = Annotated[list[int], MinLen(1)]
 
