@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,8 @@ def describe(study: Path, lines: int) -> list[object]:
     """What there is to say of a study: a table of its cells, its runs that run or failed, the time, and the commands."""
     plans = Plan.all_of(study)
     runs = runs_of(study, plans)
-    told: list[object] = [_table(runs, lines)]
+    settings = {study / run.folder: run.setting for plan in plans for run in plan.runs}
+    told: list[object] = [_table(runs, settings, lines)]
     for state, word in ((State.RUNNING, _running), (State.FAILED, _failed)):
         some = [run for run in runs if run.state is state]
         told += [word(run) for run in some[:lines]]
@@ -97,23 +98,25 @@ def _folders(study: Path, plan: Plan) -> set[Path]:
     return {study / run.folder for run in plan.runs}
 
 
-def _table(runs: Sequence[Run], lines: int) -> Table:
+def _table(runs: Sequence[Run], settings: Mapping[Path, str], lines: int) -> Table:
     """A row for each cell; of a study too long for that, those cells that are not finished come first."""
-    cells: dict[str, Counter[State]] = {}
+    cells: dict[tuple[str, str], Counter[State]] = {}
     for run in runs:
-        cells.setdefault(run.folder.parent.name, Counter())[run.state] += 1
+        cells.setdefault((run.folder.parent.name, settings.get(run.folder, "")), Counter())[run.state] += 1
     rows = list(cells.items())
+    told_apart = ["setting"] if any(setting for _, setting in cells) else []
     if len(rows) > lines:
         rows.sort(key=lambda row: set(row[1]) == {State.FINISHED})
     there = [state for state in SHOWN if any(counts[state] for counts in cells.values())]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("cell", no_wrap=True)
+    for column in ("cell", *told_apart):
+        table.add_column(column, no_wrap=True)
     for state in there:
         table.add_column(str(state), justify="right")
     for name, counts in rows[:lines]:
-        table.add_row(name, *(str(counts[state] or "·") for state in there))
+        table.add_row(*name[: 1 + len(told_apart)], *(str(counts[state] or "·") for state in there))
     if len(rows) > lines:
-        table.add_row(f"… and {len(rows) - lines} more cells", *[""] * len(there))
+        table.add_row(f"… and {len(rows) - lines} more cells")
     return table
 
 

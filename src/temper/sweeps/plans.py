@@ -13,15 +13,18 @@ from temper.storage import written_whole
 from temper.sweeps.grid import Job
 
 PLANS = ".sweeps"
+NAMED = ("attack=", "penalty=", "seed=")  # what the folder's name tells
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """One run that was asked for: its folder within the study, and the key of the suite that is to evaluate it."""
+    """One run that was asked for: its folder within the study, the key of the suite that is to evaluate it, and what tells its
+    cell from others of the same attack and penalty, as it was typed."""
 
     folder: str
     attack: str
     suite: str
+    setting: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,14 @@ class Plan:
     @classmethod
     def of(cls, jobs: Sequence[Job]) -> Self:
         """The plan of the sweep that this process is."""
+        common = set.intersection(*(set(job.overrides) for job in jobs))
         runs = [
-            Planned(folder=str(job.folder.relative_to(job.folder.parents[1])), attack=job.cell.attack, suite=job.suite)
+            Planned(
+                folder=str(job.folder.relative_to(job.folder.parents[1])),
+                attack=job.cell.attack,
+                suite=job.suite,
+                setting=" ".join(o for o in job.overrides if o not in common and not o.startswith(NAMED)),
+            )
             for job in jobs
         ]
         return cls(command=shlex.join(["temper-train", *sys.argv[1:]]), cwd=str(Path.cwd()), runs=runs)
