@@ -27,7 +27,7 @@ def test_done_failed_and_missing_runs_are_told_apart(temper: Temper, monkeypatch
         path.unlink()
     status, output = temper("status", "study=grid")
     assert status == 0, output
-    assert "optimizer.lr=1e30" in output, "cells of one name are told apart"
+    assert "optimizer.lr=0.1  " in output, "cells of one name are told apart"
     assert "4 runs: 1 finished, 2 failed, 1 missing" in output
     assert output.count("failed: none+none-") == 2 and "diverged" in output
     assert "of work are left" in output
