@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from temper.storage import written_whole
 
 DECISION = ".decision.json"
+FIRST = "TEMPER_FIRST_RANK"  # its process, in the environment of those that it starts
 PATIENCE = 600.0  # seconds until a rank no longer believes that the first one lives
 
 
@@ -57,8 +59,9 @@ def leading(folder: Path, *, several: bool) -> Iterator[Callable[[Decision], Non
         nonlocal told
         told = True
         if several:
+            os.environ[FIRST] = str(os.getpid())  # for those that Lightning starts
             with written_whole(folder / DECISION) as part:
-                part.write_text(json.dumps({"launch": _launch(os.getpid()), **decision._asdict()}))
+                part.write_text(json.dumps({"launch": _launch(), **decision._asdict()}))
 
     try:
         yield tell
@@ -74,7 +77,9 @@ def followed(folder: Path) -> Decision:
         TimeoutError: it decided nothing.
     """
     deadline = time.monotonic() + PATIENCE
-    launch = _launch(os.getppid())
+    launch = _launch()
+    if not SLURMEnvironment.detect():
+        Thread(target=_end_with, args=(int(os.environ[FIRST]),), daemon=True).start()
     while time.monotonic() < deadline:
         try:
             decision = json.loads((folder / DECISION).read_text())
@@ -86,11 +91,18 @@ def followed(folder: Path) -> Decision:
     raise TimeoutError(f"{folder}: rank {rank()} waited {PATIENCE:g} s for the first, which decided nothing; did it die?")
 
 
-def _launch(first: int) -> str:
+def _launch() -> str:
     """What the ranks of one launch have in common: the job and its restarts under SLURM, else the first one's process."""
     if SLURMEnvironment.detect():
         return f"job {os.environ['SLURM_JOB_ID']}, restart {os.environ.get('SLURM_RESTART_COUNT', 0)}"
-    return f"process {first}"
+    return f"process {os.environ[FIRST]}"
+
+
+def _end_with(first: int) -> None:
+    """End this process once the one that started it is gone: it would wait for it for ever."""
+    while os.getppid() == first:
+        time.sleep(1)
+    os._exit(1)
 
 
 def part_ways() -> None:
