@@ -176,7 +176,8 @@ class Classifier(pl.LightningModule, ABC):
         """
         first = (len(self._steps) - 1) // CHECKED_EVERY * CHECKED_EVERY
         losses = [risk if penalty is None else risk + penalty for _, risk, penalty in self._steps[first:]]
-        for number, loss in enumerate(mean_over_ranks(torch.stack(losses)).tolist(), start=first):
+        means = self._over_ranks(torch.stack(losses)) / self.trainer.world_size
+        for number, loss in enumerate(means.tolist(), start=first):
             if not math.isfinite(loss):
                 _, risk, penalty = self._steps[number]
                 found = f"train/risk is {float(risk):g}, train/penalty {0.0 if penalty is None else float(penalty):g}"
