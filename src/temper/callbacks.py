@@ -87,6 +87,8 @@ class Cost(Callback):
             # What reaches the first layer has passed the network, whether it began at the logits or not.
             net = cast(Network, pl_module.net)
             first = next(module for module in net.modules() if _has_weights(module))
+            if pl_module.compiled:  # no hook goes into what is compiled; there, every pass begins at the logits
+                first = net
             self._handle = first.register_full_backward_pre_hook(count)
         self._since = time.perf_counter()
 

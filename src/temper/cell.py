@@ -34,6 +34,8 @@ def identity(config: DictConfig) -> dict[str, Any]:
         content["data"].get("source", {}).pop(key, None)
     # Threats that no attack refers to do nothing; those that one does stand in its own settings.
     content["data"].pop("threats", None)
+    if not content["model"].get("compile"):  # so are the folders of runs named that know of no such key
+        content["model"].pop("compile", None)
     if not config.get("penalty"):
         content["strength"] = 1.0
     return content

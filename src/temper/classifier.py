@@ -17,7 +17,7 @@ from temper.attacks.ascent import input_gradient
 from temper.attacks.losses import cross_entropy
 from temper.attacks.probing import probing
 from temper.data import Batch
-from temper.models import Network, StepNetwork, still_statistics
+from temper.models import Network, StepNetwork, compile_parts, still_statistics
 from temper.penalties import Penalties, Ratios
 from temper.randomness import rekey
 from temper.schedules import Schedule
@@ -47,6 +47,7 @@ class Classifier(pl.LightningModule, ABC):
         classes: number of logits.
         seed: of the run; all randomness is keyed by it.
         config: plain values from which `load` rebuilds this module.
+        compiled: whether training runs the network through `torch.compile`.
     """
 
     def __init__(
@@ -62,12 +63,13 @@ class Classifier(pl.LightningModule, ABC):
         classes: int,
         seed: int,
         config: dict[str, Any] | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.net, self.attack, self.penalties = net, attack, penalties
         self.optimizer, self.schedule = optimizer, schedule
         self.validation, self.validation_name = validation, validation_name
-        self.seed, self.config = seed, config
+        self.seed, self.config, self.compiled = seed, config, compiled
         self.ratios = Ratios(penalties)
         self.measuring = False  # passes that training itself does not need
         # Examples, risk and weighted penalty of each batch of this epoch.
@@ -90,6 +92,10 @@ class Classifier(pl.LightningModule, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+    def on_fit_start(self) -> None:
+        if self.compiled:
+            compile_parts(self.net)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(batch, batch_idx)

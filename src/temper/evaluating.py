@@ -152,7 +152,7 @@ def evaluate_foreign(config: DictConfig) -> None:
     config = config.copy()
     config.evaluation.checkpoints = ["last"]
     rekey(config.seed, "weights")
-    net: Network = build(config, "model")
+    net: Network = build(config, "model", without=("compile",))
     # Which attack, which penalty and what else it was trained with is not known: model, data and weights make it what it is.
     content = identity(config)
     digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))

@@ -69,7 +69,7 @@ def build_module(config: DictConfig) -> Classifier:
     penalties = build_penalties(config)
     rekey(config.seed, "weights")
     try:
-        net = penalties.prepare(build(config, "model"))
+        net = penalties.prepare(build(config, "model", without=("compile",)))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     kind = Kind.of(attacked=not isinstance(attack, NoAttack), penalized=len(penalties) > 0)
@@ -84,6 +84,7 @@ def build_module(config: DictConfig) -> Classifier:
         classes=config.data.classes,
         seed=config.seed,
         config=plain(config),
+        compiled=bool(config.model.get("compile")),
     )
 
 

@@ -1,14 +1,18 @@
 """What no single object can see: settings that contradict each other, or have no effect."""
 
+import copy
 import json
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StrictBool, TypeAdapter, ValidationError
+from torch import Tensor
 
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
@@ -17,7 +21,7 @@ from temper.config import ConfigError, penalty_specs, plain
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
-from temper.models import Network
+from temper.models import Network, StepNetwork, compile_parts
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
 
@@ -31,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation.checkpoints": Names,  # none: the test set stays untouched
     "evaluation.batch_size": Count,
     "trainer.max_epochs": Count,
+    "model.compile": StrictBool | None,
 }
 KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
 
@@ -102,6 +107,8 @@ def validate(config: DictConfig) -> list[str]:
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _try_penalties(module, data)
+    if module.compiled:
+        _try_compiled(module, data)
     if config.evaluation.checkpoints:
         setting = _data_text(config) + json.dumps(plain(config)["evaluation"]) + repr(module.net)
         if setting not in _tried:
@@ -178,6 +185,30 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
         except Exception as error:  # whatever a penalty from outside raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(f"penalty.{name} does not work on this data and model: {reason}") from error
+
+
+def _try_compiled(module: Classifier, data: DataModule) -> None:
+    """Take the gradient of the risk, and of each penalty, through the traced network: what differentiates a gradient, or looks
+    into the network while it runs, does not go with `torch.compile`."""
+    net = copy.deepcopy(module.net)
+    compile_parts(net, backend="aot_eager")  # what cannot be compiled fails there already, in a second
+    batch = next(iter(data.loader("val", batch_size=4)))
+    weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+    def attempt(key: str, value: Callable[[], Tensor | None]) -> None:
+        try:
+            found = value()
+            if found is not None and found.requires_grad:
+                torch.autograd.grad(found, weights, allow_unused=True)
+        except Exception as error:  # whatever torch, or a part from outside, raises
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(f"model.compile=true does not go with {key}: {reason}; leave model.compile at false") from error
+
+    attempt("model", lambda: net(batch.x).sum())
+    attempt("attack", lambda: module.attack.risk(StepNetwork(net), batch, module.attack.perturb(net, batch)).sum())
+    for name, penalty in module.penalties:
+        batch = penalty.transform(batch)
+        attempt(f"penalty.{name}", partial(penalty.term, net, batch, batch.x))
 
 
 def build_data(config: DictConfig) -> DataModule:

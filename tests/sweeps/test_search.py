@@ -284,7 +284,7 @@ def test_nothing_is_tried_before_everything_is_right(temper: Temper) -> None:
 def test_optuna_is_asked_for_where_it_is_missing(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     for name in ("search", "sampling", "axes"):
-        monkeypatch.delitem(sys.modules, f"temper.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"temper.sweeps.{name}", raising=False)
     status, output = temper("train", *SEARCH, *AXES, search(1))
     assert status == 1 and "pip install 'temper[search]'" in output, output
 

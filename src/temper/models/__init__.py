@@ -1,6 +1,7 @@
 """Networks from inputs in their own range to logits; normalization is their first layer."""
 
 from temper.models.cnn import CNN
+from temper.models.compiled import compile_parts
 from temper.models.external import External
 from temper.models.mlp import MLP
 from temper.models.network import (
@@ -27,6 +28,7 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
+    "compile_parts",
     "effective_weights",
     "last_linear",
     "named_weights",
