@@ -136,7 +136,9 @@ def run() -> int:
         # Progress is kept by the epoch: moments are drawn from a few epochs, sometimes from a whole run.
         while kills < options.kills and hits < 12:
             process = start(study)
+            began = time.monotonic()
             if not kill_at(process, draw.uniform(0, whole * draw.choice((0.3, 0.6, 1.0))), SIGNALS[kills % len(SIGNALS)]):
+                whole = max(1.0, min(whole, 1.2 * (time.monotonic() - began)))  # the machine is faster now than it was
                 break
             kills, hits = kills + 1, hits + 1
             stages[stage(only_run(study))] += 1

@@ -89,6 +89,10 @@ class Cell(NamedTuple):
         return f"{self.attack}+{self.penalty.replace(' + ', '+')}-{self.digest}"
 
 
-def run_folder(config: DictConfig) -> Path:
-    """Where a run of this config leaves everything: named by content, so that no two runs collide."""
-    return Path(config.paths.outputs) / str(config.study) / Cell.of(config).name / f"seed-{config.seed}"
+def run_folder(config: DictConfig, cell: Cell | None = None) -> Path:
+    """Where a run of this config leaves everything: named by content, so that no two runs collide.
+
+    Args:
+        cell: of this config, if it is known already.
+    """
+    return Path(config.paths.outputs) / str(config.study) / (cell or Cell.of(config)).name / f"seed-{config.seed}"

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from temper.cell import Kind
-from temper.config import plain
+from temper.config import plain_part
 from temper.data import DataModule
 from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stability
 from temper.evaluation.suite import Evaluation
@@ -72,7 +72,7 @@ def evaluate_networks(
     show: bool = False,
 ) -> dict[str, Any]:
     """Networks by name, each with its epoch, by the config's suite; what is interrupted goes on where it stopped."""
-    suite, values = Suite.of(config), plain(config)["evaluation"]
+    suite, values = Suite.of(config), plain_part(config, "evaluation")
     key, code = suite_key(values), code_digest(targets_of(values))
     since = time.perf_counter()
     evaluations: dict[str, Evaluation] = {}

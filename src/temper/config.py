@@ -1,7 +1,7 @@
 """The composed config as plain values: light enough for every command to import."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +21,11 @@ def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[
     """
     values = {str(key): config[key] for key in config if key not in without}
     return {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in values.items()}
+
+
+def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
+    """One group of a config as plain, resolved values."""
+    return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
 
 
 def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:

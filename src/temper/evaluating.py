@@ -17,7 +17,7 @@ from temper.cell import Cell, Kind, identity
 from temper.checkpoints import evaluate_checkpoints, evaluate_networks, forget_pieces
 from temper.claims import sole_owner
 from temper.cli import explain
-from temper.config import ConfigError, plain
+from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.evaluation import Suite, fingerprint
 from temper.models import Network
@@ -95,7 +95,7 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
         with sole_owner(folder), device_of_its_own(values["trainer"]["accelerator"]) as device:
             record = RunRecord.read(folder)
             config = _run_config(values, record, checkpoint)
-            key = suite_key(plain(config)["evaluation"])
+            key = suite_key(plain_part(config, "evaluation"))
             _same_code(record, folder, values["stale"])
             if not record.has(key):
                 data = build_data(config)
@@ -186,7 +186,7 @@ def _evaluate_into(
     folder: Path,
     accelerator: str,
 ) -> None:
-    key = suite_key(plain(config)["evaluation"])
+    key = suite_key(plain_part(config, "evaluation"))
     with sole_owner(folder), device_of_its_own(accelerator) as device:
         if not record.has(key):
             data = build_data(config)

@@ -22,7 +22,7 @@ from temper.checkpoints import checkpoint_to_resume, evaluate_checkpoints, forge
 from temper.claims import sole_owner
 from temper.classifier import Classifier
 from temper.cli import explain
-from temper.config import ConfigError, plain
+from temper.config import ConfigError, plain, plain_part
 from temper.data import DataModule
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers, show_config
@@ -65,7 +65,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         device_of_its_own(config.trainer.accelerator) as device,
     ):
         record = _open_record(config, folder)
-        suite = suite_key(plain(config)["evaluation"])
+        suite = suite_key(plain_part(config, "evaluation"))
         if record.has(suite):
             log.info("finished already: %s", folder)
             return record
@@ -103,7 +103,7 @@ def describe(config: DictConfig, folder: Path) -> None:
     """What `dry_run=true` says of a single run: whether its config is right, and whether it is done."""
     for warning in validate(config):
         log.warning("warning: %s", warning)
-    done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain(config)["evaluation"]))
+    done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain_part(config, "evaluation")))
     log.info("%s: %s", folder, "finished" if done else "to run")
 
 

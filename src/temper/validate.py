@@ -17,7 +17,7 @@ from torch import Tensor
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.build import build, build_penalties, explain_arguments
-from temper.config import ConfigError, penalty_specs, plain
+from temper.config import ConfigError, penalty_specs, plain_part
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
@@ -110,7 +110,7 @@ def validate(config: DictConfig) -> list[str]:
     if module.compiled:
         _try_compiled(module, data)
     if config.evaluation.checkpoints:
-        setting = _data_text(config) + json.dumps(plain(config)["evaluation"]) + repr(module.net)
+        setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
         if setting not in _tried:
             validate_suite(suite, module.net, data)
             _tried.add(setting)
@@ -219,7 +219,7 @@ def build_data(config: DictConfig) -> DataModule:
 
 
 def _data_text(config: DictConfig) -> str:
-    return json.dumps(plain(config)["data"])
+    return json.dumps(plain_part(config, "data"))
 
 
 @lru_cache(maxsize=2)

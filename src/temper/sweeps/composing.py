@@ -67,8 +67,8 @@ class Composer:
         for overrides in runs:
             groups.setdefault(tuple(o for o in overrides if not o.startswith(SEED)), []).append(overrides)
         for group in groups.values():
-            first, last = self.compose(group[0]), self.compose(group[-1])
-            if len(group) == 1 or Cell.of(first) == Cell.of(last):
+            first = self.compose(group[0])
+            if len(group) == 1 or Cell.of(first) == Cell.of(self.compose(group[-1])):
                 yield first, group
             else:
                 yield from ((self.compose(overrides), [overrides]) for overrides in group)

@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from temper.cell import Cell, identity, run_folder
-from temper.config import ConfigError, plain
+from temper.config import ConfigError, plain_part
 from temper.progress import Progress, quieten, say
 from temper.ranks import device_count
 from temper.records import code_digest, suite_key, targets_of
@@ -133,9 +133,10 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
         try:
             validate_settings(composed)
             _one_device(composed, config)
-            cell, folder = Cell.of(composed), run_folder(composed)
+            cell = Cell.of(composed)
+            folder = run_folder(composed, cell)
             strengths.add(composed.strength)
-            suite = suite_key(plain(composed)["evaluation"])
+            suite = suite_key(plain_part(composed, "evaluation"))
             if (cell.digest, suite) not in scaled:
                 if not composed.penalty:
                     composed.strength = 1.0  # a sweep over strength has one cell without penalties, and it is meant
