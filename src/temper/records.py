@@ -31,6 +31,7 @@ NO_RESULT = (
     "train.py",
     "evaluate.py",
     "progress.py",
+    "bar.py",
     "cli.py",
     "loggers.py",
     "dashboard.py",

@@ -1,38 +1,26 @@
 """The way of one run: train, evaluate, record."""
 
 import logging
-import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from temper.build import build
-from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
 from temper.cell import Cell, Kind, identity
-from temper.checkpoints import checkpoint_to_resume, evaluate_checkpoints, forget_pieces
+from temper.checkpoints import evaluate_checkpoints, forget_pieces
 from temper.claims import sole_owner
-from temper.classifier import Classifier
 from temper.cli import explain
 from temper.config import ConfigError, plain, plain_part
-from temper.data import DataModule
 from temper.devices import device_of_its_own
-from temper.loggers import build_loggers, close_loggers, show_config
-from temper.models.synchronized import SynchronizedLayers
-from temper.modules import build_module
-from temper.penalties.stand_in import BestSoFar
+from temper.loggers import build_loggers, close_loggers
 from temper.progress import quieten
-from temper.ranks import Decision, device_count, followed, leading, part_ways, rank
+from temper.ranks import device_count, leading, rank
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
-from temper.storage import WholeCheckpointIO, set_aside
+from temper.storage import set_aside
+from temper.training import join, train
 from temper.validate import build_data, validate
 
 log = logging.getLogger("temper")
@@ -75,7 +63,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
             data = build_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
-                _train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)
+                train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)
             evaluated = evaluate_checkpoints(config, data, folder, record, device=device, show=alone)
             record.evaluations[suite] = evaluated
             record.status, record.error = "finished", None
@@ -144,83 +132,6 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
         threads=config.threads,
         **provenance(),
     )
-
-
-def join(config: DictConfig, folder: Path) -> None:
-    """Take part in the training that the first rank leads."""
-    log.setLevel(logging.WARNING)  # it speaks for all
-    torch.set_num_threads(config.threads)
-    decision = followed(folder)
-    if decision.train:
-        module = build_module(config)
-        trainer = _trainer(config, module, folder, [Curves(), Cost(), *module.penalties.callbacks()], loggers=[])
-        trainer.fit(module, build_data(config), ckpt_path=decision.checkpoint)
-        part_ways()
-
-
-def _trainer(config: DictConfig, module: Classifier, folder: Path, callbacks: list[Callback], **options: Any) -> pl.Trainer:
-    plugins: list[Any] = [WholeCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # that is submitit's to do
-    if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":
-        plugins.append(SynchronizedLayers())
-        options["sync_batchnorm"] = False
-    trainer: pl.Trainer = build(
-        config,
-        "trainer",
-        callbacks=[*callbacks, *checkpoint_callbacks(folder / "checkpoints", module.monitor)],
-        logger=options.pop("loggers"),
-        plugins=plugins,
-        default_root_dir=str(folder),
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{"enable_progress_bar": False} | options,
-    )
-    return trainer
-
-
-def _train(
-    config: DictConfig,
-    data: DataModule,
-    folder: Path,
-    record: RunRecord,
-    loggers: list[Logger],
-    *,
-    tell: Callable[[Decision], None],
-    device: str,
-    alone: bool,
-) -> None:
-    """Fit, from the last checkpoint if there is one, and note curves and cost."""
-    module = build_module(config)
-    curves, cost, followers = Curves(), Cost(), module.penalties.callbacks()
-    own: dict[str, Any] = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
-    trainer = _trainer(
-        config,
-        module,
-        folder,
-        [curves, cost, *followers, Provenance(record.code)],
-        loggers=loggers,
-        enable_progress_bar=alone and sys.stderr.isatty(),
-        **own,
-    )
-    memory = PeakMemory()
-    show_config(loggers, record)
-    checkpoint = checkpoint_to_resume(config, folder / "checkpoints", record.code)
-    tell(Decision(train=True, checkpoint=checkpoint))
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
-    part_ways()
-    record.epochs = trainer.current_epoch
-    record.weights = module.penalties.stand_in or "trained"
-    record.epoch = next((f.epoch for f in followers if isinstance(f, BestSoFar)), record.epochs - 1)
-    record.curves = curves.values
-    record.cost = {
-        "seconds": cost.seconds,
-        "gradient_evaluations": cost.gradient_evaluations,
-        "peak_memory": memory.mebibytes(),
-    }
 
 
 def summary(record: RunRecord, suite: str) -> str:
