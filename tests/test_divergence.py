@@ -1,5 +1,6 @@
 """A loss that is no longer finite ends the run: the record says where, and what was saved stays good."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,27 @@ def test_weights_that_are_lost_in_the_last_step_are_not_saved(temper: Temper, mo
     error = RunRecord.read(only_run()).error
     assert error is not None and "epoch 1 at step 20" in error and "weights are no longer finite" in error
     assert torch.load(only_run() / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_training_goes_on_from_the_last_good_checkpoint_at_a_lower_rate(
+    temper: Temper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(Classifier, "on_train_epoch_start", lambda self: poison(self) if self.current_epoch == 2 else None)
+        assert temper("train", *SETTINGS, "schedule=constant", "optimizer.lr=0.1")[0] == 1
+    error = RunRecord.read(only_run()).error
+    assert error is not None
+    named = re.search(r"ckpt_path=(\S+)", error)
+    assert named is not None
+    settings = (*SETTINGS, "schedule=constant", "optimizer.lr=0.01", "study=next", f"ckpt_path={named[1]}")
+    status, output = temper("train", *settings)
+    assert status == 0, output
+    (checkpoint,) = Path("outputs/next").rglob("last.ckpt")
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["epoch"] == 3 and state["global_step"] == 40
+    (optimizer,), (schedule,) = state["optimizer_states"], state["lr_schedulers"]
+    assert {group["lr"] for group in optimizer["param_groups"]} == {0.01} and schedule["base_lrs"] == [0.01]
+
+
+def poison(module: Classifier) -> None:
+    next(module.net.parameters()).data[0] = float("nan")

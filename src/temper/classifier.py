@@ -197,12 +197,13 @@ class Classifier(pl.LightningModule, ABC):
 
     def _diverged(self, step: int, found: str) -> FloatingPointError:
         before = "" if self._last is None else f" after a loss of {self._last:.4g}"
-        saved = (
-            f"checkpoints are those of epoch {self.current_epoch - 1} and before" if self.current_epoch else "nothing was saved"
-        )
+        saved, start = "nothing was saved", ""
+        if self.current_epoch:
+            saved = f"checkpoints are those of epoch {self.current_epoch - 1} and before"
+            start = f"; to go on from there: ckpt_path={self.trainer.default_root_dir}/checkpoints/last.ckpt"
         return FloatingPointError(
             f"training diverged in epoch {self.current_epoch} at step {step}{before}: {found}; {saved}. It would do so again: "
-            "lower optimizer.lr or strength, or set trainer.gradient_clip_val"
+            f"lower optimizer.lr or strength, or set trainer.gradient_clip_val{start}"
         )
 
     def _over_ranks(self, part: Tensor) -> Tensor:
@@ -258,7 +259,7 @@ class Classifier(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint of another attack or other penalties, which `ckpt_path` may name, brings what both have."""
+        """A checkpoint of another run, which `ckpt_path` may name, brings what both have; the learning rate is the config's."""
         own, loaded = self.state_dict(), checkpoint["state_dict"]
         for name in own.keys() ^ loaded.keys():
             if name.startswith("net."):
@@ -267,6 +268,13 @@ class Classifier(pl.LightningModule, ABC):
                 loaded[name] = own[name]
             else:
                 del loaded[name]
+        before, now = ((config or {}).get("optimizer", {}).get("lr") for config in (checkpoint.get("config"), self.config))
+        if before and now is not None and now != before:
+            # Optimizer and schedule would go on at the rate that they were saved with.
+            for group in (group for optimizer in checkpoint["optimizer_states"] for group in optimizer["param_groups"]):
+                group["lr"], group["initial_lr"] = group["lr"] * now / before, now
+            for schedule in checkpoint["lr_schedulers"]:
+                schedule["base_lrs"] = [now] * len(schedule["base_lrs"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
