@@ -91,6 +91,8 @@ def test_penalties_that_cannot_be_compiled_are_refused(part: str) -> None:
 def test_attacks_that_cannot_be_compiled_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.compile=true does not go with attack: .*double backward"):
         validate(composed(*COMPILED, "attack=grad_align"))
+    with pytest.raises(ConfigError, match=r"model\.compile=true does not go with trainer\.sync_batchnorm"):
+        validate(composed(*COMPILED, "trainer=ddp", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true"))
     with pytest.raises(ConfigError, match=r"model\.compile"):
         validate(composed(*QUICK, "model.compile=maybe"))
 

@@ -108,6 +108,8 @@ def validate(config: DictConfig) -> list[str]:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _try_penalties(module, data)
     if module.compiled:
+        if config.trainer.get("sync_batchnorm"):
+            raise ConfigError("model.compile=true does not go with trainer.sync_batchnorm=true: ranks talk amid the network")
         _try_compiled(module, data)
     if config.evaluation.checkpoints:
         setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
