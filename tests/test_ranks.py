@@ -123,7 +123,6 @@ def test_how_many_devices_are_asked_for() -> None:
 
 
 def test_ranks_learn_what_the_first_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getppid", os.getpid)  # as a copy of the command that this process had started
     monkeypatch.setattr("temper.ranks.PATIENCE", 0.5)
     monkeypatch.setenv("TEMPER_FIRST_RANK", str(os.getpid()))
     with leading(tmp_path, several=True) as tell:

@@ -78,8 +78,6 @@ def followed(folder: Path) -> Decision:
     """
     deadline = time.monotonic() + PATIENCE
     launch = _launch()
-    if not SLURMEnvironment.detect():
-        Thread(target=_end_with, args=(int(os.environ[FIRST]),), daemon=True).start()
     while time.monotonic() < deadline:
         try:
             decision = json.loads((folder / DECISION).read_text())
@@ -98,11 +96,17 @@ def _launch() -> str:
     return f"process {os.environ[FIRST]}"
 
 
-def _end_with(first: int) -> None:
-    """End this process once the one that started it is gone: it would wait for it for ever."""
-    while os.getppid() == first:
-        time.sleep(1)
-    os._exit(1)
+def end_with_the_first() -> None:
+    """End this process once the one that started it is gone: it would wait for it for ever. SLURM ends its tasks itself."""
+    if SLURMEnvironment.detect():
+        return
+
+    def watch(first: int) -> None:
+        while os.getppid() == first:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, args=(int(os.environ[FIRST]),), daemon=True).start()
 
 
 def part_ways() -> None:

@@ -23,7 +23,7 @@ from temper.loggers import show_config
 from temper.models.synchronized import SynchronizedLayers
 from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
-from temper.ranks import Decision, followed, part_ways
+from temper.ranks import Decision, end_with_the_first, followed, part_ways
 from temper.records import RunRecord
 from temper.storage import WholeCheckpointIO
 from temper.validate import build_data
@@ -74,6 +74,7 @@ def join(config: DictConfig, folder: Path) -> None:
     """Take part in the training that the first rank leads."""
     log.setLevel(logging.WARNING)  # it speaks for all
     torch.set_num_threads(config.threads)
+    end_with_the_first()
     decision = followed(folder)
     if decision.train:
         module = build_module(config)
