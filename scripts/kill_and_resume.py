@@ -31,7 +31,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signa
 RUN = (
     "attack=pgd",
     "penalty=[dropout,l2,ema]",
-    "trainer.max_epochs=6",
+    "trainer.max_epochs=12",
     "data.train_size=400",
     "data.test_size=60",
     "model.width=4",
@@ -133,11 +133,10 @@ def run() -> int:
     while kills < options.kills:
         study = f"killed-{runs}"
         hits = 0
-        # Progress is kept by the epoch: moments are drawn from a few epochs, sometimes from a whole run.
         while kills < options.kills and hits < 12:
             process = start(study)
             began = time.monotonic()
-            if not kill_at(process, draw.uniform(0, whole * draw.choice((0.3, 0.6, 1.0))), SIGNALS[kills % len(SIGNALS)]):
+            if not kill_at(process, whole * draw.uniform(0.1, 1), SIGNALS[kills % len(SIGNALS)]):
                 whole = max(1.0, min(whole, 1.2 * (time.monotonic() - began)))  # the machine is faster now than it was
                 break
             kills, hits = kills + 1, hits + 1

@@ -79,7 +79,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(claims, "HEARTBEAT", 0.2)
     with sole_owner(tmp_path):
         mark = (tmp_path / CLAIM).read_text()
-    here = next(line for line in mark.splitlines() if socket.gethostname() in line)
+    here = next(line for line in mark.splitlines() if socket.gethostname() in line)  # in whatever namespace of processes
     (tmp_path / CLAIM).write_text(mark.replace(here, here.replace(socket.gethostname(), "node7")))
     return tmp_path
 

@@ -164,6 +164,22 @@ def test_a_run_on_two_devices_is_two_tasks_of_one_job(sweep: Sweep) -> None:
 def test_a_wrong_partition_is_an_error_and_not_a_wait(sweep: Sweep) -> None:
     output = ended(process := sweep("study=grid", *QUICK, *SLURM, "hydra.launcher.partition=nowhere"))
     assert process.returncode == 1 and "invalid partition" in output, output
+    assert output.count("no run could be started") == 1 and "left no record" not in output
+
+
+def test_a_cluster_that_takes_a_part_of_the_jobs(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has taken is waited for; the rest is submitted after that."""
+    refusing = tmp_path / "bin" / "sbatch"
+    refusing.parent.mkdir()
+    refusing.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/second ] || {{ [ -e {tmp_path}/first ] && touch {tmp_path}/second && "
+        f'echo QOSMaxSubmitJobPerUserLimit >&2 && exit 1; touch {tmp_path}/first; }}\nexec {shutil.which("sbatch")} "$@"\n'
+    )
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{refusing.parent}:{os.environ['PATH']}")
+    output = ended(process := sweep("study=part", "seed=0,1,2,3", *QUICK, *SLURM, "hydra.launcher.array_size=2"))
+    assert process.returncode == 0 and "QOSMaxSubmitJobPerUserLimit" in output, output
+    assert logs("part").count("epoch 2 of 2") == 4
 
 
 @pytest.mark.parametrize("how", ["preempted", "cancelled"])

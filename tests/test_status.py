@@ -37,6 +37,14 @@ def test_done_failed_and_missing_runs_are_told_apart(temper: Temper, monkeypatch
     assert "4 runs: 2 finished, 2 failed" in temper("status", "study=grid")[1], "the command filled the hole"
 
 
+def test_a_plan_of_other_code_is_left_out_and_named(temper: Temper) -> None:
+    temper("train", "study=grid", "-m", *QUICK)
+    (plan,) = Path("outputs/grid/.sweeps").glob("*.json")
+    plan.write_text(plan.read_text().replace('"suite"', '"unheard_of"'))
+    status, output = temper("status", "study=grid")
+    assert status == 0 and f"{plan} is damaged or foreign" in output and "1 runs: 1 finished" in output, output
+
+
 def test_runs_without_a_sweep_are_shown_as_well(temper: Temper) -> None:
     temper("train", *QUICK)
     status, output = temper("status")

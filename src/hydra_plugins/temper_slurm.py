@@ -5,6 +5,7 @@ that are gone without a result (cancelled, out of memory, a node that failed) ar
 original would raise at the first while the others run, or wait for ever on a cluster that keeps no accounts.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -29,10 +30,22 @@ class TemperSlurmLauncher(SlurmLauncher):
         submitit_folder, max_num_timeout, and all other settings of conf/hydra/launcher/slurm.yaml: submitit's.
     """
 
+    isolates = True  # a job that is lost takes no other with it
+
     def __init__(
         self, *, runs_per_job: int = 1, side_by_side: int = 1, array_size: int = 1000, poll_s: float = 30, **params: Any
     ) -> None:
         super().__init__(**params)
+        for name, value, least in (
+            ("runs_per_job", runs_per_job, 1),
+            ("side_by_side", side_by_side, 1),
+            ("array_size", array_size, 1),
+            ("poll_s", poll_s, 0.1),
+        ):
+            if not isinstance(value, int | float) or value < least:
+                raise ValueError(f"hydra.launcher.{name}={value}: should be a number of at least {least}")
+        if isinstance(params.get("setup"), str):
+            raise ValueError(f'hydra.launcher.setup={params["setup"]}: should be a list, such as ["module load cuda"]')
         if side_by_side > 1 and params.get("tasks_per_node", 1) > 1:
             raise ValueError("hydra.launcher.side_by_side: runs on several devices each go one after another; set it to 1")
         self.runs_per_job, self.side_by_side = runs_per_job, side_by_side
@@ -55,12 +68,32 @@ class TemperSlurmLauncher(SlurmLauncher):
             ]
             for first in range(0, len(job_overrides), self.runs_per_job)
         ]
-        executor = self._executor()
-        jobs: list[Any] = []
+        if shutil.which("sbatch") is None:
+            raise RuntimeError("there is no sbatch here: hydra/launcher=slurm is for the login node of a SLURM cluster")
+        executor, jobs, refused = self._executor(), [], None
         for first in range(0, len(chunks), self.array_size):
-            jobs += executor.map_array(_Job(self), chunks[first : first + self.array_size])
-        self._wait(jobs)
+            try:
+                jobs += executor.map_array(_Job(self), chunks[first : first + self.array_size])
+            except Exception as error:  # a limit of the cluster, often; what it has taken is waited for
+                if not jobs:
+                    raise
+                refused = error
+                break
+        arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
+        self._say(f"submitted: job {arrays}, {len(jobs)} of {len(chunks)} parts; squeue --me shows them")
+        try:
+            self._wait(jobs)
+        except KeyboardInterrupt:
+            self._say(f"the jobs go on; scancel --name={self.params['name']} ends them")
+            raise
+        if refused is not None:
+            raise refused
         return []
+
+    def _say(self, text: str) -> None:
+        from temper.progress import say
+
+        say(text)
 
     def _executor(self) -> Any:
         from submitit import AutoExecutor

@@ -8,10 +8,11 @@ Locks of the kernel would need no heartbeat, and cluster file systems often do n
 import _thread
 import logging
 import os
-import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
@@ -80,9 +81,8 @@ def holder(folder: Path) -> str | None:
     owner = _lease(folder).owner
     if owner is None:
         return None
-    host = _host(owner.hostname)
-    alive = _runs(owner.pid) if host == socket.gethostname() else time.time() - _heard(folder) < LEASE
-    return f"process {owner.pid} on {host}" if alive else None
+    alive = time.time() - _heard(folder) < LEASE and (owner.hostname != _here() or _runs(owner.pid))
+    return f"process {owner.pid} on {_host(owner.hostname)}" if alive else None
 
 
 def _lease(folder: Path, *, lost: bool = False) -> SoftFileLease:
@@ -109,7 +109,7 @@ def _acquire(lease: SoftFileLease, folder: Path, *, wait: bool) -> None:
             if wait:
                 log.info("%s is held by process %d on %s; waiting", folder, owner.pid, _host(owner.hostname))
         # On this machine a dead owner would have lost its claim already.
-        if not wait and (_host(owner.hostname) == socket.gethostname() or heard != first):
+        if not wait and (owner.hostname == _here() or heard != first):
             raise HeldElsewhere(f"{folder} is held by process {owner.pid} on {_host(owner.hostname)}")
         time.sleep(0.5)
 
@@ -139,5 +139,13 @@ def _runs(process: int) -> bool:
     return True
 
 
+@cache
+def _here() -> str:
+    """This machine, as claims name it: of a container that shares its name with others, also which one it is."""
+    with tempfile.TemporaryDirectory() as folder, SoftFileLease(Path(folder) / CLAIM) as lease:
+        assert isinstance(lease, SoftFileLease) and lease.owner is not None
+        return lease.owner.hostname
+
+
 def _host(name: str) -> str:
-    return name.partition("?")[0]  # filelock appends the namespace of processes
+    return name.partition("?")[0]

@@ -1,7 +1,6 @@
 """What a sweep shows while it runs: one live line in a terminal, plain lines elsewhere."""
 
 import logging
-import os
 import statistics
 import sys
 import threading
@@ -16,10 +15,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
-from temper.records import RECORD, RunRecord
+from temper.records import RunRecord
 from temper.resolvers import workers
-from temper.sweeps.grid import Job
+from temper.sweeps.grid import Job, stamp
 
 # A file is as wide as it takes; a terminal has its own width.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -37,7 +37,7 @@ class Progress:
         self.study = ", ".join(sorted({job.folder.parents[1].name for job in jobs}))
         self.workers = workers(config.trainer.accelerator)
         self.jobs, self.todo = jobs, todo
-        self.before = {job.folder: _stamp(job.folder) for job in todo}
+        self.before = {job.folder: job.stamp for job in todo}
         self.done: dict[tuple[Path, str], RunRecord] = {}
         self.shown: set[tuple[Path, str]] = set()
         self.stop = threading.Event()
@@ -90,11 +90,11 @@ class Progress:
     def _follow(self) -> None:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("[dim]{task.fields[last]}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+            TextColumn("[dim]{task.fields[last]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         )
         live = console.is_terminal
         with Bar(*columns, console=console, disable=not live) as bar:
@@ -113,7 +113,7 @@ class Progress:
 
     def has_ended(self, job: Job) -> bool:
         """Whether a run has left its record since the sweep began: finished with its suite, or failed."""
-        if _stamp(job.folder) in (None, self.before[job.folder]):
+        if stamp(job.folder) in (None, self.before[job.folder]):
             return False
         try:
             record = RunRecord.read(job.folder)
@@ -141,17 +141,16 @@ class Progress:
                 reason = (
                     record.error.splitlines()[0]
                     if record and record.error
-                    else f"left no record; its process died, or see {job.folder}/train.log"
+                    else f"left no record; its process died, see {_log(job)}"
                 )
                 lines.append(f"failed: {job.folder}: {reason}")
         return lines
 
 
-def _stamp(folder: Path) -> int | None:
-    try:
-        return os.stat(folder / RECORD).st_mtime_ns
-    except OSError:
-        return None
+def _log(job: Job) -> str:
+    """Where there is something to read of a run that left no record: its own log, or those of the cluster's jobs."""
+    own, jobs = job.folder / "train.log", job.folder.parents[1] / ".submitit"
+    return f"{jobs}/*/*.err" if jobs.is_dir() and not own.exists() else str(own)
 
 
 def _result(record: RunRecord, suite: str) -> str:

@@ -18,7 +18,6 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from temper.storage import written_whole
 
-DECISION = ".decision.json"
 FIRST = "TEMPER_FIRST_RANK"  # its process, in the environment of those that it starts
 PATIENCE = 600.0  # seconds until a rank no longer believes that the first one lives
 
@@ -60,8 +59,8 @@ def leading(folder: Path, *, several: bool) -> Iterator[Callable[[Decision], Non
         told = True
         if several:
             os.environ[FIRST] = str(os.getpid())  # for those that Lightning starts
-            with written_whole(folder / DECISION) as part:
-                part.write_text(json.dumps({"launch": _launch(), **decision._asdict()}))
+            with written_whole(_file(folder)) as part:
+                part.write_text(json.dumps(decision._asdict()))
 
     try:
         yield tell
@@ -77,23 +76,21 @@ def followed(folder: Path) -> Decision:
         TimeoutError: it decided nothing.
     """
     deadline = time.monotonic() + PATIENCE
-    launch = _launch()
     while time.monotonic() < deadline:
         try:
-            decision = json.loads((folder / DECISION).read_text())
-        except (OSError, ValueError):
-            decision = {"launch": None}
-        if decision.pop("launch") == launch:
-            return Decision(**decision)
-        time.sleep(0.2)
+            return Decision(**json.loads(_file(folder).read_text()))
+        except FileNotFoundError:
+            time.sleep(0.2)
     raise TimeoutError(f"{folder}: rank {rank()} waited {PATIENCE:g} s for the first, which decided nothing; did it die?")
 
 
-def _launch() -> str:
-    """What the ranks of one launch have in common: the job and its restarts under SLURM, else the first one's process."""
+def _file(folder: Path) -> Path:
+    """Of its own for each launch: by the job and its restarts under SLURM, else by the first one's process."""
     if SLURMEnvironment.detect():
-        return f"job {os.environ['SLURM_JOB_ID']}, restart {os.environ.get('SLURM_RESTART_COUNT', 0)}"
-    return f"process {os.environ[FIRST]}"
+        launch = f"job-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    else:
+        launch = f"process-{os.environ[FIRST]}"
+    return folder / f".decision-{launch}.json"
 
 
 def end_with_the_first() -> None:

@@ -17,7 +17,7 @@ from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
 from temper.progress import quieten
-from temper.ranks import device_count, leading, rank
+from temper.ranks import Decision, device_count, leading, rank
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
 from temper.storage import set_aside
 from temper.training import join, train
@@ -54,6 +54,8 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
     ):
         record = _open_record(config, folder)
         suite = suite_key(plain_part(config, "evaluation"))
+        if record.finished:
+            tell(Decision(train=False))  # others need not wait for the evaluation
         if record.has(suite):
             log.info("finished already: %s", folder)
             return record
@@ -89,6 +91,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
 
 def describe(config: DictConfig, folder: Path) -> None:
     """What `dry_run=true` says of a single run: whether its config is right, and whether it is done."""
+    quieten()
     for warning in validate(config):
         log.warning("warning: %s", warning)
     done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain_part(config, "evaluation")))

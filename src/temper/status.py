@@ -1,5 +1,6 @@
 """temper-status: how far a study is: what is done, runs, failed or is missing, for how long, and what fills the holes."""
 
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,13 +63,27 @@ def describe(study: Path, lines: int) -> list[object]:
     left = [run for run in runs if run.state is not State.FINISHED]
     if left and (work := _work(runs, left)):
         told.append(work)
+    queued = _queued(study)
+    if queued:
+        told.append(f"{queued} jobs of {study.name} wait in SLURM's queue")
     open_plans = [plan for plan in plans if any(run.folder in _folders(study, plan) for run in left)]
     waiting = [run for run in left if run.state is not State.RUNNING]
-    if waiting and open_plans:
+    if queued:
+        pass  # they are to fill the holes
+    elif waiting and open_plans:
         told += ["to fill the holes:", *dict.fromkeys(f"  {_typed(plan)}" for plan in open_plans)]
     elif waiting:
         told.append("to fill the holes: the command that began them, again")
     return told
+
+
+def _queued(study: Path) -> int:
+    """How many jobs of a study's sweeps SLURM has yet to start, where there is a SLURM that answers."""
+    command = ["squeue", "--me", "--noheader", "--array", "--states=PENDING", f"--name=temper-{study.name}", "--format=%i"]
+    try:
+        return len(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+    except (OSError, subprocess.SubprocessError):
+        return 0
 
 
 def runs_of(study: Path, plans: Sequence[Plan]) -> list[Run]:

@@ -1,6 +1,7 @@
 """temper-train: train one run against an attack, under a penalty; evaluate it; leave a record. With -m: a whole grid."""
 
 import logging
+import sys
 from pathlib import Path
 
 import hydra
@@ -18,6 +19,7 @@ log = logging.getLogger("temper")
 
 def main() -> None:
     register_resolvers()
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # Hydra wants it first
     cli.run(task)
 
 
@@ -28,6 +30,8 @@ def task(config: DictConfig) -> None:
 
     hydra_config = HydraConfig.get()
     folder, alone = Path(hydra_config.runtime.output_dir), hydra_config.mode != RunMode.MULTIRUN
+    if alone and "slurm" in str(hydra_config.launcher.get("_target_", "")).lower():
+        log.warning("warning: a single run is not submitted, it runs here: hydra/launcher is for sweeps; add -m")
     if config.dry_run:
         describe(config, folder)
         return

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -49,6 +50,8 @@ def validate_settings(config: DictConfig) -> None:
     for key in SETTINGS:
         if key.partition(".")[0] in config:  # temper-evaluate asks for less
             _validate_setting(config, key)
+    if not re.fullmatch(r"[\w+-][\w.+-]*", str(config.get("study", "x"))):
+        raise ConfigError(f"study={config.study}: should be a plain name, of letters, digits and _ . + -: it names a folder")
     if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
     if str(config.trainer.precision).endswith("-true") and config.trainer.precision != "32-true":

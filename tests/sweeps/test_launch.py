@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from hydra.plugins.launcher import Launcher
 
 from temper.cell import Cell, Kind
 from temper.progress import Progress
 from temper.records import RunRecord
-from temper.sweeps.grid import Job, State
+from temper.sweeps.grid import Job, State, stamp
 from temper.sweeps.launch import launch
 from tests.conftest import composed
 
 DIE = """
 import os, sys
 from pathlib import Path
+from temper.config import ConfigError
+from temper.config import ConfigError
 from temper.claims import sole_owner
 with sole_owner(Path(sys.argv[1])):
     os.kill(os.getpid(), 9)
@@ -52,8 +55,8 @@ def leave_record(folder: Path) -> None:
 class Scripted:
     """A launcher that notes what it was given and does what a function says."""
 
-    def __init__(self, folder: Path, act: Callable[[str, int], None]) -> None:
-        self.folder, self.act = folder, act
+    def __init__(self, act: Callable[[str, int], None], isolates: bool) -> None:
+        self.act, self.isolates = act, isolates
         self.given: list[list[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
@@ -63,9 +66,11 @@ class Scripted:
         return []
 
 
-def run_all(folder: Path, act: Callable[[str, int], None], *names: str) -> tuple[list[list[str]], Progress]:
+def run_all(
+    folder: Path, act: Callable[[str, int], None], *names: str, isolates: bool = False
+) -> tuple[list[list[str]], Progress]:
     jobs = jobs_in(folder, *names)
-    launcher, progress = Scripted(folder, act), Progress(composed(), jobs, jobs)
+    launcher, progress = Scripted(act, isolates), Progress(composed(), jobs, jobs)
     launch(cast(Launcher, launcher), jobs, progress)
     return launcher.given, progress
 
@@ -92,18 +97,29 @@ def test_a_run_lost_on_a_machine_of_its_own_is_tried_again_beside_the_others(tmp
     def act(name: str, launch: int) -> None:
         folder = tmp_path / name / "seed-0"
         die(folder) if launch == 1 and name in "bc" else leave_record(folder)
+        if launch == 1 and name == "c":
+            raise RuntimeError("the cluster takes no more jobs")
 
-    given, progress = run_all(tmp_path, act, "a", "b", "c")
+    given, progress = run_all(tmp_path, act, "a", "b", "c", isolates=True)
     assert given == [["a", "b", "c"], ["b", "c"]]
     assert not [line for line in progress.failures() if "left no record" in line]
 
 
-def test_a_launcher_that_starts_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
+def test_a_launcher_that_starts_nothing_is_one_error(tmp_path: Path) -> None:
     def act(name: str, launch: int) -> None:
         raise RuntimeError("no workers here")
 
-    given, progress = run_all(tmp_path, act, "a", "b")
-    assert given == [["a", "b"]] and len(progress.failures()) == 2
+    with pytest.raises(ConfigError, match="no run could be started: no workers here"):
+        run_all(tmp_path, act, "a", "b")
+
+
+def test_a_run_that_another_sweep_finished_meanwhile_has_ended(tmp_path: Path) -> None:
+    """Between this sweep's look at the run and its start, which can be minutes."""
+    (job,) = jobs_in(tmp_path, "a")
+    leave_record(job.folder)
+    assert Progress(composed(), [job], [job]).has_ended(job)
+    later = job._replace(stamp=stamp(job.folder))
+    assert not Progress(composed(), [later], [later]).has_ended(later), "it was there before"
 
 
 def test_a_run_of_another_sweep_is_waited_for(tmp_path: Path) -> None:

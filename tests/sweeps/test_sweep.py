@@ -130,6 +130,29 @@ def test_a_sweep_that_evaluates_nothing_is_finished_and_can_be_evaluated_later(t
     assert status == 1 and "evaluation.checkpoints is empty" in output
 
 
+def test_an_axis_of_dicts_is_planned_as_it_is_run(temper: Temper) -> None:
+    weights = "penalty.elastic_net={l1:{weight:0.01}},{l2:{weight:0.01}}"
+    status, output = temper("train", "study=grid", "penalty=elastic_net", weights, "-m", *QUICK)
+    assert status == 0 and len(runs()) == 2, output
+
+
+def test_seeds_that_reach_into_the_cell_are_cells_of_their_own(temper: Temper) -> None:
+    status, output = temper("train", "study=grid", "seed=0,1,0", "data.split_seed=${seed}", "-m", *QUICK)
+    assert status == 0 and len({run.parent for run in runs()}) == 2, output
+
+
+def test_a_study_is_a_plain_name(temper: Temper) -> None:
+    for study in ("../up", "a/b", ".hidden"):
+        status, output = temper("train", f"study={study}", *QUICK)
+        assert status == 1 and "should be a plain name" in output
+
+
+def test_a_sweep_runs_where_there_is_no_git(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    done = subprocess.run(command("study=grid", "-m", "dry_run=true", *QUICK), capture_output=True, text=True)
+    assert done.returncode == 0 and "1 to run" in done.stdout, done.stdout + done.stderr
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "temper.train", *sorted(arguments, key=lambda argument: argument != "-m")]
 

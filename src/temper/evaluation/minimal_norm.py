@@ -1,6 +1,7 @@
 """The other view of robustness: how far an example is from the decision boundary."""
 
-import foolbox
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,9 @@ from temper.data import Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
 from temper.randomness import rekey
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which fails where there is no git
+import foolbox
 
 ATTACKS: dict[str, type] = {
     "linf": foolbox.attacks.LInfFMNAttack,

@@ -51,6 +51,8 @@ class Composer:
         """Whether an override gives a new value to a key that is there, and does nothing else."""
         key = override.key_or_group
         changes = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
+        if isinstance(override.value(), dict):
+            return False  # it is merged into what is there, which must not be what another run has merged
         return changes and not key.startswith("hydra") and not self.is_group(key)
 
     def seed(self, overrides: Sequence[str], config: DictConfig) -> Any:
@@ -68,7 +70,8 @@ class Composer:
             groups.setdefault(tuple(o for o in overrides if not o.startswith(SEED)), []).append(overrides)
         for group in groups.values():
             first = self.compose(group[0])
-            if len(group) == 1 or Cell.of(first) == Cell.of(self.compose(group[-1])):
+            other = next((run for run in group if self.seed(run, first) != self.seed(group[0], first)), None)
+            if other is None or Cell.of(first) == Cell.of(self.compose(other)):
                 yield first, group
             else:
                 yield from ((self.compose(overrides), [overrides]) for overrides in group)

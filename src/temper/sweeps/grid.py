@@ -1,12 +1,13 @@
 """The runs of a grid, and how far each of them is."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from temper.cell import Cell
 from temper.claims import holder
-from temper.records import RunRecord
+from temper.records import RECORD, RunRecord
 
 
 class State(StrEnum):
@@ -33,6 +34,15 @@ class Job(NamedTuple):
     state: State
     evaluated: bool
     scaled: bool
+    stamp: int | None = None
+
+
+def stamp(folder: Path) -> int | None:
+    """When a run's record was written, in nanoseconds; None: there is none."""
+    try:
+        return os.stat(folder / RECORD).st_mtime_ns
+    except OSError:
+        return None
 
 
 def state_of(folder: Path, suite: str, code: str | None = None) -> tuple[State, bool]:

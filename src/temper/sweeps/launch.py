@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra.plugins.launcher import Launcher
 
 from temper.claims import holder, left_behind
+from temper.config import ConfigError
 from temper.progress import Progress, say
 from temper.sweeps.grid import Job
 
@@ -31,26 +32,35 @@ def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
         batch = [job for job in batches.pop(0) if not progress.has_ended(job)]
         if not batch:
             continue
-        whole = _launch_once(launcher, batch)
+        broken = _launch_once(launcher, batch)
         begun = _wait_for_others(batch, progress)
         undone = [job for job in batch if not progress.has_ended(job)]
         died.update(job.folder for job in undone if job.folder in begun)
         again = [job for job in undone if job.folder in begun and died[job.folder] <= RETRIES]
-        batches += [again] if whole else [[job] for job in again]
+        batches += [[job] for job in again] if broken and not launcher_isolates(launcher) else [again]
         others = [job for job in undone if job.folder not in begun]
+        if again:
+            say(f"{len(again)} runs were lost with their processes, {again[0].folder} among them: tried once more")
         if len(others) < len(batch):  # else the launcher starts nothing
             batches.append(others)
+        elif broken:
+            raise ConfigError(f"no run could be started: {broken}")
 
 
-def _launch_once(launcher: Launcher, batch: Sequence[Job]) -> bool:
-    """Whether the launcher came to its end."""
+def launcher_isolates(launcher: Launcher) -> bool:
+    """Whether each run has a process that no other depends on: jobs of a cluster."""
+    return bool(getattr(launcher, "isolates", False))
+
+
+def _launch_once(launcher: Launcher, batch: Sequence[Job]) -> str:
+    """What kept the launcher from coming to its end, or nothing."""
     try:
         launcher.launch([list(job.overrides) for job in batch], initial_job_idx=0)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         say(f"the launcher stopped: {reason}")
-        return False
-    return True
+        return reason
+    return ""
 
 
 def _wait_for_others(batch: Sequence[Job], progress: Progress) -> set[Path]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from temper.progress import say
 from temper.storage import written_whole
 from temper.sweeps.grid import Job
 
@@ -24,7 +25,7 @@ class Planned:
     folder: str
     attack: str
     suite: str
-    setting: str
+    setting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,13 @@ class Plan:
 
     @classmethod
     def all_of(cls, study: Path) -> list[Self]:
-        """Every plan of a study, the latest first."""
+        """Every plan of a study that this code can read, the latest first."""
         paths = sorted((study / PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        plans = [json.loads(path.read_text()) for path in paths]
-        return [cls(**plan | {"runs": [Planned(**run) for run in plan["runs"]]}) for plan in plans]
+        plans = []
+        for path in paths:
+            try:
+                plan = json.loads(path.read_text())
+                plans.append(cls(**plan | {"runs": [Planned(**run) for run in plan["runs"]]}))
+            except (ValueError, TypeError, KeyError):
+                say(f"warning: {path} is damaged or foreign, and left out; the command that made it writes it again")
+        return plans

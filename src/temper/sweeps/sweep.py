@@ -18,7 +18,7 @@ from temper.ranks import device_count
 from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
 from temper.sweeps.composing import Composer
-from temper.sweeps.grid import Job, State, state_of
+from temper.sweeps.grid import Job, State, stamp, state_of
 from temper.sweeps.launch import launch
 from temper.sweeps.plans import Plan
 from temper.validate import is_scaled, validate, validate_seed, validate_settings
@@ -147,10 +147,11 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
                 composed.seed = composer.seed(overrides, composed)
                 validate_seed(composed)
                 own = folder.with_name(f"seed-{composed.seed}")
-                state = state_of(own, suite, code)
-                jobs.setdefault(
-                    (own, suite), Job(overrides, cell, composed.seed, own, suite, *state, scaled[cell.digest, suite])
-                )
+                before = stamp(own)  # before the record is read: another sweep may finish the run meanwhile
+                state, evaluated = state_of(own, suite, code)
+                worked = scaled[cell.digest, suite]
+                job = Job(overrides, cell, composed.seed, own, suite, state, evaluated, worked, before)
+                jobs.setdefault((own, suite), job)
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
