@@ -187,7 +187,9 @@ def test_an_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path)
     """SIGKILL after the third epoch: one id, one file for `wandb sync`, every epoch once, the values of an undisturbed run."""
     settings = ("attack=pgd", *QUICK, "trainer.max_epochs=8", "logger=[csv,wandb]", "study=killed")
     command = [sys.executable, "-m", "temper.train", *settings]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    # Processes of their own, not children of W&B's service in this one.
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"} | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("epoch 3 "):
@@ -196,7 +198,7 @@ def test_an_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path)
             break
     process.wait()
     first = only_file("killed")
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "resuming from" in done.stderr, done.stderr
     path = only_file("killed")
     told = next(item["run"] for item in wandb_records(path) if item["type"] == "run")

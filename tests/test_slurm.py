@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,16 +31,14 @@ LONG = (*QUICK, "attack=pgd", "penalty=dropout", "trainer.max_epochs=60", "data.
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+def cluster() -> Iterator[Callable[[str], None]]:
     """A cluster of its own for this process; call it to stop and start its controller."""
     if missing := [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if shutil.which(name) is None]:
         pytest.skip(f"no {missing[0]}: apt-get install slurm-wlm munge")
     if os.getuid() != 0:
         pytest.skip("a cluster of one's own needs root")
-    folder = tmp_path_factory.mktemp("slurm")
-    # munged goes below folders that every user may enter.
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o055)
+    folder = Path(tempfile.mkdtemp(prefix="temper-slurm-"))
+    folder.chmod(0o755)  # munged is another user, and pytest's folders are closed to it
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     environment = os.environ | {"PORT": str(16817 + 2 * worker)}
 
@@ -50,6 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     yield control
     control("stop")
+    shutil.rmtree(folder)
     del os.environ["SLURM_CONF"]
 
 

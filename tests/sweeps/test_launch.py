@@ -12,6 +12,7 @@ import pytest
 from hydra.plugins.launcher import Launcher
 
 from temper.cell import Cell, Kind
+from temper.config import ConfigError
 from temper.progress import Progress
 from temper.records import RunRecord
 from temper.sweeps.grid import Job, State, stamp

@@ -122,7 +122,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
         ConfigError: naming every cell that is wrong.
     """
     quieten()
-    torch.set_num_threads(config.threads)  # two examples gain nothing from more, and other sweeps may run here
+    torch.set_num_threads(1)  # two examples gain nothing from more, and other sweeps may run here
     jobs: dict[tuple[Path, str], Job] = {}
     warnings: dict[str, None] = {}
     errors: dict[str, None] = {}
