@@ -31,6 +31,7 @@ class TemperSlurmLauncher(SlurmLauncher):
     """
 
     isolates = True  # a job that is lost takes no other with it
+    ended: Callable[[Sequence[str]], bool] | None = None  # whether the run of these overrides needs no job any more
 
     def __init__(
         self, *, runs_per_job: int = 1, side_by_side: int = 1, array_size: int = 1000, poll_s: float = 30, **params: Any
@@ -82,13 +83,16 @@ class TemperSlurmLauncher(SlurmLauncher):
         arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
         self._say(f"submitted: job {arrays}, {len(jobs)} of {len(chunks)} parts; squeue --me shows them")
         try:
-            self._wait(jobs)
+            self._wait(jobs, [[arguments[0] for arguments in chunk] for chunk in chunks])
         except KeyboardInterrupt:
             self._say(f"the jobs go on; scancel --name={self.params['name']} ends them")
             raise
         if refused is not None:
             raise refused
         return []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "ended"}  # that is of this process
 
     def _say(self, text: str) -> None:
         from temper.progress import say
@@ -107,7 +111,7 @@ class TemperSlurmLauncher(SlurmLauncher):
         executor.update_parameters(**{key if key in COMMON else f"slurm_{key}": value for key, value in settings.items()})
         return executor
 
-    def _wait(self, jobs: Sequence[Any]) -> None:
+    def _wait(self, jobs: Sequence[Any], runs: Sequence[Sequence[list[str]]]) -> None:
         missed = dict.fromkeys(range(len(jobs)), 0)
         asked = time.monotonic()
         while missed:
@@ -116,10 +120,14 @@ class TemperSlurmLauncher(SlurmLauncher):
             if not missed or time.monotonic() - asked < self.poll_s:
                 continue
             asked = time.monotonic()
-            known = _queue()
-            if known is None:
+            states = _queue()
+            if states is None:
                 continue  # the controller is away: jobs go on without it
-            missed = {number: 0 if jobs[number].job_id in known else count + 1 for number, count in missed.items()}
+            missed = {number: 0 if jobs[number].job_id in states else count + 1 for number, count in missed.items()}
+            for number in missed:
+                if states.get(jobs[number].job_id) == "PENDING" and self.ended and all(map(self.ended, runs[number])):
+                    jobs[number].cancel(check=False)  # another sweep has done its runs
+                    missed[number] = LOOKS
             missed = {number: count for number, count in missed.items() if count < LOOKS}
 
 
@@ -145,11 +153,11 @@ class _Job:
         return DelayedSubmission(self, *args, **kwargs)
 
 
-def _queue() -> set[str] | None:
-    """Ids of this user's jobs that are pending, running or completing; None where the controller does not answer."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+def _queue() -> dict[str, str] | None:
+    """Ids and states of this user's jobs that are pending, running or completing; None where the controller does not answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return set(done.stdout.split()) if done.returncode == 0 else None
+    return dict(line.split() for line in done.stdout.splitlines()) if done.returncode == 0 else None

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
 
@@ -27,6 +28,9 @@ def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
     it is tried alone, so that no other run is lost with it again.
     """
     died: Counter[Path] = Counter()
+    if launcher_isolates(launcher):
+        jobs = {tuple(job.overrides): job for job in todo}
+        cast(Any, launcher).ended = lambda overrides: progress.has_ended(jobs[tuple(overrides)])
     batches = [list(todo)]
     while batches:
         batch = [job for job in batches.pop(0) if not progress.has_ended(job)]
