@@ -28,6 +28,19 @@ def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
 
 
+def study_folder(config: DictConfig) -> Path:
+    """The folder of the study that a config names.
+
+    Raises:
+        ConfigError: there is none; the message names those that there are.
+    """
+    study = Path(config.paths.outputs) / str(config.study)
+    if not study.is_dir():
+        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
+        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+    return study
+
+
 def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
     """Every single penalty by its dotted name; an entry without `_target_` groups several (elastic net is l1 and l2)."""
     specs: dict[str, DictConfig] = {}

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from temper import cli
-from temper.config import CONF, ConfigError
+from temper.config import CONF, study_folder
 
 
 def main() -> None:
@@ -18,10 +18,7 @@ def task(config: DictConfig) -> None:
     from temper.mirror.dashboard import make_dashboard
     from temper.progress import say
 
-    study = Path(config.paths.outputs) / str(config.study)
-    if not study.is_dir():
-        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+    study = study_folder(config)
     for line in make_dashboard(study, Path(config.paths.results) / study.name / "dashboard", settings=config):
         say(line)
 

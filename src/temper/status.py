@@ -13,7 +13,7 @@ from rich.table import Table
 
 from temper import cli
 from temper.claims import BEGUN, holder
-from temper.config import CONF, ConfigError
+from temper.config import CONF, study_folder
 from temper.progress import duration, say
 from temper.records import RECORD, RunRecord
 from temper.sweeps.grid import State, state_of
@@ -29,10 +29,7 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="status")
 def task(config: DictConfig) -> None:
-    study = Path(config.paths.outputs) / str(config.study)
-    if not study.is_dir():
-        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+    study = study_folder(config)
     for line in describe(study, int(config.lines)):
         say(line)
 

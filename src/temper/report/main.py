@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from temper import cli
-from temper.config import CONF, ConfigError
+from temper.config import CONF, study_folder
 
 
 def main() -> None:
@@ -18,9 +18,6 @@ def task(config: DictConfig) -> None:
     from temper.progress import say
     from temper.report import make_report
 
-    study = Path(config.paths.outputs) / str(config.study)
-    if not study.is_dir():
-        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+    study = study_folder(config)
     for line in make_report(study, Path(config.paths.results) / str(config.study), settings=config):
         say(line)
