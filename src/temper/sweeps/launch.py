@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
 
-from temper.claims import holder, left_behind
+from temper.claims import BEGUN, left_behind
 from temper.config import ConfigError
 from temper.progress import Progress, say
 from temper.sweeps.grid import Job
@@ -77,7 +77,7 @@ def _wait_for_others(batch: Sequence[Job], progress: Progress) -> set[Path]:
         for job in waiting:
             if left_behind(job.folder):
                 begun.add(job.folder)
-            elif holder(job.folder):
+            elif (job.folder / BEGUN).exists():  # and its owner has just shown a sign of life
                 held.append(job)
         waiting = [job for job in held if not progress.has_ended(job)]
         if waiting and not told:
