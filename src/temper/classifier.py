@@ -19,6 +19,7 @@ from temper.attacks.probing import probing
 from temper.data import Batch
 from temper.models import Network, StepNetwork, compile_parts, still_statistics
 from temper.penalties import Penalties, Ratios
+from temper.penalties.ratios import mean_over_ranks
 from temper.randomness import rekey
 from temper.schedules import Schedule
 
@@ -182,8 +183,7 @@ class Classifier(pl.LightningModule, ABC):
         """
         first = (len(self._steps) - 1) // CHECKED_EVERY * CHECKED_EVERY
         losses = [risk if penalty is None else risk + penalty for _, risk, penalty in self._steps[first:]]
-        means = self._over_ranks(torch.stack(losses)) / self.trainer.world_size
-        for number, loss in enumerate(means.tolist(), start=first):
+        for number, loss in enumerate(mean_over_ranks(torch.stack(losses)).tolist(), start=first):
             if not math.isfinite(loss):
                 _, risk, penalty = self._steps[number]
                 found = f"train/risk is {float(risk):g}, train/penalty {0.0 if penalty is None else float(penalty):g}"

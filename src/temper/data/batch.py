@@ -47,9 +47,7 @@ class Batch:
         """These examples alone, (n,) int64."""
         # A mask may be one for all examples.
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
-        return Batch(
-            x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask, share=self.share
-        )
+        return replace(self, x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask)
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
