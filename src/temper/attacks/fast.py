@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, Positive, StepSize, checked
-from temper.attacks.ascent import Ascent, input_gradient, step_length
+from temper.attacks.ascent import Ascent, Step, step_length, take_step
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.probing import Mode, probing
@@ -45,19 +45,18 @@ class NFGSM(Attack):
     ) -> None:
         super().__init__()
         self.threat = threat.at(eps)
-        self.step = step_length(step_size, self.threat, steps=1)
+        self.step: Step = take_step
+        self.step_size = step_length(step_size, self.threat, steps=1)
         self.noise = _wider(self.threat, noise * self.threat.eps)
-        self.reach = _wider(self.threat, noise * self.threat.eps + self.step)
+        self.reach = _wider(self.threat, noise * self.threat.eps + self.step_size)
         self.mode = mode
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            mask = 1 if batch.mask is None else batch.mask
-            noisy = z + (self.noise.start(z, "uniform") - z) * mask
-            gradient, _ = input_gradient(cross_entropy(net, batch.target), noisy)
-            x_adv = noisy + self.step * self.threat.direction(gradient * mask, noisy)
-            return self.reach.finish(x_adv, z).detach()
+            noisy, ball = self.noise.around(z).start("uniform", batch.mask), self.reach.around(z)
+            x_adv, _ = self.step(cross_entropy(net, batch.target), ball, noisy, self.step_size, batch.mask)
+            return ball.finish(x_adv)
 
 
 def _wider(threat: Threat, eps: float) -> Threat:

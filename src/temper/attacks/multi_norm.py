@@ -70,9 +70,9 @@ class MultiNorm(Attack):
         return super().risk(net, replace(batch, **repeat), x_adv).view(count, -1).mean(0)
 
     def _ascend(self, threat: Threat, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
-        start = threat.start(z, self.start)
+        ball = threat.around(z)
         step_size = step_length(None, threat, self.steps)
-        return threat.finish(ascend(climb, z, start, threat, steps=self.steps, step_size=step_size, mask=mask), z).detach()
+        return ball.finish(ascend(climb, ball, ball.start(self.start, mask), steps=self.steps, step_size=step_size, mask=mask))
 
     def _steepest(self, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
         x_adv = z if self.start == "zero" else self.threats[0].start(z, self.start)

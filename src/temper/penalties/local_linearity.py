@@ -64,6 +64,6 @@ class LocalLinearity(Penalty):
                 return View((seen.loss - here - linear).abs(), seen.logits)
 
             step_size = step_length(self.step_size, self.threat, self.steps)
-            start = self.threat.start(z, "uniform")
-            found = ascend(gamma, z, start, self.threat, steps=self.steps, step_size=step_size, mask=batch.mask)
-            return self.threat.finish(found, z).detach()
+            ball = self.threat.around(z)
+            start = ball.start("uniform", batch.mask)
+            return ball.finish(ascend(gamma, ball, start, steps=self.steps, step_size=step_size, mask=batch.mask))
