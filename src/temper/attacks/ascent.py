@@ -1,17 +1,17 @@
 """The inner maximization: projected steepest ascent on a per-example loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from temper.arguments import Count, InEps, Positive, StepSize, checked
+from temper.arguments import Count, Positive, StepSize, checked
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, View
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import Step, step_length, take_step
 from temper.attacks.threat import Ball, Start, Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -55,7 +55,6 @@ class Ascent(Attack, ABC):
         self.threat = threat.at(eps)
         self.steps, self.step_size, self.restarts = steps, step_size, restarts
         self.start, self.keep, self.mode, self.stop_after = start, keep, mode, stop_after
-        self.step: Step = take_step
         if stop_after is not None and (restarts > 1 or keep == "worst"):
             raise ValueError("stop_after: is for a single run that keeps its last point; set restarts to 1 and keep to last")
         if restarts > 1 and start == "zero":
@@ -100,43 +99,6 @@ class Ascent(Attack, ABC):
                 climb = self.climb(net, batch, ball.x)
             z_adv[rows] = moved[going]
         return z_adv
-
-
-def step_length(step_size: float | InEps | None, threat: Threat, steps: int) -> float:
-    """The length of a step. By default 2.5 eps / steps, so that every point of the set can be reached from any other, but never
-    longer than eps."""
-    if step_size is None:
-        return min(threat.eps, 2.5 * threat.eps / steps)
-    return step_size.factor * threat.eps if isinstance(step_size, InEps) else step_size
-
-
-def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
-    """Gradient of each example's loss with respect to its own input, (B, ...).
-
-    The loss is summed over the batch: a mean would divide gradients by B and underflow in half precision.
-    """
-    if (
-        torch.compiler.is_compiling()
-    ):  # which traces this transform in every version of torch, and `torch.autograd.grad` in none
-
-        def summed(z: Tensor) -> tuple[Tensor, View]:
-            view = climb(z)
-            return view.loss.sum(), view
-
-        return torch.func.grad(summed, has_aux=True)(z.detach())
-    z = z.detach().requires_grad_(True)
-    view = climb(z)
-    (gradient,) = torch.autograd.grad(view.loss.sum(), z)
-    return gradient, View(view.loss.detach(), view.logits.detach())
-
-
-def take_step(climb: Climb, ball: Ball, z: Tensor, size: float, mask: Tensor | None) -> tuple[Tensor, View]:
-    """One step of the ascent: the next point, (B, ...), and what the network shows at this one."""
-    gradient, view = input_gradient(climb, z)
-    return ball.step(z, gradient if mask is None else gradient * mask, size), view
-
-
-Step = Callable[[Climb, Ball, Tensor, float, Tensor | None], tuple[Tensor, View]]
 
 
 def ascend(

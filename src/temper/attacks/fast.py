@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, Positive, StepSize, checked
-from temper.attacks.ascent import Ascent, Step, step_length, take_step
+from temper.attacks.ascent import Ascent
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import step_length
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -45,7 +46,6 @@ class NFGSM(Attack):
     ) -> None:
         super().__init__()
         self.threat = threat.at(eps)
-        self.step: Step = take_step
         self.step_size = step_length(step_size, self.threat, steps=1)
         self.noise = _wider(self.threat, noise * self.threat.eps)
         self.reach = _wider(self.threat, noise * self.threat.eps + self.step_size)
@@ -129,7 +129,7 @@ class Free(Attack):
         super().__init__()
         self.threat = threat.at(eps)
         self.replays = replays
-        self.step = step_length(step_size, self.threat, steps=1)
+        self.step_size = step_length(step_size, self.threat, steps=1)
         self.delta: Tensor | None = None
         self._leaf: Tensor | None = None
 
@@ -149,7 +149,7 @@ class Free(Attack):
         if leaf is None or leaf.grad is None or self.delta is None:
             return
         with torch.no_grad():
-            self.delta[: len(leaf)] = self.threat.shrink(leaf + self.step * self.threat.direction(leaf.grad))
+            self.delta[: len(leaf)] = self.threat.shrink(leaf + self.step_size * self.threat.direction(leaf.grad))
         self._leaf = None
 
     def get_extra_state(self) -> Tensor | None:

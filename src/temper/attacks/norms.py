@@ -39,10 +39,13 @@ class Box(Ball):
 
     def __init__(self, threat: Threat, x: Tensor) -> None:
         super().__init__(threat, x)
-        # A hair inside, since a sum of doubles is itself rounded.
-        origin, eps = x.double(), threat.eps * (1 - 1e-12)
-        self.lowest = torch.minimum(_raised((origin - eps).clamp_(min=threat.lower), x.dtype), x)
-        self.highest = torch.maximum(-_raised(-(origin + eps).clamp_(max=threat.upper), x.dtype), x)
+        origin, eps = x.double(), threat.eps
+        lowest, highest = (
+            (origin - eps).clamp_(min=threat.lower).to(x.dtype),
+            (origin + eps).clamp_(max=threat.upper).to(x.dtype),
+        )
+        self.lowest = torch.where(origin - lowest > eps, lowest.nextafter(x), lowest)
+        self.highest = torch.where(highest - origin > eps, highest.nextafter(x), highest)
 
     def select(self, rows: Tensor) -> Ball:
         return Box(self.threat, self.x[rows])
@@ -52,11 +55,6 @@ class Box(Ball):
 
     def finish(self, z: Tensor) -> Tensor:
         return z
-
-
-def _raised(exact: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounded to another precision, never downwards."""
-    return exact.add_(exact.abs(), alpha=0.51 * torch.finfo(dtype).eps).to(dtype)
 
 
 class L2(Threat):

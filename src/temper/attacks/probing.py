@@ -18,9 +18,9 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
     """Within it gradients are on, they reach the input alone, and the network is in `mode`.
 
     On the way out, after an exception too, every submodule's `training` flag, every `requires_grad` and every buffer is as it
-    was. (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules
-    frozen; its forward passes move no running statistics, and whatever else they move is put back. The field uses both modes, with different
-    results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
+    was. (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules frozen; its
+    forward passes move no running statistics, and whatever else they move is put back. The field uses both modes, with
+    different results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
     """
     training = [(module, module.training) for module in net.modules()]
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad and parameter.is_leaf]

@@ -114,7 +114,8 @@ class Ball:
 
     def step(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
         """The point after a step of this length along the gradient's steepest direction, back inside the set."""
-        return self.back(torch.add(z, self.threat.direction(gradient, z), alpha=size))
+        # Not `alpha=size`, which would be compiled anew for every size.
+        return self.back(z + size * self.threat.direction(gradient, z))
 
     def back(self, z: Tensor) -> Tensor:
         """A new point z, (B, ...), back inside the set, for float32 rounding."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from temper.arguments import Count, Probability, checked
 from temper.attacks import PGD, Noise, Square, Threat, probing
-from temper.attacks.ascent import Worst, ascend, input_gradient, step_length
+from temper.attacks.ascent import Worst, ascend
 from temper.attacks.losses import cross_entropy
+from temper.attacks.steps import input_gradient, step_length
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network

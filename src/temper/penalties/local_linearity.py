@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, StepSize, checked
-from temper.attacks.ascent import ascend, step_length
+from temper.attacks.ascent import ascend
 from temper.attacks.losses import View, cross_entropy
 from temper.attacks.probing import probing
+from temper.attacks.steps import step_length
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
