@@ -17,6 +17,7 @@ from torch import Tensor
 
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
+from temper.attacks.ascent import Ascent
 from temper.attacks.steps import take_step
 from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs, plain_part
@@ -108,6 +109,13 @@ def validate(config: DictConfig) -> list[str]:
         if threat is not None:
             _fits("attack.threat", threat, data)
     _try("attack", module.attack, module.net, data)
+    for part in module.attack.modules():
+        stops = isinstance(part, Ascent) and part.stop_after is not None and part.mode == "train"
+        if stops and config.trainer.get("sync_batchnorm"):
+            raise ConfigError(
+                "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm=true: devices would take "
+                "different numbers of steps and wait for one another for ever; set attack.mode to eval, or stop_after to null"
+            )
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
