@@ -9,8 +9,8 @@ Each is a run of `temper-train`, evaluated on 1,000 test points, which place an 
 validation split, whose PGD accuracy stands beside it. `--final` trains one candidate anew for the whole test set.
 
 All numbers are those of the runs' records. Stopped at any moment, the same command goes on; what is finished is not run again.
-Training seconds are of the training batches, compilation among them. Wall seconds have the start and the validation in them,
-and not the evaluation; a run that was interrupted has none.
+Training seconds are of the training batches, compilation among them; by these the goal is judged. Wall seconds are of the
+process that finished the run, start and validation in them and not the evaluation; those before an interruption are lacking.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Finished:
     Attributes:
         name: its overrides.
         metrics: of the checkpoint that counts.
-        wall: seconds without the evaluation; None: no process has seen all of it.
+        wall: seconds of the process that finished it, without the evaluation; None: less than training took in all.
     """
 
     name: str
