@@ -8,6 +8,9 @@ train the same network on the same images in one process; rounds take turns in r
 that is reported apart. That of the first round holds the compilation, whose kernels later rounds, and a second call, find on
 disk. Printed are medians over rounds, and of each round's ratio.
 
+There is no validation and no short batch: kernels are compiled for one size of batch. After a second size torch takes those for
+any size, in training too.
+
 Where CIFAR-10 cannot be found, random images of its shape stand in: the speed does not depend on the pixels.
 """
 
@@ -295,7 +298,7 @@ def main() -> None:
             (arguments.rounds, 5, 3),
         )
     )
-    size = 44_000 // batch_size * batch_size  # no short batch, for which kernels would be compiled amid the timing
+    size = 44_000 // batch_size * batch_size
     common = [
         f"trainer={'gpu' if on_gpu else 'cpu'}",
         "data=cifar10",

@@ -5,8 +5,9 @@
     python scripts/time_to_accuracy.py --candidate … --candidate … --final 2   # the second on the whole test set
 
 A candidate is a set of overrides of the experiment; what all have in common, such as paths.data=FOLDER or seed=1, stands apart.
-Each is a run of `temper-train`, evaluated on 1,000 test points, which place an accuracy within three points: choose by the
-validation split, whose PGD accuracy stands beside it. `--final` trains one candidate anew for the whole test set.
+Each is a run of `temper-train`, evaluated on 1,000 test points, which place an accuracy within three points; a choice should go
+by the validation split, whose PGD accuracy stands beside it. `--final` trains one candidate anew for the whole test set, and
+with seed=1 shows whether it was found by luck.
 
 All numbers are those of the runs' records. Stopped at any moment, the same command goes on; what is finished is not run again.
 Training seconds are of the training batches, compilation among them; by these the goal is judged. Wall seconds are of the
