@@ -48,7 +48,9 @@ class TemperSlurmLauncher(SlurmLauncher):
         if isinstance(params.get("setup"), str):
             raise ValueError(f'hydra.launcher.setup={params["setup"]}: should be a list, such as ["module load cuda"]')
         if side_by_side > 1 and params.get("tasks_per_node", 1) > 1:
-            raise ValueError("hydra.launcher.side_by_side: runs on several devices each go one after another; set it to 1")
+            raise ValueError(
+                "hydra.launcher.side_by_side: runs on several devices each go one after another; leave it and runs_per_gpu at 1"
+            )
         self.runs_per_job, self.side_by_side = runs_per_job, side_by_side
         self.array_size, self.poll_s = array_size, poll_s
 
