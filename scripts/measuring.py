@@ -57,6 +57,11 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def spent(device: torch.device) -> float:
+    """Seconds of work: on the CPU of this process alone, whatever else the machine does; on a GPU by the clock."""
+    return time.process_time() if device.type == "cpu" else now(device)
+
+
 def machine(device: torch.device) -> str:
     """What the numbers were measured on and with, and how busy it was before."""
     hardware = provenance()["hardware"]
