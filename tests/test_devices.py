@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from temper.config import CONF, ConfigError
 from temper.devices import device_of_its_own, free_slot
@@ -64,6 +66,12 @@ def test_a_packed_job_runs_as_many_at_a_time_as_share_its_gpu() -> None:
     packed = launcher("hydra/launcher=slurm_packed", "runs_per_gpu=4")
     assert (packed.gpus_per_node, packed.runs_per_job, packed.side_by_side, packed.cpus_per_task) == (1, 16, 4, 4)
     assert launcher("hydra/launcher=slurm_packed").side_by_side == 1
+
+
+def test_a_job_of_one_run_cannot_run_several_at_a_time() -> None:
+    with pytest.raises(InstantiationException, match=r"side_by_side=4.*a job has 1 runs.*hydra/launcher=slurm_packed"):
+        instantiate(launcher("hydra/launcher=slurm", "runs_per_gpu=4"))
+    assert instantiate(launcher("hydra/launcher=slurm_packed", "runs_per_gpu=4")).side_by_side == 4
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many", None])

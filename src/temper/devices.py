@@ -21,7 +21,10 @@ def device_of_its_own(accelerator: str) -> Iterator[str]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     with free_slot(Path(tempfile.gettempdir()), f"temper-gpu-{os.getuid()}") as slot:
-        yield f"cuda:{slot % max(1, torch.cuda.device_count())}"
+        try:
+            yield f"cuda:{slot % max(1, torch.cuda.device_count())}"
+        finally:
+            torch.cuda.empty_cache()  # the next run of this process may be given another GPU, and this one to others
 
 
 @contextmanager
