@@ -2,8 +2,8 @@
 
     python scripts/benchmark_scaling.py [--quick] [--device cuda] [--plot scaling.png] [model.hidden=200 …]
 
-Each ladder is measured round after round, its rungs in rotating order, and a straight line is laid through the medians. It
-should fit in passes through the network (k attack steps are k + 1), in the batch, and in the runs of a sweep. In the width,
+Each ladder is measured round after round, its rungs in an order drawn anew, and a line is laid through the medians. It should
+fit in passes through the network (k attack steps are k + 1), in the batch, and in the runs of a sweep. In the width,
 cost bends from what does not depend on it towards the quadratic of convolutions, and local exponents say where it is. A
 training step is one of the whole of temper; without a GPU it is measured in CPU time, which other processes take no part of.
 Images a second on several devices are those of trainer=ddp by the clock; on a CPU its processes need a core each.

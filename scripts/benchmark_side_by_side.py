@@ -3,7 +3,7 @@
     python scripts/benchmark_side_by_side.py [--device cuda] [--quick] [attack=trades model.width=32 …]
 
 Trains k = 1, 2, 4, … runs of one cell at once, each in a process of its own with one thread, as sweeps do. All are warmed up
-first; then, round after round and in rotating order of k, k of them start at one signal and train for a few epochs, validation
+first; then, round after round and in an order drawn anew, k of them start at one signal and train for a few epochs, validation
 included, checkpoints and logs left out. Printed are medians over rounds, and the smallest k that reaches 95 % of the best
 throughput. On one GPU of several the runs have that GPU's share of the cores; without a GPU they have the cores alone.
 """
@@ -11,6 +11,7 @@ throughput. On one GPU of several the runs have that GPU's share of the cores; w
 import argparse
 import multiprocessing as mp
 import os
+import random
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -170,11 +171,9 @@ class Rung:
 
 def race(crew: Crew, rounds: int) -> dict[int, Rung]:
     rungs = {k: Rung() for k in crew.ladder}
-    order = list(crew.ladder)
-    for _ in range(rounds):
-        for k in order:
+    for number in range(rounds):
+        for k in random.Random(number).sample(crew.ladder, len(crew.ladder)):  # nobody always runs behind the same one
             rungs[k].note(crew.together(k))
-        order = order[1:] + order[:1]  # nobody always runs behind the same one
     return rungs
 
 

@@ -1,6 +1,8 @@
 """Ladders: one setting turned up rung by rung, what was measured on each, and the straight line through it."""
 
+import gc
 import math
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,9 +70,9 @@ class Ladder:
     straight: bool = True
 
     def climb(self, number: int) -> None:
-        """Round `number`: nobody always runs behind the same one."""
-        first = number % len(self.rungs)
-        for rung in self.rungs[first:] + self.rungs[:first]:
+        """Round `number`, in an order of its own: nobody always runs behind the same one, or cleans up after it."""
+        for rung in random.Random(number).sample(self.rungs, len(self.rungs)):
+            gc.collect()
             rung.found.append(rung.measure())
 
     @property

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,19 @@ def test_two_rungs_make_no_line() -> None:
     assert pair.line is None and pair.verdict() == "4 times the steps, 2.00 times the ms: 50 % of proportional"
 
 
-def test_every_rung_is_measured_once_a_round_and_none_is_always_first() -> None:
+def test_every_rung_is_measured_once_a_round_and_behind_different_ones() -> None:
     order: list[float] = []
 
     def cost(x: float) -> float:
         order.append(x)
         return x
 
-    made = Ladder("Steps", "steps", "ms", 3, [Rung(x, partial(cost, x)) for x in (1, 2, 3)])
-    for number in range(3):
+    made = Ladder("Steps", "steps", "ms", 9, [Rung(x, partial(cost, x)) for x in (1, 2, 3)])
+    for number in range(9):
         made.climb(number)
-    assert order == [1, 2, 3, 2, 3, 1, 3, 1, 2]
+    rounds = [order[first : first + 3] for first in range(0, 27, 3)]
+    assert all(sorted(one) == [1, 2, 3] for one in rounds) and {one.index(2) for one in rounds} == {0, 1, 2}
+    assert len({before for before, after in pairwise(order) if after == 2}) == 3, "itself, after a round that it closed"
 
 
 def test_ladders_are_drawn(tmp_path: Path) -> None:
