@@ -27,6 +27,7 @@ from temper.evaluation.corruptions import applicable
 from temper.models import Compiler, Network, StepNetwork
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
+from temper.resolvers import workers
 
 Names = list[Literal["best", "last"]]
 SETTINGS: dict[str, Any] = {
@@ -53,6 +54,7 @@ def validate_settings(config: DictConfig) -> None:
     for key in SETTINGS:
         if key.partition(".")[0] in config:  # temper-evaluate asks for less
             _validate_setting(config, key)
+    workers(config.trainer.accelerator, config.runs_per_gpu)
     if not re.fullmatch(r"[\w+-][\w.+-]*", str(config.get("study", "x"))):
         raise ConfigError(f"study={config.study}: should be a plain name, of letters, digits and _ . + -: it names a folder")
     if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
