@@ -8,42 +8,35 @@ train the same network on the same images in one process; rounds take turns in r
 that is reported apart. That of the first round holds the compilation, whose kernels later rounds, and a second call, find on
 disk. Printed are medians over rounds, and of each round's ratio.
 
-There is no validation and no short batch: kernels are compiled for one size of batch. After a second size torch takes those for
-any size, in training too.
+There is no validation and no short batch, so that kernels are compiled once.
 
 Where CIFAR-10 cannot be found, random images of its shape stand in: the speed does not depend on the pixels.
 """
 
 import argparse
 import gc
-import logging
 import math
 import statistics
 import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from measuring import begin, composed, machine, now, trainer_of
 from omegaconf import DictConfig
 from plain_loop import STEPS, Pictures, train
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from temper.build import build
-from temper.callbacks import Cost, Curves, PeakMemory
+from temper.callbacks import PeakMemory
 from temper.cli import explain
-from temper.config import CONF
 from temper.data import Arrays, DataError, TorchVision
 from temper.models import PreActResNet18
 from temper.modules import build_module
 from temper.progress import say
 from temper.records import provenance
-from temper.resolvers import register_resolvers
 from temper.validate import build_data, validate_settings
 
 # What each side has beside the one above it.
@@ -83,10 +76,7 @@ class Bench:
     config: DictConfig
 
     def now(self) -> float:
-        """Seconds on the clock once the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return now(self.device)
 
 
 @dataclass
@@ -109,7 +99,7 @@ class Side:
         """One round."""
         torch.compiler.reset()  # nothing of another side stays in memory
         gc.collect()
-        memory, began = PeakMemory(), bench.now()
+        memory, began = PeakMemory(bench.device), bench.now()
         since, until = self.steps()
         self.warm_ups.append(since - began)
         self.rates.append(bench.batch_size * bench.steps / (until - since))
@@ -131,18 +121,7 @@ def ours(bench: Bench, config: DictConfig) -> Iterator[float]:
     """Through the whole of temper: callbacks, penalties, keyed randomness, logging by epoch."""
     module, data, clock = build_module(config), build_data(config), Clock(bench)
     data.source = InMemory(bench.arrays)
-    trainer: pl.Trainer = build(
-        config,
-        "trainer",
-        callbacks=[Curves(), Cost(), clock, *module.penalties.callbacks()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        max_steps=WARM_UP + bench.steps,
-        limit_val_batches=0,
-    )
-    trainer.fit(module, data)
+    trainer_of(config, module, clock, max_steps=WARM_UP + bench.steps, limit_val_batches=0).fit(module, data)
     return iter(clock.times)
 
 
@@ -191,7 +170,7 @@ def sides(bench: Bench, common: Sequence[str]) -> dict[str, Side]:
     for name, more in RUNGS.items():
         if name not in ON_A_GPU or bench.device.type == "cuda":
             overrides += more
-            found[name] = Side(partial(ours, bench, composed(overrides)))
+            found[name] = Side(partial(ours, bench, composed(*overrides)))
     return found
 
 
@@ -249,13 +228,6 @@ def outcome(met: bool) -> str:
     return "MET" if met else "MISSED"
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
-    validate_settings(config)
-    return config
-
-
 def images(config: DictConfig, *, synthetic: bool) -> Arrays:
     """CIFAR-10, or random images of its shape where it cannot be found."""
     if not synthetic:
@@ -279,11 +251,7 @@ def main() -> None:
     parser.add_argument("--synthetic", action="store_true", help="random images instead of CIFAR-10")
     parser.add_argument("overrides", nargs="*", help="of every config of ours")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "temper"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    register_resolvers()
-    torch.set_num_threads(1)
+    begin()
     on_gpu = arguments.device == "cuda"
     batch_size, steps, rounds = (
         given or (usual if on_gpu else small)
@@ -308,7 +276,8 @@ def main() -> None:
         f"trainer.max_epochs={math.ceil((WARM_UP + steps) * batch_size / size)}",
         *arguments.overrides,
     ]
-    config = composed(common)
+    config = composed(*common)
+    validate_settings(config)
     bench = Bench(
         device=torch.device(arguments.device),
         batch_size=batch_size,
@@ -321,7 +290,7 @@ def main() -> None:
     device = hardware["gpu"] if on_gpu else hardware["cpu"]
     flop, limit = flop_per_image(config), flop_per_second(bench)
     say(
-        f"{device}, torch {torch.__version__}; {rounds} rounds of {steps} steps of {batch_size}\n"
+        f"{machine(bench.device)}; {rounds} rounds of {steps} steps of {batch_size}\n"
         f"{flop / 1e9:.3g} GFLOP an image; a product of large bf16 matrices reaches {limit / 1e12:.3g} TFLOP/s: "
         f"the limit is {limit / flop:,.0f} images/s"
     )
