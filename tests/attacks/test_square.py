@@ -28,6 +28,21 @@ def test_as_strong_as_torchattacks(threat: Threat, norm: str, trained: CNN, digi
     assert ours < accuracy(trained, batch, x) - 0.2
 
 
+@pytest.mark.parametrize("threat", [Linf(eps=0.08), L2(eps=0.5), L1(eps=2.0)])
+def test_queries_side_by_side_lead_to_the_points_of_one_after_another(threat: Threat, trained: CNN, digits: DataModule) -> None:
+    """And to those of an example alone."""
+    x, y = digits.split("test")
+    batch, attack = Batch.of(x[:40], y[:40]), Square(threat=threat, queries=300)
+    found = []
+    for rows in (40, 160, 2000):
+        torch.manual_seed(0)
+        found.append(attack.perturb(trained, batch, rows))
+    # A margin may differ by rounding between one batch and another, and then a query be kept in one of them alone.
+    for other in found[1:]:
+        assert ((found[0] - other).abs() < 1e-5).flatten(1).all(1).float().mean() > 0.9
+        assert (trained(found[0]).argmax(1) != trained(other).argmax(1)).sum() <= 1
+
+
 def test_more_queries_never_help_an_example(trained: CNN, batch: Batch) -> None:
     standing = []
     for queries in (1, 30, 300):
