@@ -83,8 +83,8 @@ class FAB(Runs):
         from_x, from_z = both.chunk(2)
         size_x, size_z = size.chunk(2)
         share = per_example((size_x / (size_x + size_z)).clamp_max(BIAS), x)
-        moved = (1 - share) * (x + OVERSHOOT * from_x) + share * (z + OVERSHOOT * from_z)
-        return moved.clamp(self.threat.lower, self.threat.upper)
+        moved = (1 - share) * (x - z + OVERSHOOT * from_x) + share * OVERSHOOT * from_z
+        return (z + moved).clamp(self.threat.lower, self.threat.upper)
 
 
 def to_plane(x: Tensor, w: Tensor, value: Tensor, threat: Threat) -> Tensor:

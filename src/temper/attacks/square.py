@@ -28,9 +28,9 @@ class Square(Filling):
     time, each channel in one direction; on other inputs a random set of features. Under linf a change is +eps or -eps. Under l2
     the window takes over the budget of a second one, and a pair of bumps is added to it; under l1 likewise.
 
-    Most queries change nothing. Where few examples still stand, several queries of each are asked at once, all from the same
-    point; the first that gets further counts, and those behind it are asked again from there. So an example comes to the same
-    point whatever else is in the batch, and however many rows there are.
+    Most queries get no further. Where few examples still stand, several queries of each are asked at once, all from the same
+    point; the first that gets further counts, and those behind it are asked again from there. A query that would change nothing
+    is not asked at all. So an example comes to the same point whatever else is in the batch, and however many rows there are.
 
     Args:
         threat: the set that x' stays in.
@@ -99,26 +99,26 @@ class _Search:
 
     def go(self, changes: Changes, count: int, rows: int) -> None:
         """Ask so many queries for each example that stands, with at most so many rows at once."""
-        done = torch.zeros_like(self.y)
-        while len(now := (self.standing & (done < count)).nonzero().squeeze(1)):
+        following = torch.zeros_like(self.y)
+        while len(now := (self.standing & (following < count)).nonzero().squeeze(1)):
             width = max(1, min(rows // len(now), count))
-            # One by one they all are done together, and looking for what has fallen waits for the device.
-            for _ in range(count if width == 1 else 1):
-                self._ask(now, changes, count, width, done)
+            # The next queries that change anything, (width, n); `count` where there are no more.
+            waiting = changes.useful(self.x[now], self.z[now])[:count]
+            waiting &= torch.arange(count, device=now.device)[:, None] >= following[now]
+            query = (waiting.cumsum(0) <= torch.arange(width, device=now.device)[:, None, None]).sum(1)
+            following[now] = self._ask(now, changes, query, count)
 
-    def _ask(self, now: Tensor, changes: Changes, count: int, width: int, done: Tensor) -> None:
-        """One forward pass: the next `width` queries of the examples `now`, (n,) int64; `done` counts them, (B,) int64."""
-        query = done[now] + torch.arange(width, device=now.device)[:, None]
-        many = now.repeat(width)
-        tried = changes.apply(query.clamp_max(count - 1).flatten(), self.x[many], self.z[many])
-        tried = self._allowed(tried, many)
-        loss = self._margin(tried, self.y[many]).view(width, -1)
-        further = (loss > self.lowest[now]) & self.standing[now] & (query < count)
-        first, found = further.int().argmax(0), further.any(0)
+    def _ask(self, now: Tensor, changes: Changes, query: Tensor, count: int) -> Tensor:
+        """One forward pass with several queries, (width, n) int64, of the examples `now`; the queries that follow, (n,)."""
+        many = now.repeat(len(query))
+        tried = self._allowed(changes.apply(query.clamp_max(count - 1).flatten(), self.x[many], self.z[many]), many)
+        loss = self._margin(tried, self.y[many]).view_as(query)
+        further = (loss > self.lowest[now]) & (query < count)
+        first, found = further.int().argmax(0, keepdim=True), further.any(0)
         place = first * len(now) + torch.arange(len(now), device=now.device)
-        self.x[now] = where_example(found, tried[place], self.x[now])
-        self.lowest[now] = torch.where(found, loss.flatten()[place], self.lowest[now])
-        done[now] += torch.where(found, first + 1, width)
+        self.x[now] = where_example(found, tried[place[0]], self.x[now])
+        self.lowest[now] = torch.where(found, loss.gather(0, first)[0], self.lowest[now])
+        return 1 + torch.where(found, query.gather(0, first)[0], query[-1])
 
     def _allowed(self, tried: Tensor, rows: Tensor) -> Tensor:
         z = self.z[rows]

@@ -24,6 +24,9 @@ class Changes(Protocol):
             z: the inputs themselves, (m, C, S).
         """
 
+    def useful(self, x: Tensor, z: Tensor) -> Tensor:
+        """Which changes move these points, (n, C, S), more than rounding would: (count, n) bool."""
+
 
 def draw(threat: Threat, z: Tensor, share: float, count: int) -> Changes:
     """Changes for `count` queries, each to about this share of inputs like z, (n, ...)."""
@@ -48,6 +51,13 @@ class Flips:
 
     def apply(self, query: Tensor, x: Tensor, z: Tensor) -> Tensor:
         return self.threat.project(x + self.change[query], z)
+
+    def useful(self, x: Tensor, z: Tensor) -> Tensor:
+        # How many values a change would move, those left out that are at their end already.
+        ends = (self.threat.project(z + end, z) for end in (self.threat.eps, -self.threat.eps))
+        rises, falls = (((end - x).abs() > 1e-4 * self.threat.eps).to(x.dtype).flatten(1) for end in ends)
+        change = self.change.flatten(1)
+        return (change > 0).to(x.dtype) @ rises.T + (change < 0).to(x.dtype) @ falls.T > 0
 
 
 @dataclass
@@ -88,6 +98,9 @@ class Moves:
         size = (taken**power + unused / delta.shape[1]) ** (1 / power)
         new = self._unit(self._unit(delta * self.first[query]) + self.bumps[query])
         return self.threat.project(z + delta * (1 - either) + new * size, z)
+
+    def useful(self, x: Tensor, z: Tensor) -> Tensor:
+        return torch.ones(len(self.first), len(x), dtype=torch.bool, device=x.device)
 
     @property
     def _power(self) -> int:
