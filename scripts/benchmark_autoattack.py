@@ -5,7 +5,8 @@
 
 Ours runs as `evaluation=autoattack` does, the reference as its authors document it (`run_standard_evaluation` of pyautoattack),
 on the same network, examples, eps and batch size, in float32. Without --run the networks are the CNN of the digits, trained
-with and without PGD. Rounds alternate between the two, so that a busy machine slows both.
+with and without PGD. Seconds are those of the one core on a CPU, of the clock on a GPU; rounds alternate between the two sides,
+so that a busy machine slows both.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from temper.resolvers import register_resolvers
 from temper.validate import build_data
 
 GOAL = 2.0  # times as fast as the reference
-SAME = 0.003  # share of verdicts that may differ, one at least: starts are random, and a point may lie on the boundary
+SAME = 0.01  # share of verdicts that may differ, one at least: starts are random, and the reference differs so from itself
 STAGES = ("apgd_ce", "apgd_t", "fab_t", "square")
 PACKAGES = ("torch", "pyautoattack")
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -66,11 +67,9 @@ class Side:
 
     def timed(self, what: str, run: Callable[..., Tensor], device: torch.device, *arguments: Any, **named: Any) -> Tensor:
         """What `run` returns, once the device is done with it."""
-        wait(device)
-        since = time.perf_counter()
+        since = now(device)
         result = run(*arguments, **named)
-        wait(device)
-        self.seconds[what] += time.perf_counter() - since
+        self.seconds[what] += now(device) - since
         return result
 
 
@@ -141,9 +140,12 @@ class Trial:
         yield ("", "robust accuracy, %", *robust, "", str(self.differ))
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def now(device: torch.device) -> float:
+    """Seconds, once the device is done with all that it was given."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def digits() -> Iterator[tuple[str, Network, DictConfig]]:

@@ -18,7 +18,7 @@ from temper.models.network import Network
 
 # Queries, as published for 10,000 of them, after which the changed share of the input is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-DRAWN = 50  # queries at once
+DRAWN = 100  # queries at once
 
 
 class Square(Filling):
