@@ -2,9 +2,9 @@
 
     python scripts/benchmark_attacks.py [--device cuda] [--quick]
 
-PGD-10 as an inner loop of training. (AutoAttack: scripts/benchmark_autoattack.py.) All sides get the same network, examples, eps,
-step size and precision; rounds alternate within one run, so that a busy machine slows all. The networks' parameters want
-gradients as in training, and each library is called in the leanest way that it documents.
+PGD-10 as an inner loop of training; AutoAttack has a benchmark of its own. All sides get the same network, examples, eps, step
+size and precision; rounds alternate within one run, so that a busy machine slows all. The networks' parameters want gradients
+as in training, and each library is called in the leanest way that it documents.
 """
 
 import argparse

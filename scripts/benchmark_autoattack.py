@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder of a finished run, with result.json and checkpoints/last.ckpt")
     parser.add_argument("--device", default="cpu", help="where to run: cpu or cuda")
     parser.add_argument("--examples", type=int, help="the first of the test set (default: all; --quick: 200)")
-    parser.add_argument("--norm", choices=NORMS, action="append", help="of the data's threats, several times (default: both)")
+    parser.add_argument("--norm", choices=NORMS, action="append", help="of the data's threats (default: both; --run: linf)")
     parser.add_argument("--batch-size", type=int, default=500, help="of both sides (default: 500)")
     parser.add_argument("--quick", action="store_true", help="about a minute on the digits")
     arguments = parser.parse_args()
@@ -207,7 +207,7 @@ def main() -> None:
     for name, net, config in finished(arguments.run) if arguments.run else digits():
         size = arguments.examples or (200 if arguments.quick else None)
         loader = build_data(config).loader("test", batch_size=arguments.batch_size, device=device, size=size)
-        for norm in arguments.norm or NORMS:
+        for norm in arguments.norm or (["linf"] if arguments.run else NORMS):
             trial = Trial(name, net.to(device), loader, build(config, f"data.threats.{norm}"))
             trial.warm_up()
             for number in range(1 if arguments.quick or arguments.run else 2):
