@@ -30,7 +30,7 @@ class Square(Filling):
 
     Most queries get no further. Where few examples still stand, several queries of each are asked at once, all from the same
     point; the first that gets further counts, and those behind it are asked again from there. A query that would change nothing
-    is not asked at all. So an example comes to the same point whatever else is in the batch, and however many rows there are.
+    is not asked at all. So an example comes to the point to which it would have come query by query.
 
     Args:
         threat: the set that x' stays in.

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from temper.attacks.threat import Threat
 
 TINY = 1e-12  # no division by 0
+POWERS = {"l1": 1, "l2": 2}  # to which a norm adds up over parts
 
 
 class Changes(Protocol):
@@ -46,8 +47,11 @@ class Flips:
 
     @classmethod
     def draw(cls, threat: Threat, z: Tensor, share: float, count: int) -> "Flips":
-        window = _windows(z, _side(z, share), share, count).inside
-        return cls(threat, 2 * threat.eps * signs((count, z.shape[1], 1) if z.ndim == 4 else window.shape, z) * window)
+        if z.ndim == 4:
+            window, shape = Squares.draw(z, _side(z, share), count).inside, (count, z.shape[1], 1)
+        else:
+            window, shape = _subsets(z, share, count), (count, 1, z[0].numel())
+        return cls(threat, 2 * threat.eps * signs(shape, z) * window)
 
     def apply(self, query: Tensor, x: Tensor, z: Tensor) -> Tensor:
         return self.threat.project(x + self.change[query], z)
@@ -79,92 +83,89 @@ class Moves:
 
     @classmethod
     def draw(cls, threat: Threat, z: Tensor, share: float, count: int) -> "Moves":
-        side = _side(z, share)
-        if z.ndim == 4:  # The two bumps of a window want an odd side of 3 at least.
-            side = min(max(side, 3) // 2 * 2 + 1, *z.shape[2:])
-        first, second = (_windows(z, side, share, count) for _ in range(2))
         if z.ndim == 4:
-            bumps = signs((count, z.shape[1], 1), z) * first.patterns(_bumps(side, z))
+            # The bumps want an odd side of 3 at least.
+            side = min(max(_side(z, share), 3) // 2 * 2 + 1, *z.shape[2:])
+            square, other = (Squares.draw(z, side, count) for _ in range(2))
+            first, second = square.inside, other.inside
+            bumps = signs((count, z.shape[1], 1), z) * square.filled(_bumps(side, z))
         else:
-            bumps = torch.randn(first.inside.shape, device=z.device, dtype=z.dtype) * first.inside
-        moves = cls(threat, first.inside, torch.maximum(first.inside, second.inside), bumps)
-        moves.bumps = moves._unit(bumps)
-        return moves
+            first, second = (_subsets(z, share, count) for _ in range(2))
+            bumps = torch.randn_like(first) * first
+        return cls(threat, first, torch.maximum(first, second), _unit(bumps, POWERS[threat.norm]))
 
     def apply(self, query: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        delta, either, power = x - z, self.either[query], self._power
-        taken, whole = self._length(delta * either), delta.flatten(1).norm(power, dim=1)[:, None, None]
+        delta, either, power = x - z, self.either[query], POWERS[self.threat.norm]
+        whole = delta.flatten(1).norm(power, dim=1)[:, None, None]
         unused = (self.threat.eps**power - whole**power).clamp_min(0)
-        size = (taken**power + unused / delta.shape[1]) ** (1 / power)
-        new = self._unit(self._unit(delta * self.first[query]) + self.bumps[query])
+        size = ((delta * either).norm(power, dim=2, keepdim=True) ** power + unused / delta.shape[1]) ** (1 / power)
+        new = _unit(_unit(delta * self.first[query], power) + self.bumps[query], power)
         return self.threat.project(z + delta * (1 - either) + new * size, z)
 
     def useful(self, x: Tensor, z: Tensor) -> Tensor:
         return torch.ones(len(self.first), len(x), dtype=torch.bool, device=x.device)
 
-    @property
-    def _power(self) -> int:
-        return {"l1": 1, "l2": 2}[self.threat.norm]
 
-    def _length(self, delta: Tensor) -> Tensor:
-        return delta.norm(self._power, dim=2, keepdim=True)
-
-    def _unit(self, delta: Tensor) -> Tensor:
-        return delta / self._length(delta).clamp_min(TINY)
-
-
-@dataclass
-class _Windows:
-    """Windows for a number of queries.
+class Squares(NamedTuple):
+    """One square in an image for each of a number of queries.
 
     Attributes:
-        inside: 1 inside and 0 outside, (count, 1, S).
-        row, column: of each pixel, counted from the window's corner, (count, H, 1) and (count, 1, W); of images alone.
+        row, column: of each pixel, counted from the square's corner, (count, H, 1) and (count, 1, W).
+        side: in pixels.
     """
 
-    inside: Tensor
     row: Tensor
     column: Tensor
+    side: int
 
-    def patterns(self, pattern: Tensor) -> Tensor:
-        """A square pattern, (side, side), in every window, turned by 90 degrees in every other one at random, (count, 1, S)."""
-        row, column = (place.clamp(0, len(pattern) - 1) for place in (self.row, self.column))
+    @classmethod
+    def draw(cls, z: Tensor, side: int, count: int) -> "Squares":
+        """Each place is as likely as any other."""
+        height, width = z.shape[2:]
+        top = torch.randint(height - side + 1, (count, 1, 1), device=z.device)
+        left = torch.randint(width - side + 1, (count, 1, 1), device=z.device)
+        rows, columns = (torch.arange(length, device=z.device) for length in (height, width))
+        return cls(rows[:, None] - top, columns - left, side)
+
+    @property
+    def inside(self) -> Tensor:
+        """1 inside and 0 outside, (count, 1, S)."""
+        rows, columns = ((place >= 0) & (place < self.side) for place in (self.row, self.column))
+        return (rows & columns).flatten(1)[:, None].float()
+
+    def filled(self, pattern: Tensor) -> Tensor:
+        """A pattern, (side, side), in each square and 0 outside, (count, 1, S); turned by 90 degrees in half of them."""
+        row, column = (place.clamp(0, self.side - 1) for place in (self.row, self.column))
         turned = torch.randint(2, (len(row), 1, 1), device=row.device)
         return torch.stack([pattern, pattern.T])[turned, row, column].flatten(1)[:, None] * self.inside
 
 
-def _windows(z: Tensor, side: int, share: float, count: int) -> _Windows:
-    """A square over all channels of an image, else a random set of features."""
-    if z.ndim == 4:
-        row, column = (
-            torch.arange(size, device=z.device) - torch.randint(size - side + 1, (count, 1), device=z.device)
-            for size in z.shape[2:]
-        )
-        row, column = row[:, :, None], column[:, None, :]
-        inside = (row >= 0) & (row < side) & (column >= 0) & (column < side)
-    else:
-        row = column = torch.empty(0)
-        features = z[0].numel()
-        order = torch.rand(count, features, device=z.device).argsort(dim=1).argsort(dim=1)
-        inside = order < max(round(share * features), 1)
-    return _Windows(inside.flatten(1)[:, None].to(z.dtype), row, column)
-
-
 def _side(z: Tensor, share: float) -> int:
     """Of a square of this share of an image."""
-    return min(max(round(math.sqrt(share * z[0, 0].numel())), 1), *z.shape[2:]) if z.ndim == 4 else 0
+    return min(max(round(math.sqrt(share * z[0, 0].numel())), 1), *z.shape[2:])
+
+
+def _subsets(z: Tensor, share: float, count: int) -> Tensor:
+    """Random sets of features, 1 inside and 0 outside, (count, 1, S)."""
+    order = torch.rand(count, 1, z[0].numel(), device=z.device).argsort(dim=2).argsort(dim=2)
+    return (order < max(round(share * order.shape[2]), 1)).float()
 
 
 def _bumps(side: int, z: Tensor) -> Tensor:
     """Two bumps of opposite sign side by side, (side, side): each falls off in rings from its middle, the paper's eq. 3."""
     half = side // 2
-    rings = (torch.arange(1, half + 2, device=z.device, dtype=z.dtype) ** -2).flip(0).cumsum(0).flip(0)
-    line = torch.arange(side, device=z.device)
-    parts = []
+    rings = (torch.arange(1, half + 2, device=z.device) ** -2.0).flip(0).cumsum(0).flip(0)
+    along = (torch.arange(side, device=z.device) - half).abs()
+    bumps = []
     for width in (half, side - half):
         across = (torch.arange(width, device=z.device) - width // 2).abs()
-        parts.append(rings[torch.maximum(across[:, None], (line - half).abs()).clamp_max(half)])
-    return torch.cat([parts[0], -parts[1]])
+        bumps.append(rings[torch.maximum(across[:, None], along)])
+    return torch.cat([bumps[0], -bumps[1]])
+
+
+def _unit(delta: Tensor, power: int) -> Tensor:
+    """Of length 1 in each channel, (m, C, S); 0 where delta is."""
+    return delta / delta.norm(power, dim=2, keepdim=True).clamp_min(TINY)
 
 
 def signs(shape: tuple[int, ...], z: Tensor) -> Tensor:
