@@ -1,19 +1,29 @@
 """`model.compile=true`: the same training by other kernels, or an error that names both keys."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from torch import nn
+from torch._dynamo.utils import counters
 
-from temper import classifier
+from temper.attacks import PGD, Linf
+from temper.attacks.probing import Mode
+from temper.attacks.steps import take_step
 from temper.cell import Cell
+from temper.classifier import Classifier
 from temper.config import ConfigError
-from temper.models import compile_parts
+from temper.data import Batch
+from temper.models import Compiler
 from temper.modules import load
+from temper.penalties import BatchNorm
+from temper.randomness import rekey
 from temper.records import RunRecord
 from temper.validate import validate
-from tests.conftest import QUICK, composed
+from tests.conftest import QUICK, composed, small_net
 
 Temper = Callable[..., tuple[int, str]]
 COMPILED = (*QUICK, "model.compile=true")
@@ -57,7 +67,7 @@ def compare(temper: Temper, *settings: str, rtol: float, atol: float) -> None:
     ids=" ".join,
 )
 def test_traced_training_is_the_same(settings: tuple[str, ...], temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "compile_parts", lambda net: compile_parts(net, backend="aot_eager"))
+    monkeypatch.setattr(Compiler, "of", lambda setting: Compiler(backend="aot_eager") if setting else None)
     compare(temper, *settings, rtol=1e-5, atol=1e-6)
 
 
@@ -68,17 +78,57 @@ def test_compiled_training_is_the_same_to_rounding(settings: tuple[str, ...], te
 
 
 def test_sizes_of_batches_do_not_compile_again_and_again() -> None:
-    from torch._dynamo.utils import counters
-
-    from tests.conftest import small_net
-
     net = small_net()
     keys = list(net.state_dict())
-    compile_parts(net, backend="aot_eager")
+    Compiler(backend="aot_eager").network(net)
     counters.clear()
     for size in (64, 50, 33, 17, 9, 2):
         net(torch.rand(size, 1, 8, 8)).sum().backward()
     assert counters["stats"]["unique_graphs"] == 2 and list(net.state_dict()) == keys
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_compiled_attack_leaves_the_network_as_it_was(mode: Mode, batch: Batch) -> None:
+    net = BatchNorm().prepare(small_net()).train()
+    cast(nn.Sequential, net.layers)[1].eval()  # a frozen layer
+    compiler = Compiler(backend="aot_eager")
+    compiler.network(net)
+    attack = PGD(threat=Linf(eps=0.1), steps=3, mode=mode)
+    plain = copy.deepcopy(attack)
+    attack.step_by(compiler.function(take_step))
+    before = [module.training for module in net.modules()], copy.deepcopy(net.state_dict())
+    points = []
+    for adversary in (attack, plain):
+        rekey(0, "start")
+        points.append(adversary.perturb(net, batch))
+        assert [module.training for module in net.modules()] == before[0]
+        assert all(torch.equal(value, before[1][name]) for name, value in net.state_dict().items())
+        assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
+    assert (points[0] - points[1]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("settings", [(), ("attack=evolving",), ("attack.mode=train", "penalty=batch_norm")], ids=" ".join)
+def test_epochs_after_the_first_compile_nothing(
+    settings: tuple[str, ...], temper: Temper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through train and eval mode, a short last batch, radii and steps that grow, and a validation."""
+    compiled = []
+
+    validated = Classifier.on_validation_epoch_end
+
+    def counted(classifier: Classifier) -> None:
+        compiled.append(counters["stats"]["unique_graphs"])
+        validated(classifier)
+
+    monkeypatch.setattr(Compiler, "of", lambda setting: Compiler(backend="aot_eager") if setting else None)
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", counted)
+    counters.clear()
+    settings = ("attack=pgd", "data.batch_size=60", "trainer.max_epochs=4", "evaluation.checkpoints=[]", *settings)
+    assert temper("train", *COMPILED, *settings)[0] == 0
+    first, *others = compiled
+    assert first > 0 and len(others) == 3
+    # Of evolving's three attacks, one may be drawn for the first time later.
+    assert others == [first] * 3 if "attack=evolving" not in settings else others[-1] <= first + 6, compiled
 
 
 @pytest.mark.parametrize("part", ["jacobian", "input_gradient", "curvature", "local_linearity", "rotation", "[l2,jacobian]"])

@@ -206,7 +206,7 @@ def test_cells_of_a_seed_share_weights_and_seeds_do_not() -> None:
 @pytest.mark.usefixtures("_outside_of_a_trainer")
 def test_cells_of_a_seed_share_random_starts() -> None:
     """Dropout and label smoothing draw or change much before an attack starts, and shift nothing."""
-    from temper.attacks.threat import Linf
+    from temper.attacks import Linf
 
     starts: dict[str, list[Tensor]] = {}
     uniform = Linf.uniform

@@ -133,3 +133,9 @@ def test_ranks_learn_what_the_first_decides(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RuntimeError), leading(tmp_path, several=True):
         raise RuntimeError("before anything was decided")
     assert followed(tmp_path) == Decision(train=False)
+
+
+def test_an_attack_that_stops_by_example_does_not_synchronize(temper: Temper) -> None:
+    settings = ("attack=pgd", "attack.stop_after=1", "penalty=batch_norm", *TWO)
+    status, output = temper("train", *SAME, *settings, "attack.mode=train", "trainer.sync_batchnorm=true")
+    assert status == 1 and "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm" in output

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,41 +74,50 @@ class Cost(Callback):
         self.gradient_evaluations = 0.0
         self._since = 0.0
         self._rows = self._examples = 0
+        self._counting = False
         self._handle: RemovableHandle | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step == 0:
 
-            def count(module: torch.nn.Module, grad_output: Sequence[Tensor]) -> None:
+            def count(gradient: Tensor) -> None:
                 if not pl_module.measuring:
-                    self._rows += len(grad_output[0])
+                    self._rows += len(gradient)
+
+            def follow(module: nn.Module, x: object, out: Tensor) -> None:
+                # Compiled steps are counted by themselves.
+                if not torch.compiler.is_compiling() and self._counting and out.requires_grad:
+                    out.register_hook(count)
 
             # What reaches the first layer has passed the network, whether it began at the logits or not.
             net = cast(Network, pl_module.net)
             first = next(module for module in net.modules() if _has_weights(module))
-            if pl_module.compiled:  # no hook goes into what is compiled; there, every pass begins at the logits
+            if pl_module.compiler is not None:  # no hook goes into what is compiled; there, every pass begins at the logits
                 first = net
-            self._handle = first.register_full_backward_pre_hook(count)
+            self._handle = first.register_forward_hook(follow)
+            self._counting = True
         self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._handle is not None:
+        if self._counting:
             self._examples += len(batch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop(cast(Attack, pl_module.attack))
+        self._stop(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop(cast(Attack, pl_module.attack))
+        self._stop(pl_module)
 
-    def _stop(self, attack: Attack) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+    def _stop(self, module: pl.LightningModule) -> None:
+        if self._counting:
+            self._counting = False
+            rows = self._rows + cast(int, module.compiled_rows)
             # What replays its batches needs that many epochs less.
-            self.gradient_evaluations = self._rows / self._examples * attack.replays
+            self.gradient_evaluations = rows / self._examples * cast(Attack, module.attack).replays
+            if module.compiler is None:  # without the hook, what is compiled would be another network and compiled again
+                cast(RemovableHandle, self._handle).remove()
         if self._since:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()

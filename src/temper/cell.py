@@ -34,8 +34,11 @@ def identity(config: DictConfig) -> dict[str, Any]:
         content["data"].get("source", {}).pop(key, None)
     # Threats that no attack refers to do nothing; those that one does stand in its own settings.
     content["data"].pop("threats", None)
-    if not content["model"].get("compile"):  # so are the folders of runs named that know of no such key
+    # So are the folders of runs named that know of no such keys.
+    if not content["model"].get("compile"):
         content["model"].pop("compile", None)
+    if content["model"].get("channels_last") is None:
+        content["model"].pop("channels_last", None)
     if not config.get("penalty"):
         content["strength"] = 1.0
     return content

@@ -15,7 +15,7 @@ from temper.config import plain_part
 from temper.data import DataModule
 from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stability
 from temper.evaluation.suite import Evaluation
-from temper.models import Network
+from temper.models import Network, lay_out
 from temper.modules import load
 from temper.records import RunRecord, code_digest, suite_key, targets_of
 from temper.storage import set_aside, write_arrays
@@ -83,6 +83,7 @@ def evaluate_networks(
         if twin is not None:  # the best epoch was the last one
             evaluations[name] = evaluations[twin]
         else:
+            lay_out(net, config.model.get("channels_last"), device)
             with Ledger(_pieces(folder, key) / prints[name], show=show) as ledger:
                 # Of a foreign network nobody knows: it is looked at as if it were.
                 attacked = record.kind in (Kind.ADVERSARIAL, Kind.COMBINED, Kind.EXTERNAL)

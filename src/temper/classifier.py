@@ -13,11 +13,12 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from temper.attacks import Attack, NoAttack, Threat
-from temper.attacks.ascent import input_gradient
-from temper.attacks.losses import cross_entropy
+from temper.attacks.losses import Climb, View, cross_entropy
 from temper.attacks.probing import probing
+from temper.attacks.steps import input_gradient, take_step
+from temper.attacks.threat import Ball
 from temper.data import Batch
-from temper.models import Network, StepNetwork, compile_parts, still_statistics
+from temper.models import Compiler, Network, StepNetwork, lay_out, still_statistics
 from temper.penalties import Penalties, Ratios
 from temper.penalties.ratios import mean_over_ranks
 from temper.randomness import rekey
@@ -48,7 +49,8 @@ class Classifier(pl.LightningModule, ABC):
         classes: number of logits.
         seed: of the run; all randomness is keyed by it.
         config: plain values from which `load` rebuilds this module.
-        compiled: whether training runs the network through `torch.compile`.
+        compiler: of the network and of the steps of attacks, in training; None: they are not compiled.
+        channels_last: the layout of convolutions in training; None: on a GPU.
     """
 
     def __init__(
@@ -64,13 +66,16 @@ class Classifier(pl.LightningModule, ABC):
         classes: int,
         seed: int,
         config: dict[str, Any] | None = None,
-        compiled: bool = False,
+        compiler: Compiler | None = None,
+        channels_last: bool | None = None,
     ) -> None:
         super().__init__()
         self.net, self.attack, self.penalties = net, attack, penalties
         self.optimizer, self.schedule = optimizer, schedule
         self.validation, self.validation_name = validation, validation_name
-        self.seed, self.config, self.compiled = seed, config, compiled
+        self.seed, self.config = seed, config
+        self.compiler, self.channels_last = compiler, channels_last
+        self.compiled_rows = 0  # examples that compiled steps have passed backward, where no hook sees them
         self.ratios = Ratios(penalties)
         self.measuring = False  # passes that training itself does not need
         # Examples, risk and weighted penalty of each batch of this epoch.
@@ -95,8 +100,17 @@ class Classifier(pl.LightningModule, ABC):
         return self.net(x)
 
     def on_fit_start(self) -> None:
-        if self.compiled:
-            compile_parts(self.net)
+        lay_out(self.net, self.channels_last, self.device)
+        if self.compiler is not None:
+            self.compiler.network(self.net)
+            compiled = self.compiler.function(take_step)
+
+            def step(climb: Climb, ball: Ball, z: Tensor, size: float, mask: Tensor | None) -> tuple[Tensor, View]:
+                self.compiled_rows += len(z)
+                return compiled(climb, ball, z, size, mask)
+
+            self.attack.step_by(step)
+            self.validation.step_by(step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(batch, batch_idx)

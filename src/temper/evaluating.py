@@ -21,7 +21,7 @@ from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.evaluation import Suite, fingerprint
 from temper.models import Network
-from temper.modules import load
+from temper.modules import EXECUTION, load
 from temper.progress import console, say
 from temper.randomness import rekey
 from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
@@ -152,7 +152,7 @@ def evaluate_foreign(config: DictConfig) -> None:
     config = config.copy()
     config.evaluation.checkpoints = ["last"]
     rekey(config.seed, "weights")
-    net: Network = build(config, "model", without=("compile",))
+    net: Network = build(config, "model", without=EXECUTION)
     # Which attack, which penalty and what else it was trained with is not known: model, data and weights make it what it is.
     content = identity(config)
     digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))

@@ -15,7 +15,7 @@ from temper.cell import Kind
 from temper.classifier import Classifier, Loss
 from temper.config import ConfigError, plain
 from temper.data import Batch
-from temper.models import Network
+from temper.models import Compiler, Network
 from temper.randomness import rekey
 
 
@@ -59,6 +59,9 @@ CLASSIFIERS: dict[Kind, type[Classifier]] = {
 }
 
 
+EXECUTION = ("compile", "channels_last")  # settings of a model that say how it is run, not what it is
+
+
 def build_module(config: DictConfig) -> Classifier:
     """The module of a config's quadrant, its weights drawn from the run's seed.
 
@@ -69,7 +72,7 @@ def build_module(config: DictConfig) -> Classifier:
     penalties = build_penalties(config)
     rekey(config.seed, "weights")
     try:
-        net = penalties.prepare(build(config, "model", without=("compile",)))
+        net = penalties.prepare(build(config, "model", without=EXECUTION))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     kind = Kind.of(attacked=not isinstance(attack, NoAttack), penalized=len(penalties) > 0)
@@ -84,7 +87,8 @@ def build_module(config: DictConfig) -> Classifier:
         classes=config.data.classes,
         seed=config.seed,
         config=plain(config),
-        compiled=bool(config.model.get("compile")),
+        compiler=Compiler.of(config.model.get("compile")),
+        channels_last=config.model.get("channels_last"),
     )
 
 

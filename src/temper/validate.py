@@ -17,12 +17,14 @@ from torch import Tensor
 
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
+from temper.attacks.ascent import Ascent
+from temper.attacks.steps import take_step
 from temper.build import build, build_penalties, explain_arguments
 from temper.config import ConfigError, penalty_specs, plain_part
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
-from temper.models import Network, StepNetwork, compile_parts
+from temper.models import Compiler, Network, StepNetwork
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
 
@@ -36,7 +38,8 @@ SETTINGS: dict[str, Any] = {
     "evaluation.checkpoints": Names,  # none: the test set stays untouched
     "evaluation.batch_size": Count,
     "trainer.max_epochs": Count,
-    "model.compile": StrictBool | None,
+    "model.compile": StrictBool | Literal["cuda_graphs"] | None,
+    "model.channels_last": StrictBool | None,
 }
 KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
 
@@ -106,13 +109,25 @@ def validate(config: DictConfig) -> list[str]:
         if threat is not None:
             _fits("attack.threat", threat, data)
     _try("attack", module.attack, module.net, data)
+    for part in module.attack.modules():
+        stops = isinstance(part, Ascent) and part.stop_after is not None and part.mode == "train"
+        if stops and config.trainer.get("sync_batchnorm"):
+            raise ConfigError(
+                "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm=true: devices would take "
+                "different numbers of steps and wait for one another for ever; set attack.mode to eval, or stop_after to null"
+            )
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _try_penalties(module, data)
-    if module.compiled:
+    if module.compiler is not None:
         if config.trainer.get("sync_batchnorm"):
             raise ConfigError("model.compile=true does not go with trainer.sync_batchnorm=true: ranks talk amid the network")
+        if module.compiler.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
+            raise ConfigError(
+                "model.compile=cuda_graphs does not go with trainer.accumulate_grad_batches: the gradients of one batch lie "
+                "where the next one writes; set model.compile to true, or data.batch_size to that of all batches together"
+            )
         _try_compiled(module, data)
     if config.evaluation.checkpoints:
         setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
@@ -195,8 +210,10 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
 def _try_compiled(module: Classifier, data: DataModule) -> None:
     """Take the gradient of the risk, and of each penalty, through the traced network: what differentiates a gradient, or looks
     into the network while it runs, does not go with `torch.compile`."""
-    net = copy.deepcopy(module.net)
-    compile_parts(net, backend="aot_eager")  # what cannot be compiled fails there already, in a second
+    net, attack = copy.deepcopy(module.net), copy.deepcopy(module.attack)
+    tracer = Compiler(backend="aot_eager")  # what cannot be compiled fails there already, in a second
+    tracer.network(net)
+    attack.step_by(tracer.function(take_step))
     batch = next(iter(data.loader("val", batch_size=4)))
     weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
@@ -210,7 +227,7 @@ def _try_compiled(module: Classifier, data: DataModule) -> None:
             raise ConfigError(f"model.compile=true does not go with {key}: {reason}; leave model.compile at false") from error
 
     attempt("model", lambda: net(batch.x).sum())
-    attempt("attack", lambda: module.attack.risk(StepNetwork(net), batch, module.attack.perturb(net, batch)).sum())
+    attempt("attack", lambda: attack.risk(StepNetwork(net), batch, attack.perturb(net, batch)).sum())
     for name, penalty in module.penalties:
         batch = penalty.transform(batch)
         attempt(f"penalty.{name}", partial(penalty.term, net, batch, batch.x))

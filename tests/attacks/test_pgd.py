@@ -135,3 +135,44 @@ def test_another_radius_than_the_threats() -> None:
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):
         PGD(threat=Linf(eps=0.1), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.4)])
+def test_stopping_at_once_gives_the_verdicts_of_the_worst_point_for_less(
+    threat: Threat, trained: CNN, digits: DataModule
+) -> None:
+    rows = 0
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal rows
+        rows += len(inputs[0])
+
+    cost, verdicts = [], []
+    for attack in (PGD(threat=threat, steps=20, keep="worst"), PGD(threat=threat, steps=20, stop_after=0)):
+        rows = 0
+        with trained.register_forward_pre_hook(count):
+            verdicts.append(robust(trained, attack, digits))
+        cost.append(rows)
+    assert torch.equal(*verdicts) and 0 < verdicts[0].sum() < len(verdicts[0])
+    assert cost[1] < 0.8 * cost[0]
+
+
+def test_who_goes_on_to_the_end_is_never_stopped(trained: CNN, batch: Batch) -> None:
+    points = []
+    for stop_after in (None, 7, 2, 0):
+        torch.manual_seed(0)
+        points.append(PGD(threat=Linf(eps=0.2), steps=7, stop_after=stop_after).perturb(trained, batch))
+    torch.testing.assert_close(points[0], points[1], rtol=0, atol=1e-6)
+    # Who is never misclassified is never stopped either; who is stays at a misclassified point.
+    stands = trained(points[3]).argmax(1) == batch.y
+    torch.testing.assert_close(points[0][stands], points[3][stands], rtol=0, atol=1e-6)
+    assert 0 < stands.sum() < len(batch)
+    moved = [(one - points[0]).flatten(1).norm(dim=1) for one in points]
+    assert 0 < moved[2].sum() < moved[3].sum()
+
+
+def test_stopping_goes_with_a_single_run_alone() -> None:
+    with pytest.raises(ValueError, match="stop_after: is for a single run"):
+        PGD(threat=Linf(eps=0.1), stop_after=0, keep="worst")
+    with pytest.raises(ValidationError, match="stop_after"):
+        PGD(threat=Linf(eps=0.1), stop_after=-1)

@@ -37,6 +37,19 @@ def test_what_is_finished_lies_inside_exactly(norm: type[Threat], dtype: torch.d
     assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@given(eps=radii, seed=seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_box_reaches_as_far_as_the_precision_allows(dtype: torch.dtype, eps: float, seed: int) -> None:
+    """Its corners are inside exactly, and the next number outwards is not."""
+    x, _ = points(seed, dtype)
+    ball = Linf(eps=eps).around(x)
+    for corner, way in ((ball.back(x - 10), -math.inf), (ball.back(x + 10), math.inf)):
+        assert corner.dtype == dtype and ((corner.double() - x.double()).abs() <= eps).all()
+        further = corner.nextafter(torch.full_like(corner, way)).double()
+        assert (((further - x.double()).abs() > eps) | (further < 0) | (further > 1)).all()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("how", ["zero", "uniform", "gaussian"])
 @given(eps=radii, seed=seeds)

@@ -11,10 +11,11 @@ from temper.attacks.mart import MART
 from temper.attacks.mixed import Mixed
 from temper.attacks.multi_norm import MultiNorm
 from temper.attacks.noise import Noise
+from temper.attacks.norms import L1, L2, Linf
 from temper.attacks.pgd import PGD
 from temper.attacks.probing import probing
 from temper.attacks.square import Square
-from temper.attacks.threat import L1, L2, Linf, Threat
+from temper.attacks.threat import Threat
 from temper.attacks.torchattack import TorchAttack
 from temper.attacks.trades import TRADES
 from temper.attacks.vat import VAT

@@ -1,16 +1,18 @@
 """The inner maximization: projected steepest ascent on a per-example loss."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from temper.arguments import Count, InEps, Positive, StepSize, checked
+from temper.arguments import Count, Positive, StepSize, checked
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, View
 from temper.attacks.probing import Mode, probing
-from temper.attacks.threat import Start, Threat, per_example
+from temper.attacks.steps import Step, step_length, take_step
+from temper.attacks.threat import Ball, Start, Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -30,6 +32,9 @@ class Ascent(Attack, ABC):
         restarts: independent runs; the worst one counts for each example.
         keep: "last" point of a run as in training, or "worst" on the way: then more steps and restarts never help the defender.
         mode: of the network while it is attacked.
+        stop_after: steps that an example still takes once it is misclassified, after which it leaves the batch; None: all of
+            them. Each step then waits for the device. In an evaluation 0 costs less for the same verdicts. In training it is
+            another, weaker attack: early-stopped PGD (Zhang et al. 2020, https://arxiv.org/abs/2002.11242, algorithm 1, tau).
     """
 
     @checked
@@ -44,11 +49,14 @@ class Ascent(Attack, ABC):
         restarts: Count = 1,
         keep: Keep = "last",
         mode: Mode = "eval",
+        stop_after: Annotated[int, Field(ge=0)] | None = None,
     ) -> None:
         super().__init__()
         self.threat = threat.at(eps)
         self.steps, self.step_size, self.restarts = steps, step_size, restarts
-        self.start, self.keep, self.mode = start, keep, mode
+        self.start, self.keep, self.mode, self.stop_after = start, keep, mode, stop_after
+        if stop_after is not None and (restarts > 1 or keep == "worst"):
+            raise ValueError("stop_after: is for a single run that keeps its last point; set restarts to 1 and keep to last")
         if restarts > 1 and start == "zero":
             raise ValueError("restarts: every run from a zero start is the same; set start to uniform")
 
@@ -59,40 +67,74 @@ class Ascent(Attack, ABC):
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
+            ball = self.threat.around(z)
+            step_size = step_length(self.step_size, self.threat, self.steps)
+            if self.stop_after is not None:
+                return ball.finish(self._stopping(net, batch, ball, step_size, self.stop_after))
             climb = self.climb(net, batch, z)
             # A single run that keeps its last point needs no bookkeeping, and no forward pass at its end.
             worst = Worst(z, batch.y) if self.keep == "worst" or self.restarts > 1 else None
             for _ in range(self.restarts):
+                start = ball.start(self.start, batch.mask)
                 z_adv = ascend(
-                    climb,
-                    z,
-                    self.threat.start(z, self.start),
-                    self.threat,
-                    steps=self.steps,
-                    step_size=step_length(self.step_size, self.threat, self.steps),
-                    mask=batch.mask,
-                    worst=worst,
+                    climb, ball, start, steps=self.steps, step_size=step_size, mask=batch.mask, worst=worst, step=self.step
                 )
-            return self.threat.finish(z_adv if worst is None else worst.z, z).detach()
+            return ball.finish(z_adv if worst is None else worst.z)
+
+    def _stopping(self, net: Network, batch: Batch, ball: Ball, step_size: float, stop_after: int) -> Tensor:
+        """The last points of a run that examples leave so many steps after they are misclassified."""
+        z_adv = ball.start(self.start, batch.mask)
+        rows = torch.arange(len(batch), device=z_adv.device)
+        left = torch.full_like(rows, stop_after)
+        climb = self.climb(net, batch, ball.x)
+        for _ in range(self.steps):
+            moved, view = self.step(climb, ball, z_adv[rows], step_size, batch.mask)
+            wrong = view.logits.argmax(1) != batch.y
+            going = (~wrong | (left > 0)).nonzero().squeeze(1)
+            left = (left - wrong.long())[going]
+            if len(going) < len(rows):
+                rows, batch, ball = rows[going], batch.select(going), ball.select(going)
+                if len(rows) == 0:
+                    break
+                climb = self.climb(net, batch, ball.x)
+            z_adv[rows] = moved[going]
+        return z_adv
 
 
-def step_length(step_size: float | InEps | None, threat: Threat, steps: int) -> float:
-    """The length of a step. By default 2.5 eps / steps, so that every point of the set can be reached from any other, but never
-    longer than eps."""
-    if step_size is None:
-        return min(threat.eps, 2.5 * threat.eps / steps)
-    return step_size.factor * threat.eps if isinstance(step_size, InEps) else step_size
+def ascend(
+    climb: Climb,
+    ball: Ball,
+    start: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    mask: Tensor | None = None,
+    worst: "Worst | None" = None,
+    step: Step = take_step,
+) -> Tensor:
+    """Climb `steps` times from `start` inside the threat set; returns the last point.
 
+    Every point on the way, the start and the end included, is shown to `worst` where one is given: with the same start,
+    more steps or more restarts then never leave an example better off. That costs one forward pass more.
 
-def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
-    """Gradient of each example's loss with respect to its own input, (B, ...).
-
-    The loss is summed over the batch: a mean would divide gradients by B and underflow in half precision.
+    Args:
+        climb: the loss, given points.
+        ball: the set around the inputs.
+        start: where to begin, (B, ...), inside the set.
+        step_size: length of a step in the threat's norm.
+        mask: 1 where the adversary may change the input.
+        step: `take_step`, or the same compiled.
     """
-    z = z.detach().requires_grad_(True)
-    view = climb(z)
-    (gradient,) = torch.autograd.grad(view.loss.sum(), z)
-    return gradient, View(view.loss.detach(), view.logits.detach())
+    z = start
+    for _ in range(steps):
+        following, view = step(climb, ball, z, step_size, mask)
+        if worst is not None:
+            worst.consider(z, view)
+        z = following
+    if worst is not None:
+        with torch.no_grad():
+            worst.consider(z, climb(z))
+    return z
 
 
 class Worst:
@@ -114,40 +156,3 @@ class Worst:
 def where_example(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """`one` for the examples that are chosen, (B,) bool, else `other`, (B, ...)."""
     return torch.where(per_example(chosen, one), one, other)
-
-
-def ascend(
-    climb: Climb,
-    z: Tensor,
-    start: Tensor,
-    threat: Threat,
-    *,
-    steps: int,
-    step_size: float,
-    mask: Tensor | None = None,
-    worst: Worst | None = None,
-) -> Tensor:
-    """Climb `steps` times from `start` inside the threat set around z; returns the last point.
-
-    Every point on the way, the start and the end included, is shown to `worst` where one is given: with the same start,
-    more steps or more restarts then never leave an example better off. That costs one forward pass more.
-
-    Args:
-        climb: the loss, given points.
-        z: the inputs, (B, ...), detached; the centre of the set.
-        start: where to begin, (B, ...).
-        step_size: length of a step in the threat's norm.
-        mask: 1 where the adversary may change z.
-    """
-    z_adv = start if mask is None else z + (start - z) * mask
-    for _ in range(steps):
-        gradient, view = input_gradient(climb, z_adv)
-        if worst is not None:
-            worst.consider(z_adv, view)
-        if mask is not None:
-            gradient = gradient * mask
-        z_adv = threat.project(torch.add(z_adv, threat.direction(gradient, z_adv), alpha=step_size), z)
-    if worst is not None:
-        with torch.no_grad():
-            worst.consider(z_adv, climb(z_adv))
-    return z_adv

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temper.attacks.steps import Step, take_step
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -20,11 +21,13 @@ class Attack(nn.Module, ABC):
         replays: how often each training batch is given in a row.
         version: of an attack that exists in several, for the record.
         training_only: its points are of no use in an evaluation.
+        step: what an ascent takes its steps by.
     """
 
     replays: int = 1
     version: ClassVar[str | None] = None
     training_only: ClassVar[bool] = False
+    step: Step = staticmethod(take_step)
 
     @abstractmethod
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -39,6 +42,13 @@ class Attack(nn.Module, ABC):
 
     def after_backward(self) -> None:
         """After each backward pass of training: for an attack that uses the gradient which training took anyway."""
+
+    def step_by(self, step: Step) -> None:
+        """Take every step by `step` from now on: the same function, compiled; attacks that this one is made of do likewise."""
+        self.step = step
+        for member in self.children():
+            if isinstance(member, Attack):
+                member.step_by(step)
 
 
 def land(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from temper.arguments import Count, Positive, checked
-from temper.attacks.ascent import input_gradient, where_example
+from temper.attacks.ascent import where_example
 from temper.attacks.filling import Found, Runs, undecided
 from temper.attacks.losses import View
 from temper.attacks.probing import Mode
+from temper.attacks.steps import input_gradient
 from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network

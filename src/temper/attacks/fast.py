@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, Positive, StepSize, checked
-from temper.attacks.ascent import Ascent, input_gradient, step_length
+from temper.attacks.ascent import Ascent
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import step_length
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -45,19 +46,17 @@ class NFGSM(Attack):
     ) -> None:
         super().__init__()
         self.threat = threat.at(eps)
-        self.step = step_length(step_size, self.threat, steps=1)
+        self.step_size = step_length(step_size, self.threat, steps=1)
         self.noise = _wider(self.threat, noise * self.threat.eps)
-        self.reach = _wider(self.threat, noise * self.threat.eps + self.step)
+        self.reach = _wider(self.threat, noise * self.threat.eps + self.step_size)
         self.mode = mode
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            mask = 1 if batch.mask is None else batch.mask
-            noisy = z + (self.noise.start(z, "uniform") - z) * mask
-            gradient, _ = input_gradient(cross_entropy(net, batch.target), noisy)
-            x_adv = noisy + self.step * self.threat.direction(gradient * mask, noisy)
-            return self.reach.finish(x_adv, z).detach()
+            noisy, ball = self.noise.around(z).start("uniform", batch.mask), self.reach.around(z)
+            x_adv, _ = self.step(cross_entropy(net, batch.target), ball, noisy, self.step_size, batch.mask)
+            return ball.finish(x_adv)
 
 
 def _wider(threat: Threat, eps: float) -> Threat:
@@ -130,7 +129,7 @@ class Free(Attack):
         super().__init__()
         self.threat = threat.at(eps)
         self.replays = replays
-        self.step = step_length(step_size, self.threat, steps=1)
+        self.step_size = step_length(step_size, self.threat, steps=1)
         self.delta: Tensor | None = None
         self._leaf: Tensor | None = None
 
@@ -150,7 +149,7 @@ class Free(Attack):
         if leaf is None or leaf.grad is None or self.delta is None:
             return
         with torch.no_grad():
-            self.delta[: len(leaf)] = self.threat.shrink(leaf + self.step * self.threat.direction(leaf.grad))
+            self.delta[: len(leaf)] = self.threat.shrink(leaf + self.step_size * self.threat.direction(leaf.grad))
         self._leaf = None
 
     def get_extra_state(self) -> Tensor | None:

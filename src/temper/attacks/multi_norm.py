@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from temper.arguments import Count, checked
-from temper.attacks.ascent import ascend, input_gradient, step_length, where_example
+from temper.attacks.ascent import ascend, where_example
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import input_gradient, step_length
 from temper.attacks.threat import Start, Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -70,9 +71,10 @@ class MultiNorm(Attack):
         return super().risk(net, replace(batch, **repeat), x_adv).view(count, -1).mean(0)
 
     def _ascend(self, threat: Threat, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
-        start = threat.start(z, self.start)
-        step_size = step_length(None, threat, self.steps)
-        return threat.finish(ascend(climb, z, start, threat, steps=self.steps, step_size=step_size, mask=mask), z).detach()
+        ball = threat.around(z)
+        size = step_length(None, threat, self.steps)
+        start = ball.start(self.start, mask)
+        return ball.finish(ascend(climb, ball, start, steps=self.steps, step_size=size, mask=mask, step=self.step))
 
     def _steepest(self, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
         x_adv = z if self.start == "zero" else self.threats[0].start(z, self.start)

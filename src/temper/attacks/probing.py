@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from temper.models.step import still_statistics
 
 Mode = Literal["eval", "train"]
 
@@ -15,13 +18,13 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
     """Within it gradients are on, they reach the input alone, and the network is in `mode`.
 
     On the way out, after an exception too, every submodule's `training` flag, every `requires_grad` and every buffer is as it
-    was. (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules
-    frozen; the running statistics that its forward passes move are put back. The field uses both modes, with different
-    results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
+    was. (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules frozen; its
+    forward passes move no running statistics, and whatever else they move is put back. The field uses both modes, with
+    different results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
     """
     training = [(module, module.training) for module in net.modules()]
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad and parameter.is_leaf]
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()] if mode == "train" else []
+    buffers = [(buffer, buffer.clone()) for buffer in _moved(net)] if mode == "train" else []
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -29,7 +32,7 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
         for module, flag in training:
             if flag and mode == "eval":
                 module.training = False
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), still_statistics(net):
             yield
     finally:
         for module, flag in training:
@@ -40,3 +43,10 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+def _moved(net: nn.Module) -> Iterator[Tensor]:
+    """The buffers that a forward pass in train mode may move, those of batch norm apart."""
+    for module in net.modules():
+        if not isinstance(module, _BatchNorm):
+            yield from module.buffers(recurse=False)

@@ -10,9 +10,9 @@ import torchattacks
 from torch import Tensor
 
 from temper.arguments import Positive, checked
-from temper.attacks.ascent import step_length
 from temper.attacks.attack import Attack
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import step_length
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network

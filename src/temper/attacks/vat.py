@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, Positive, checked
-from temper.attacks.ascent import input_gradient
 from temper.attacks.attack import Attack, land
 from temper.attacks.losses import View, kl_divergence
 from temper.attacks.probing import Mode, probing
+from temper.attacks.steps import input_gradient
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from temper.arguments import Count, Probability, checked
 from temper.attacks import PGD, Noise, Square, Threat, probing
-from temper.attacks.ascent import Worst, ascend, input_gradient, step_length
+from temper.attacks.ascent import Worst, ascend
 from temper.attacks.losses import cross_entropy
+from temper.attacks.steps import input_gradient, step_length
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
@@ -181,18 +182,11 @@ class Audit:
         with probing(net, "eval"):
             z = net.lift(batch.x).detach()
             climb = cross_entropy(net, batch.y)
-            worst, start, verdicts = Worst(z, batch.y), self.threat.start(z, "uniform"), []
+            ball, worst, verdicts = self.threat.around(z), Worst(z, batch.y), []
+            step_size = step_length(None, self.threat, self.steps)
+            point = ball.start("uniform", batch.mask)
             for _ in range(2):
-                start = ascend(
-                    climb,
-                    z,
-                    start,
-                    self.threat,
-                    steps=self.steps,
-                    step_size=step_length(None, self.threat, self.steps),
-                    mask=batch.mask,
-                    worst=worst,
-                )
+                point = ascend(climb, ball, point, steps=self.steps, step_size=step_size, mask=batch.mask, worst=worst)
                 verdicts.append(~worst.wrong)
         return verdicts[0], verdicts[1]
 

@@ -1,7 +1,7 @@
 """Networks from inputs in their own range to logits; normalization is their first layer."""
 
 from temper.models.cnn import CNN
-from temper.models.compiled import compile_parts
+from temper.models.compiled import Compile, Compiler, lay_out
 from temper.models.external import External
 from temper.models.mlp import MLP
 from temper.models.network import (
@@ -21,6 +21,8 @@ __all__ = [
     "CNN",
     "MLP",
     "BranchSlot",
+    "Compile",
+    "Compiler",
     "DropoutSlot",
     "External",
     "Network",
@@ -28,9 +30,9 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
-    "compile_parts",
     "effective_weights",
     "last_linear",
+    "lay_out",
     "named_weights",
     "still_statistics",
 ]

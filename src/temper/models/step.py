@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from temper.models.network import Network
 
@@ -58,9 +59,8 @@ def still_statistics(net: nn.Module) -> Iterator[None]:
 
     Those belong to the points that are trained on; what a penalty passes forward besides should not shift them.
     """
-    tracking = [
-        module for module in net.modules() if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-    ]
+    layers = [module for module in net.modules() if isinstance(module, _BatchNorm) or module.training]
+    tracking = [layer for layer in layers if isinstance(layer, _NormBase) and layer.track_running_stats]
     try:
         for module in tracking:
             module.track_running_stats = False

@@ -69,7 +69,7 @@ class Cutout(Penalty):
         rows, columns = image_size(batch.x)
         side = max(1, round(self.share * max(rows, columns)))
         covered = _covers(rows, side, batch.x)[:, None, :, None] & _covers(columns, side, batch.x)[:, None, None, :]
-        fill = batch.x.new_tensor(self.fill).view(1, -1, 1, 1)
+        fill = torch.tensor(self.fill).to(batch.x, non_blocking=True).view(1, -1, 1, 1)
         return replace(batch, x=torch.where(covered, fill, batch.x))
 
 
@@ -98,7 +98,7 @@ class CropFlip(Penalty):
             return batch
         row, column = (_positions(size, most, batch.x) for size in (rows, columns))
         mirrored = torch.rand(len(batch)) < self.flip
-        column = torch.where(mirrored.to(column.device)[:, None], column.flip(1), column)
+        column = torch.where(mirrored.to(column.device, non_blocking=True)[:, None], column.flip(1), column)
         inside = _within(row, rows)[:, None, :, None] & _within(column, columns)[:, None, None, :]
         example = torch.arange(len(batch), device=batch.x.device)[:, None, None]
         moved = batch.x.permute(0, 2, 3, 1)[example, row.clamp(0, rows - 1)[:, :, None], column.clamp(0, columns - 1)[:, None]]
@@ -118,15 +118,15 @@ def image_size(x: Tensor) -> tuple[int, int]:
 
 def _covers(size: int, side: int, x: Tensor) -> Tensor:
     """Which places along one edge a segment around a uniform centre covers, (B, size) bool."""
-    # Drawn on the CPU, so that a GPU sees the same.
-    start = torch.randint(size, (len(x), 1)).to(x.device) - side // 2
+    # Drawn on the CPU, so that a GPU sees the same; the copy to it waits for nothing.
+    start = torch.randint(size, (len(x), 1)).to(x.device, non_blocking=True) - side // 2
     places = torch.arange(size, device=x.device)
     return (places >= start) & (places < start + side)
 
 
 def _positions(size: int, most: int, x: Tensor) -> Tensor:
     """Where each place along one edge is taken from, shifted by up to `most` either way, (B, size) int64."""
-    shift = torch.randint(-most, most + 1, (len(x), 1)).to(x.device)
+    shift = torch.randint(-most, most + 1, (len(x), 1)).to(x.device, non_blocking=True)
     return torch.arange(size, device=x.device) + shift
 
 

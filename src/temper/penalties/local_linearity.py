@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.arguments import Count, NonNegative, StepSize, checked
-from temper.attacks.ascent import ascend, step_length
+from temper.attacks.ascent import ascend
 from temper.attacks.losses import View, cross_entropy
 from temper.attacks.probing import probing
+from temper.attacks.steps import step_length
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -64,6 +65,6 @@ class LocalLinearity(Penalty):
                 return View((seen.loss - here - linear).abs(), seen.logits)
 
             step_size = step_length(self.step_size, self.threat, self.steps)
-            start = self.threat.start(z, "uniform")
-            found = ascend(gamma, z, start, self.threat, steps=self.steps, step_size=step_size, mask=batch.mask)
-            return self.threat.finish(found, z).detach()
+            ball = self.threat.around(z)
+            start = ball.start("uniform", batch.mask)
+            return ball.finish(ascend(gamma, ball, start, steps=self.steps, step_size=step_size, mask=batch.mask))

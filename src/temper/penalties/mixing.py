@@ -71,17 +71,17 @@ class CutMix(Penalty):
             return batch
         rows, columns = image_size(batch.x)
         share, other = _partners(batch, self.alpha)
-        box = _box(rows, columns, 1 - share).to(batch.x.device)
+        box = _box(rows, columns, 1 - share)
         share = 1 - float(box.sum()) / (rows * columns)
-        x = torch.where(box, batch.x[other], batch.x)
+        x = torch.where(box.to(batch.x.device, non_blocking=True), batch.x[other], batch.x)
         y = batch.y if share >= 0.5 else batch.y[other]
         return replace(batch, x=x, y=y, target=_mixed(batch, other, share, self.classes))
 
 
 def _partners(batch: Batch, alpha: float) -> tuple[float, Tensor]:
     """The share that each example keeps, and the example that it is mixed with, (B,) int64."""
-    # Drawn on the CPU, so that a GPU sees the same.
-    return _beta(alpha), torch.randperm(len(batch)).to(batch.y.device)
+    # Drawn on the CPU, so that a GPU sees the same; the copy to it waits for nothing.
+    return _beta(alpha), torch.randperm(len(batch)).to(batch.y.device, non_blocking=True)
 
 
 def _beta(alpha: float) -> float:

@@ -40,8 +40,8 @@ class Rotation(Penalty):
         rows, columns = image_size(batch.x)
         if rows != columns:
             raise ValueError(f"images of {rows} x {columns} do not fit themselves after a quarter turn")
-        # Drawn on the CPU, so that a GPU sees the same.
-        self._turns = torch.randint(TURNS, (len(batch),)).to(batch.y.device)
+        # Drawn on the CPU, so that a GPU sees the same; the copy to it waits for nothing.
+        self._turns = torch.randint(TURNS, (len(batch),)).to(batch.y.device, non_blocking=True)
         return batch
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
@@ -54,10 +54,9 @@ class Rotation(Penalty):
         """Of each image as it is, (B, C, H, W) -> (B,): it is turned here."""
         assert self._turns is not None
         turns = self._turns.repeat(len(x) // len(self._turns))  # an attack may return several points for each example
-        turned = torch.empty_like(x)
-        for turn in range(TURNS):
-            chosen = turns == turn
-            turned[chosen] = torch.rot90(x[chosen], turn, dims=(2, 3))
+        # All four of each image: to find the rows of one would wait for the device.
+        turned = torch.stack([torch.rot90(x, turn, dims=(2, 3)) for turn in range(TURNS)])
+        turned = turned[turns, torch.arange(len(x), device=x.device)]
         return F.cross_entropy(self.head(features(net, turned)).float(), turns, reduction="none")
 
 

@@ -1,0 +1,143 @@
+"""The norms in which an adversary may move."""
+
+import math
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from temper.arguments import Probability
+from temper.attacks.threat import Ball, Threat, per_example
+
+
+class Linf(Threat):
+    """Every value may move by eps."""
+
+    norm = "linf"
+
+    def diameter(self, features: int) -> float:
+        return self.upper - self.lower
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().amax(1)
+
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
+        return gradient.sign()
+
+    def uniform(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x).uniform_(-self.eps, self.eps)
+
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
+        return delta.clamp(-self.eps, self.eps)
+
+    def around(self, x: Tensor) -> Ball:
+        return Box(self, x)
+
+
+class Box(Ball):
+    """The same set as its corners, in x's own precision and rounded towards x: one clamp brings a point back exactly."""
+
+    def __init__(self, threat: Threat, x: Tensor) -> None:
+        super().__init__(threat, x)
+        origin, eps = x.double(), threat.eps
+        lowest, highest = (
+            (origin - eps).clamp_(min=threat.lower).to(x.dtype),
+            (origin + eps).clamp_(max=threat.upper).to(x.dtype),
+        )
+        self.lowest = torch.where(origin - lowest > eps, lowest.nextafter(x), lowest)
+        self.highest = torch.where(highest - origin > eps, highest.nextafter(x), highest)
+
+    def select(self, rows: Tensor) -> Ball:
+        return Box(self.threat, self.x[rows])
+
+    def back(self, z: Tensor) -> Tensor:
+        return z.clamp_(self.lowest, self.highest)
+
+    def finish(self, z: Tensor) -> Tensor:
+        return z
+
+
+class L2(Threat):
+    """The Euclidean length of the perturbation is at most eps."""
+
+    norm = "l2"
+
+    def diameter(self, features: int) -> float:
+        return (self.upper - self.lower) * math.sqrt(features)
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).norm(dim=1)
+
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
+        # The largest entry is scaled to 1 first, so that squares of tiny gradients do not underflow.
+        scale = gradient.flatten(1).abs().amax(1)
+        gradient = gradient / per_example(scale.masked_fill(scale == 0, 1), gradient)
+        length = self.length(gradient)
+        return gradient / per_example(length.masked_fill(length == 0, 1), gradient)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        radius = self.eps * torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
+        return self.direction(torch.randn_like(x)) * per_example(radius, x)
+
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
+        length = self.length(delta)
+        factor = torch.where(length > self.eps, self.eps / length, torch.ones_like(length))
+        return delta * per_example(factor, delta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1(Threat):
+    """The absolute changes add up to at most eps: few values may move far.
+
+    Args:
+        spread: share of the values that one step moves, at least one of them. A single value is the steepest step; on images of
+            thousands of pixels it takes too many of them (Tramer & Boneh 2019, https://arxiv.org/abs/1904.13000, move the top 1
+            %).
+    """
+
+    spread: Probability = 0.01
+
+    norm = "l1"
+
+    def diameter(self, features: int) -> float:
+        return (self.upper - self.lower) * features
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().sum(1)
+
+    def direction(self, gradient: Tensor, at: Tensor | None = None) -> Tensor:
+        if at is not None:
+            stuck = ((at <= self.lower) & (gradient < 0)) | ((at >= self.upper) & (gradient > 0))
+            gradient = gradient.masked_fill(stuck, 0)
+        flat = gradient.flatten(1)
+        top = flat.abs().topk(max(1, round(self.spread * flat.shape[1])), dim=1).indices
+        signs = flat.gather(1, top).sign()
+        step = torch.zeros_like(flat).scatter(1, top, signs / signs.abs().sum(1, keepdim=True).clamp_min(1))
+        return step.view_as(gradient)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        # The first n of n + 1 exponentials, over their sum, are uniform in the simplex.
+        parts = -torch.rand(len(x), x[0].numel() + 1, device=x.device, dtype=x.dtype).clamp_min(1e-30).log()
+        sizes = (parts / parts.sum(1, keepdim=True))[:, :-1].view_as(x)
+        return self.eps * sizes * (torch.randint(2, x.shape, device=x.device) * 2 - 1)
+
+    def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
+        """The nearest point of ball and range at once: clipping after projecting would give part of eps away.
+
+        Croce & Hein 2021 (https://arxiv.org/abs/2103.01208), proposition 2.1: every value moves towards 0 by the same amount t
+        as far as it may, sum of clamp(|d| - t, 0, room) = eps. The sum is piecewise linear in t, so that sorting its corners
+        finds t.
+        """
+        size = delta.abs().flatten(1)
+        room = size
+        if x is not None:
+            room = torch.where(delta > 0, self.upper - x, x - self.lower).clamp_min(0).flatten(1)
+        corners, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
+        slope = torch.where(order < size.shape[1], 1.0, -1.0).to(size.dtype).cumsum(1)
+        sums = (slope[:, :-1] * -corners.diff(dim=1)).cumsum(1)
+        before = (sums < self.eps).sum(1, keepdim=True).clamp_max(sums.shape[1] - 1)
+        t = corners.gather(1, before + 1) + (sums.gather(1, before) - self.eps) / slope.gather(1, before).clamp_min(1)
+        within = torch.minimum(size, room)
+        shrunk = torch.minimum((size - t.clamp_min(0)).clamp_min(0), room)
+        chosen = torch.where(within.sum(1, keepdim=True) <= self.eps, within, shrunk)
+        return chosen.view_as(delta) * delta.sign()
