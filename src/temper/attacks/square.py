@@ -99,30 +99,45 @@ class _Search:
 
     def go(self, changes: Changes, count: int, rows: int) -> None:
         """Ask so many queries for each example that stands, with at most so many rows at once."""
-        following = torch.zeros_like(self.y)
-        while len(now := (self.standing & (following < count)).nonzero().squeeze(1)):
+        # By example, the queries that would change something, then `count` where there are no more; and how many are done.
+        queue = torch.full((len(self.y), 2 * count), count, device=self.y.device)
+        done = torch.zeros_like(self.y)
+        moved, asked = self.standing.nonzero().squeeze(1), torch.full_like(self.y[:1], -1)
+        while True:
+            if len(moved):
+                queue[moved, :count] = self._coming(changes, count, moved, asked)
+                done[moved] = 0
+            now = (self.standing & (queue.gather(1, done[:, None])[:, 0] < count)).nonzero().squeeze(1)
+            if len(now) == 0:
+                return
             width = max(1, min(rows // len(now), count))
-            # The next queries that change anything, (width, n); `count` where there are no more.
-            waiting = changes.useful(self.x[now], self.z[now])[:count]
-            waiting &= torch.arange(count, device=now.device)[:, None] >= following[now]
-            query = (waiting.cumsum(0) <= torch.arange(width, device=now.device)[:, None, None]).sum(1)
-            following[now] = self._ask(now, changes, query, count)
+            query = queue[now[:, None], done[now][:, None] + torch.arange(width, device=now.device)].T
+            moved, asked = self._ask(changes, count, now, query)
+            done[now] += width
 
-    def _ask(self, now: Tensor, changes: Changes, query: Tensor, count: int) -> Tensor:
-        """One forward pass with several queries, (width, n) int64, of the examples `now`; the queries that follow, (n,)."""
-        many = now.repeat(len(query))
-        tried = self._allowed(changes.apply(query.clamp_max(count - 1).flatten(), self.x[many], self.z[many]), many)
-        loss = self._margin(tried, self.y[many]).view_as(query)
-        further = (loss > self.lowest[now]) & (query < count)
-        first, found = further.int().argmax(0, keepdim=True), further.any(0)
-        place = first * len(now) + torch.arange(len(now), device=now.device)
-        self.x[now] = where_example(found, tried[place[0]], self.x[now])
-        self.lowest[now] = torch.where(found, loss.gather(0, first)[0], self.lowest[now])
-        return 1 + torch.where(found, query.gather(0, first)[0], query[-1])
+    def _coming(self, changes: Changes, count: int, examples: Tensor, asked: Tensor) -> Tensor:
+        """The queries behind those that were `asked` last, (n,) or (1,), that would change something, (n, count)."""
+        number = torch.arange(count, device=examples.device)[:, None]
+        waiting = changes.useful(self.x[examples], self.z[examples])[:count] & (number > asked)
+        return torch.where(waiting, number, count).sort(dim=0).values.T
+
+    def _ask(self, changes: Changes, count: int, now: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """One forward pass with the next queries, (width, n) int64, of the examples `now`, (n,) int64.
+
+        Returns:
+            The examples that got further, (m,) int64, and the first query with which they did.
+        """
+        many, query = now.repeat(len(query)), query.flatten()
+        tried = self._allowed(changes.apply(query.clamp_max(count - 1), self.x[many], self.z[many]), many)
+        loss = self._margin(tried, self.y[many])
+        further = ((loss > self.lowest[many]) & (query < count)).view(-1, len(now))
+        found = further.any(0).nonzero().squeeze(1)
+        first = further[:, found].int().argmax(0) * len(now) + found
+        self.x[now[found]], self.lowest[now[found]] = tried[first], loss[first]
+        return now[found], query[first]
 
     def _allowed(self, tried: Tensor, rows: Tensor) -> Tensor:
-        z = self.z[rows]
-        return tried if self.mask is None else z + (tried - z) * self.mask[rows]
+        return tried if self.mask is None else self.z[rows] + (tried - self.z[rows]) * self.mask[rows]
 
     def _margin(self, x: Tensor, y: Tensor) -> Tensor:
         return margin(self.net(x.view(-1, *self.shape)).float(), y)
