@@ -9,22 +9,16 @@ that a busy machine slows both. Printed is the median over rounds of each round'
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from itertools import chain, islice, repeat
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
+from measuring import begin, composed, machine, trainer_of
 from omegaconf import DictConfig
 
-from temper.build import build
-from temper.callbacks import Cost, Curves
-from temper.config import CONF
 from temper.modules import Classifier, build_module
-from temper.records import provenance
-from temper.resolvers import register_resolvers
 from temper.validate import build_data
 
 KINDS = {
@@ -50,18 +44,7 @@ def lightning(config: DictConfig) -> Callable[[], float]:
 
     def steps() -> float:
         module, data, clock = build_module(config), build_data(config), Clock()
-        trainer: pl.Trainer = build(
-            config,
-            "trainer",
-            callbacks=[Curves(), Cost(), clock],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            max_steps=STEPS + 5,
-            limit_val_batches=0,
-        )
-        trainer.fit(module, data)
+        trainer_of(config, module, clock, max_steps=STEPS + 5, limit_val_batches=0).fit(module, data)
         return clock.seconds / STEPS
 
     return steps
@@ -96,19 +79,12 @@ def plain(config: DictConfig) -> Callable[[], float]:
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore")
-    import logging
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    register_resolvers()
-    torch.set_num_threads(1)
-    hardware = provenance()["hardware"]
-    print(f"{hardware.get('gpu', hardware['cpu'])}, one thread, torch {torch.__version__}; {ROUNDS} rounds of {STEPS} steps")
+    begin()
+    print(f"{machine(torch.device('cpu'))}; {ROUNDS} rounds of {STEPS} steps")
     print(f"{'kind':12s} {'plain ms':>9s} {'temper ms':>10s} {'ratio':>6s}   goal")
     for kind, (attack, penalty, goal) in KINDS.items():
         overrides = ["data.batch_size=128", attack, penalty, "trainer.max_epochs=-1", *sys.argv[1:]]
-        with initialize_config_dir(CONF, version_base="1.3"):
-            config = compose("train", overrides=overrides)
+        config = composed(*overrides)
         sides = plain(config), lightning(config)
         rounds = [tuple(side() for side in sides) for _ in range(ROUNDS)]
         ratio = statistics.median(ours / bare for bare, ours in rounds)

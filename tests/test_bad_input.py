@@ -45,6 +45,8 @@ MISTAKES = {
     "weights in half precision": (("trainer.precision=bf16-true",), "bf16-mixed"),
     "no epochs": (("trainer.max_epochs=0",), "trainer.max_epochs should be greater than or equal to 1"),
     "no threads": (("threads=0",), "threads should be greater than or equal to 1"),
+    "no runs on a GPU": (("runs_per_gpu=0",), "runs_per_gpu=0: should be a whole number of at least 1"),
+    "several runs on no GPU": (("runs_per_gpu=2",), "runs_per_gpu=2: runs with trainer.accelerator=cpu use no GPU"),
     "how many checkpoints": (("keep_checkpoints=2",), "keep_checkpoints should be a valid list"),
     "no validation": (("validation=null",), "validation: should be an object with a _target_"),
     "attack for colours": (("attack=torchattacks", "attack.attack=TIFGSM"), "attack does not work on this data and model"),

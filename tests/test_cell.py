@@ -59,6 +59,7 @@ def test_what_changes_the_result_changes_the_digest(override: str) -> None:
         "logger=tensorboard",
         "paths.data=/elsewhere",
         "threads=2",
+        "runs_per_gpu=2",
         "evaluation=quick",
         "keep_checkpoints=[]",
     ],

@@ -47,8 +47,15 @@ class TemperSlurmLauncher(SlurmLauncher):
                 raise ValueError(f"hydra.launcher.{name}={value}: should be a number of at least {least}")
         if isinstance(params.get("setup"), str):
             raise ValueError(f'hydra.launcher.setup={params["setup"]}: should be a list, such as ["module load cuda"]')
+        if side_by_side > runs_per_job:
+            raise ValueError(
+                f"hydra.launcher.side_by_side={side_by_side}, which runs_per_gpu sets, and a job has {runs_per_job} runs; "
+                "take hydra/launcher=slurm_packed, or a greater hydra.launcher.runs_per_job"
+            )
         if side_by_side > 1 and params.get("tasks_per_node", 1) > 1:
-            raise ValueError("hydra.launcher.side_by_side: runs on several devices each go one after another; set it to 1")
+            raise ValueError(
+                "hydra.launcher.side_by_side: runs on several devices each go one after another; leave it and runs_per_gpu at 1"
+            )
         self.runs_per_job, self.side_by_side = runs_per_job, side_by_side
         self.array_size, self.poll_s = array_size, poll_s
 

@@ -159,17 +159,21 @@ class PeakMemory:
     """Peak memory of a stretch of work in MiB: of the GPU where there is one, else of this process (Linux; None elsewhere).
 
     Sweep workers are reused, so the process's own record is reset first.
+
+    Args:
+        device: where the work is done.
     """
 
-    def __init__(self) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
     def mebibytes(self) -> float | None:
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() / 2**20
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
         try:
             lines = Path("/proc/self/status").read_text().splitlines()
         except OSError:

@@ -19,6 +19,7 @@ NOT_IDENTITY = (
     "paths",
     "logger",
     "threads",
+    "runs_per_gpu",
     "dry_run",
     "stale",
     "keep_checkpoints",

@@ -105,9 +105,10 @@ class Classifier(pl.LightningModule, ABC):
             self.compiler.network(self.net)
             compiled = self.compiler.function(take_step)
 
-            def step(climb: Climb, ball: Ball, z: Tensor, size: float, mask: Tensor | None) -> tuple[Tensor, View]:
+            def step(climb: Climb, ball: Ball, z: Tensor, size: float | Tensor, mask: Tensor | None) -> tuple[Tensor, View]:
                 self.compiled_rows += len(z)
-                return compiled(climb, ball, z, size, mask)
+                # As a tensor: a number would be compiled anew for every value that it takes.
+                return compiled(climb, ball, z, z.new_full((), float(size)), mask)
 
             self.attack.step_by(step)
             self.validation.step_by(step)

@@ -35,7 +35,7 @@ from temper.validate import build_data, validate_suite
 def evaluate_runs(
     config: DictConfig, folders: Sequence[Path], *, checkpoint: str | None = None, study: Path | None = None
 ) -> None:
-    """Evaluate finished runs, each into its own record, one per core or GPU side by side; of a study, report at the end.
+    """Evaluate finished runs, each into its own record, side by side on cores or GPUs; of a study, report at the end.
 
     Args:
         checkpoint: evaluate this one alone.
@@ -44,7 +44,7 @@ def evaluate_runs(
     Raises:
         SystemExit: some run failed (status 1); the others are done.
     """
-    together = min(workers(config.trainer.accelerator), len(folders))
+    together = min(workers(config.trainer.accelerator, config.runs_per_gpu), len(folders))
     values = plain(config, without=("hydra", "data", "model", "validation", "evaluation"))
     # Unresolved: what it refers to are each run's own threats.
     values["evaluation"] = OmegaConf.to_container(config.evaluation, resolve=False)

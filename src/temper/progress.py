@@ -35,7 +35,7 @@ class Progress:
 
     def __init__(self, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
         self.study = ", ".join(sorted({job.folder.parents[1].name for job in jobs}))
-        self.workers = workers(config.trainer.accelerator)
+        self.workers = workers(config.trainer.accelerator, config.runs_per_gpu)
         self.jobs, self.todo = jobs, todo
         self.before = {job.folder: job.stamp for job in todo}
         self.done: dict[tuple[Path, str], RunRecord] = {}

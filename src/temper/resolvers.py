@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 from omegaconf import OmegaConf
 
 from temper.cell import Cell
+from temper.config import ConfigError
 
 
 def register_resolvers() -> None:
@@ -24,13 +25,25 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
-def workers(accelerator: Any) -> int:
-    """How many runs this machine takes side by side: one per GPU where runs use them, else one per core."""
+def workers(accelerator: Any, runs_per_gpu: Any) -> int:
+    """How many runs this machine takes side by side: `runs_per_gpu` on each GPU where runs use them, else one per core.
+
+    Raises:
+        ConfigError: `runs_per_gpu` is no whole number of at least 1, or it is more for runs that use no GPU, and would have no
+            effect. Whether this machine has a GPU is not asked: on a cluster it is another one that runs them.
+    """
+    if not isinstance(runs_per_gpu, int) or runs_per_gpu < 1:
+        raise ConfigError(f"runs_per_gpu={runs_per_gpu}: should be a whole number of at least 1")
     if accelerator in ("gpu", "cuda", "auto"):
         import torch
 
         if torch.cuda.is_available():
-            return torch.cuda.device_count()
+            return torch.cuda.device_count() * runs_per_gpu
+    elif runs_per_gpu > 1:
+        raise ConfigError(
+            f"runs_per_gpu={runs_per_gpu}: runs with trainer.accelerator={accelerator} use no GPU and go one per core: "
+            "take trainer=gpu, or leave it at 1"
+        )
     return cores()
 
 

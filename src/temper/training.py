@@ -50,7 +50,7 @@ def train(
     trainer = _trainer(
         config, module, folder, [curves, cost, Provenance(record.code), *followers, *shown], loggers=loggers, **own
     )
-    memory = PeakMemory()
+    memory = PeakMemory(device)
     show_config(loggers, record)
     checkpoint = checkpoint_to_resume(config, folder / "checkpoints", record.code)
     tell(Decision(train=True, checkpoint=checkpoint))

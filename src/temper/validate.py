@@ -27,6 +27,7 @@ from temper.evaluation.corruptions import applicable
 from temper.models import Compiler, Network, StepNetwork
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
+from temper.resolvers import workers
 
 Names = list[Literal["best", "last"]]
 SETTINGS: dict[str, Any] = {
@@ -38,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation.checkpoints": Names,  # none: the test set stays untouched
     "evaluation.batch_size": Count,
     "trainer.max_epochs": Count,
-    "model.compile": StrictBool | Literal["cuda_graphs"] | None,
+    "model.compile": Literal[False, True, "cuda_graphs", None],
     "model.channels_last": StrictBool | None,
 }
 KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
@@ -53,6 +54,7 @@ def validate_settings(config: DictConfig) -> None:
     for key in SETTINGS:
         if key.partition(".")[0] in config:  # temper-evaluate asks for less
             _validate_setting(config, key)
+    workers(config.trainer.accelerator, config.runs_per_gpu)
     if not re.fullmatch(r"[\w+-][\w.+-]*", str(config.get("study", "x"))):
         raise ConfigError(f"study={config.study}: should be a plain name, of letters, digits and _ . + -: it names a folder")
     if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
@@ -109,13 +111,7 @@ def validate(config: DictConfig) -> list[str]:
         if threat is not None:
             _fits("attack.threat", threat, data)
     _try("attack", module.attack, module.net, data)
-    for part in module.attack.modules():
-        stops = isinstance(part, Ascent) and part.stop_after is not None and part.mode == "train"
-        if stops and config.trainer.get("sync_batchnorm"):
-            raise ConfigError(
-                "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm=true: devices would take "
-                "different numbers of steps and wait for one another for ever; set attack.mode to eval, or stop_after to null"
-            )
+    _validate_stopping(config, module)
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
@@ -135,6 +131,20 @@ def validate(config: DictConfig) -> list[str]:
             validate_suite(suite, module.net, data)
             _tried.add(setting)
     return [*_without_effect(config), *_weaker(config, module.attack, suite, training_threat)]
+
+
+def _validate_stopping(config: DictConfig, module: Classifier) -> None:
+    """What an inner loop that examples leave, each after steps of its own, does not go with."""
+    stopping = [part for part in module.attack.modules() if isinstance(part, Ascent) and part.stop_after is not None]
+    if stopping and module.compiler is not None:
+        raise ConfigError(
+            "attack.stop_after does not go with model.compile: every size of a batch would be compiled; leave one out"
+        )
+    if config.trainer.get("sync_batchnorm") and any(part.mode == "train" for part in stopping):
+        raise ConfigError(
+            "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm=true: devices would take "
+            "different numbers of steps and wait for one another for ever; set attack.mode to eval, or stop_after to null"
+        )
 
 
 def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:

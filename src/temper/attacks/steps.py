@@ -9,7 +9,7 @@ from temper.arguments import InEps
 from temper.attacks.losses import Climb, View
 from temper.attacks.threat import Ball, Threat
 
-Step = Callable[[Climb, Ball, Tensor, float, Tensor | None], tuple[Tensor, View]]
+Step = Callable[[Climb, Ball, Tensor, float | Tensor, Tensor | None], tuple[Tensor, View]]
 
 
 def step_length(step_size: float | InEps | None, threat: Threat, steps: int) -> float:
@@ -38,7 +38,7 @@ def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
     return gradient, View(view.loss.detach(), view.logits.detach())
 
 
-def take_step(climb: Climb, ball: Ball, z: Tensor, size: float, mask: Tensor | None) -> tuple[Tensor, View]:
+def take_step(climb: Climb, ball: Ball, z: Tensor, size: float | Tensor, mask: Tensor | None) -> tuple[Tensor, View]:
     """One step of the ascent: the next point, (B, ...), and what the network shows at this one."""
     gradient, view = input_gradient(climb, z)
     return ball.step(z, gradient if mask is None else gradient * mask, size), view

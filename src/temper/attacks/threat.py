@@ -112,9 +112,9 @@ class Ball:
         start = self.back(self.x + (self.threat.uniform(self.x) if how == "uniform" else 0.001 * torch.randn_like(self.x)))
         return start if mask is None else torch.where(mask > 0, start, self.x)
 
-    def step(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, z: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """The point after a step of this length along the gradient's steepest direction, back inside the set."""
-        # Not `alpha=size`, which would be compiled anew for every size.
+        # Not `alpha=size`, which takes no tensor.
         return self.back(z + size * self.threat.direction(gradient, z))
 
     def back(self, z: Tensor) -> Tensor:

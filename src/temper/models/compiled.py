@@ -9,7 +9,7 @@ import torch._dynamo.config
 import torch._functorch.config
 from torch import Tensor, nn
 
-# Train and eval mode, with and without a gradient of weights, of the input, of both; a full and a short batch of each.
+# Train and eval mode, with and without a gradient of weights, of the input, of both; full and short batches of each.
 GRAPHS = 64
 
 Compile = Literal["cuda_graphs"] | bool
@@ -20,15 +20,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Compiler:
     """`torch.compile`, as `model.compile` asks for it. What cannot be compiled is an error at the first pass, never left out.
 
-    A second size of batch makes the size variable; a third one compiles nothing.
+    Each size of batch has kernels of its own: one graph for all sizes would be slower for the full batch too.
 
     Attributes:
-        backend: "inductor", or "aot_eager", which only traces and needs no C++ compiler.
+        backend: of `torch.compile`: "inductor", or "aot_eager", which only traces and needs no C++ compiler.
         cuda_graphs: launch the kernels of a pass as one graph. What a pass returns is copied, since the next one writes where
             it lies.
     """
 
-    backend: str = "inductor"
+    backend: str | Callable[..., Any] = "inductor"
     cuda_graphs: bool = False
 
     @classmethod
@@ -64,7 +64,8 @@ class Compiler:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"backend": self.backend, "fullgraph": True, "mode": "reduce-overhead" if self.cuda_graphs else None}
+        mode = "reduce-overhead" if self.cuda_graphs else None
+        return {"backend": self.backend, "fullgraph": True, "dynamic": False, "mode": mode}
 
 
 def _parts(net: nn.Module) -> list[nn.Module]:

@@ -1,6 +1,6 @@
 """What a sweep of ten thousand runs costs apart from training: composing, validating, skipping, status, report.
 
-    python scripts/benchmark_scale.py --runs 10000
+    python scripts/benchmark_sweep.py --runs 10000
 
 One trivial run is trained; the records of all others are made from its own, in folders of the cells that the sweep planned.
 Prints the seconds of each step; the goal is a minute for each. Cells that differ in more than their seed cost most, since
