@@ -37,8 +37,8 @@ from temper.records import RunRecord
 from temper.validate import build_data
 
 GOAL = 2.0  # times as fast as the reference
-# Starts are random, and what lies on the boundary falls under one seed and stands under another: the reference differs from itself
-# in up to 1 % of its verdicts. More may differ in both directions together than in sum.
+# Starts are random, and what lies on the boundary falls under one seed and stands under another: the reference differs from
+# itself in up to 1 % of its verdicts. More may differ in both directions together than in sum.
 DIFFER, APART = 0.02, 0.005  # shares of the examples, one example at least
 STAGES = ("apgd_ce", "apgd_t", "fab_t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
