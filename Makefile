@@ -33,6 +33,7 @@ benchmark: $(INSTALLED) ## what Hydra, Lightning and each penalty cost; our atta
 	@$(BIN)/python scripts/benchmark_step.py
 	@$(BIN)/python scripts/benchmark_penalties.py --quick
 	@$(BIN)/python scripts/benchmark_attacks.py --quick
+	@$(BIN)/python scripts/benchmark_autoattack.py --quick
 
 # uv reads the override of torchattacks' pinned requests from pyproject.toml, inside this folder only.
 $(INSTALLED): pyproject.toml

@@ -6,6 +6,7 @@ import torchattacks
 from torch import Tensor
 
 from temper.attacks import APGD, L1, L2, PGD, Linf, Threat
+from temper.attacks.filling import Found
 from temper.data import Batch, DataModule
 from temper.models import CNN
 from tests.conftest import small_net
@@ -73,3 +74,43 @@ def test_where_it_fails_it_returns_the_point_of_highest_loss(points: Batch) -> N
     loss = torch.nn.functional.cross_entropy
     assert (loss(net(x_adv), batch.y, reduction="none") > loss(net(batch.x), batch.y, reduction="none")).all()
     assert (threat.length(x_adv - batch.x) > 0).all()
+
+
+def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 0.8))
+
+
+def test_targets_side_by_side_give_the_verdicts_of_one_after_another(
+    trained: CNN, points: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_start(monkeypatch)
+    attack = APGD(threat=Linf(eps=0.06), steps=25, loss="targeted", restarts=9)
+    verdicts = [stands(trained, points, attack.perturb(trained, points, rows)) for rows in (150, 1000)]
+    assert torch.equal(*verdicts) and 0.1 < verdicts[0].float().mean() < 0.9
+
+
+def test_more_targets_never_help_an_example(trained: CNN, points: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_start(monkeypatch)
+    standing = [
+        stands(trained, points, APGD(threat=Linf(eps=0.06), steps=15, loss="targeted", restarts=n).perturb(trained, points))
+        for n in (1, 3, 9)
+    ]
+    assert not (standing[1] & ~standing[0]).any() and not (standing[2] & ~standing[1]).any()
+    assert standing[2].sum() < standing[0].sum()
+
+
+def test_of_several_runs_on_an_example_the_best_is_kept() -> None:
+    """A misclassified point before any other, then the one of highest loss, as one after another would find them."""
+    torch.manual_seed(0)
+    rows, loss, fooled = torch.randint(5, (40,)), torch.randn(40), torch.rand(40) < 0.05
+    together = Found.nothing(torch.zeros(7, 3))
+    together.improve(rows, Found(torch.arange(40.0)[:, None].expand(40, 3), loss, fooled))
+    for example in range(7):
+        own = (rows == example).nonzero().squeeze(1).tolist()
+        if not own:
+            assert together.z[example].eq(0).all() and together.loss[example] == -torch.inf
+            continue
+        best = max(own, key=lambda row: (bool(fooled[row]), float(loss[row])))
+        assert together.fooled[example] == fooled[best]
+        assert bool(fooled[together.z[example, 0].long()]) if fooled[best] else together.z[example, 0] == best
+    assert together.fooled.any() and not together.fooled[:5].all()

@@ -1,12 +1,17 @@
 """AutoAttack against the reference implementation, point by point."""
 
+from pathlib import Path
+
+import numpy as np
 import pyautoattack
 import pytest
 import torch
+from torch import nn
 
-from temper.attacks import L1, L2, AutoAttack, Linf, Threat, TorchAttack
-from temper.data import DataModule, Loader
-from temper.evaluation import attack_all
+from temper.attacks import APGD, FAB, L1, L2, PGD, Attack, AutoAttack, Cascade, Filling, Linf, Square, Threat
+from temper.data import Batch, DataModule, Loader
+from temper.evaluation import attack_all, ledger
+from temper.evaluation.ledger import Ledger
 from temper.models import CNN
 
 
@@ -28,12 +33,11 @@ def test_it_is_made_of_the_official_parts() -> None:
     """As the authors set `standard` up: 100 steps, nine targets, 5,000 queries."""
     parts = AutoAttack(threat=Linf(eps=0.1)).attacks
     assert list(parts) == ["apgd_ce", "apgd_t", "fab_t", "square"]
-    assert [part.steps for part in list(parts.values())[:2]] == [100, 100]
-    assert parts["apgd_t"].restarts == 9 and parts["apgd_ce"].restarts == 1
-    fab, square = parts["fab_t"], parts["square"]
-    assert isinstance(fab, TorchAttack) and isinstance(square, TorchAttack)
-    assert fab.options == {"norm": "Linf", "eps": 0.1, "steps": 100, "multi_targeted": True, "n_classes": 10}
-    assert square.options["n_queries"] == 5000 and not square.options["resc_schedule"]
+    ce, targeted, fab, square = parts.values()
+    assert isinstance(ce, APGD) and isinstance(targeted, APGD) and isinstance(fab, FAB) and isinstance(square, Square)
+    assert (ce.loss, ce.runs, ce.steps) == ("ce", 1, 100)
+    assert (targeted.loss, targeted.runs, targeted.steps) == ("targeted", 9, 100)
+    assert (fab.runs, fab.steps) == (9, 100) and square.queries == 5000
 
 
 @pytest.mark.parametrize("threat", [L1(eps=1), Linf(eps=0.1, lower=-1)])
@@ -48,3 +52,89 @@ def test_more_classes_than_ten_have_nine_targets_still() -> None:
     loader = Loader(x, net(x).argmax(1), batch_size=6)
     outcomes = attack_all(net, {"aa": AutoAttack(threat=Linf(eps=0.01), steps=5, n_queries=5)}, loader, seed=0)
     assert outcomes.worst_case.shape == (6,)
+
+
+@pytest.mark.parametrize("rows", [None, 100])
+def test_no_forward_pass_is_wider_than_it_may_be(rows: int | None, trained: CNN, digits: DataModule) -> None:
+    """And one is as wide as it may be where there are further targets or queries."""
+    x, y = (part[:40] for part in digits.split("test"))
+    for name, attack in AutoAttack(threat=Linf(eps=0.06), steps=10, n_queries=30).attacks.items():
+        assert isinstance(attack, Filling)
+        seen: list[int] = []
+        hook = trained.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(len(inputs[0])))
+        attack.perturb(trained, Batch.of(x, y), rows)
+        hook.remove()
+        assert max(seen) <= (rows or 40)
+        if rows and name != "apgd_ce":
+            assert max(seen) > (40 if name == "square" else 99)  # whole queries of all examples that stand
+
+
+def test_an_evaluation_fills_its_batches(trained: CNN, digits: DataModule) -> None:
+    x, y = (part[:40] for part in digits.split("test"))
+    seen: list[int] = []
+    hook = trained.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    attack = AutoAttack(threat=Linf(eps=0.06), steps=10, n_queries=30)
+    attack_all(trained, {"aa": attack}, Loader(x, y, batch_size=64), seed=0)
+    hook.remove()
+    assert max(seen) == 64
+
+
+def test_an_interrupted_evaluation_ends_in_the_same_bytes(
+    trained: CNN, digits: DataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "WORTH_KEEPING", 0.0)
+    x, y = (part[:90] for part in digits.split("test"))
+    loader, attack = Loader(x, y, batch_size=32), AutoAttack(threat=Linf(eps=0.06), steps=10, n_queries=30)
+    whole = attack_all(trained, {"aa": attack}, loader, seed=0).arrays()
+
+    class Interrupted(Ledger):
+        pieces = 0
+
+        def piece(self, *arguments):  # type: ignore[no-untyped-def]
+            self.pieces += 1
+            if self.pieces > 5:
+                raise KeyboardInterrupt
+            return super().piece(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        attack_all(trained, {"aa": attack}, loader, seed=0, ledger=Interrupted(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 5
+    resumed = attack_all(trained, {"aa": attack}, loader, seed=0, ledger=Ledger(tmp_path)).arrays()
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_outcomes_come_in_the_order_of_the_data(trained: CNN, digits: DataModule) -> None:
+    """Though the cascade takes the likeliest to fall first: each example alone has the same verdict. FAB draws nothing."""
+    x, y = (part[:60] for part in digits.split("test"))
+    threat = Linf(eps=0.05)
+    cascade = Cascade(attacks={"few": FAB(threat=threat, steps=2, targets=1), "all": FAB(threat=threat, steps=10, targets=5)})
+    together = attack_all(trained, {"fab": cascade}, Loader(x, y, batch_size=25), seed=0)
+    assert 0.1 < together.worst_case.float().mean() < 0.9
+    for row in range(0, 60, 8):
+        alone = attack_all(trained, {"fab": cascade}, Loader(x[row : row + 1], y[row : row + 1], batch_size=1), seed=0)
+        assert alone.predicted["fab"].item() == together.predicted["fab"][row]
+        torch.testing.assert_close(
+            alone.adversarial_loss["fab"][0], together.adversarial_loss["fab"][row], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_the_likeliest_to_fall_come_first(trained: CNN, digits: DataModule) -> None:
+    """Those with the highest loss so far: at the inputs for the first attack, at the worse of two points for the second."""
+    x, y = (part[:80] for part in digits.split("test"))
+    before, after = [], []
+
+    class Noted(Attack):
+        def perturb(self, net, batch):  # type: ignore[no-untyped-def]
+            x_adv = PGD(threat=Linf(eps=0.03), steps=1, start="zero").perturb(net, batch)
+            losses = [nn.functional.cross_entropy(net(points), batch.y, reduction="none") for points in (batch.x, x_adv)]
+            before.append(losses[0])
+            after.append(torch.maximum(*losses))
+            return x_adv
+
+    cascade = Cascade(attacks={"first": Noted(), "second": Noted()})
+    attack_all(trained, {"noted": cascade}, Loader(x, y, batch_size=32), seed=0)
+    standing = int((trained(x).argmax(1) == y).sum())
+    first, second = torch.cat(before)[:standing], torch.cat(after)[standing:]
+    assert 0 < len(second) <= standing
+    assert (first.diff() <= 1e-5).all() and (second.diff() <= 1e-5).all()
+    assert not (torch.cat(before)[standing:].diff() <= 1e-5).all(), "or nothing is tested"

@@ -6,6 +6,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from temper.attacks import L1, L2, Linf, Square, Threat
+from temper.attacks.windows import Flips
 from temper.data import Batch, DataModule
 from temper.models import CNN, MLP
 from tests.conftest import Linear
@@ -26,6 +27,39 @@ def test_as_strong_as_torchattacks(threat: Threat, norm: str, trained: CNN, digi
     theirs = accuracy(trained, batch, engine(x, y))
     assert ours <= theirs + 0.03
     assert ours < accuracy(trained, batch, x) - 0.2
+
+
+@pytest.mark.parametrize("threat", [Linf(eps=0.08), L2(eps=0.5), L1(eps=2.0)])
+def test_queries_side_by_side_lead_to_the_points_of_one_after_another(threat: Threat, trained: CNN, digits: DataModule) -> None:
+    """And to those of an example alone."""
+    x, y = digits.split("test")
+    batch, attack = Batch.of(x[:40], y[:40]), Square(threat=threat, queries=300)
+    found = []
+    for rows in (40, 160, 2000):
+        torch.manual_seed(0)
+        found.append(attack.perturb(trained, batch, rows))
+    # A margin may differ by rounding between one batch and another, and then a query be kept in one of them alone.
+    for other in found[1:]:
+        assert ((found[0] - other).abs() < 1e-5).flatten(1).all(1).float().mean() > 0.9
+        assert (trained(found[0]).argmax(1) != trained(other).argmax(1)).sum() <= 1
+
+
+def test_leaving_out_what_changes_nothing_changes_nothing(
+    trained: CNN, digits: DataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = digits.split("test")
+    batch, attack = Batch.of(x[:40], y[:40]), Square(threat=Linf(eps=0.08), queries=600)
+    found, asked = [], []
+    hook = trained.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    for _ in range(2):
+        torch.manual_seed(0)
+        asked.clear()
+        found.append((attack.perturb(trained, batch), sum(asked)))
+        monkeypatch.setattr(Flips, "useful", lambda self, x, z: torch.ones(len(self.change), len(x), dtype=torch.bool))
+    hook.remove()
+    (few, fewer), (many, more) = found
+    assert fewer < 0.9 * more
+    assert ((few - many).abs() < 1e-5).flatten(1).all(1).float().mean() > 0.9
 
 
 def test_more_queries_never_help_an_example(trained: CNN, batch: Batch) -> None:

@@ -4,7 +4,9 @@ from temper.attacks.apgd import APGD
 from temper.attacks.attack import Attack, NoAttack
 from temper.attacks.cascade import AutoAttack, Cascade
 from temper.attacks.evolving import Evolving
+from temper.attacks.fab import FAB
 from temper.attacks.fast import NFGSM, Free, GradAlign
+from temper.attacks.filling import Filling
 from temper.attacks.mart import MART
 from temper.attacks.mixed import Mixed
 from temper.attacks.multi_norm import MultiNorm
@@ -20,6 +22,7 @@ from temper.attacks.vat import VAT
 
 __all__ = [
     "APGD",
+    "FAB",
     "L1",
     "L2",
     "MART",
@@ -31,6 +34,7 @@ __all__ = [
     "AutoAttack",
     "Cascade",
     "Evolving",
+    "Filling",
     "Free",
     "GradAlign",
     "Linf",

@@ -1,16 +1,16 @@
 """Auto-PGD: projected ascent with momentum that finds its own step size."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from temper.arguments import Count, Positive, checked
 from temper.attacks.ascent import where_example
-from temper.attacks.attack import Attack
+from temper.attacks.filling import Found, Runs, undecided
 from temper.attacks.losses import Climb, View, climb, targeted_dlr
-from temper.attacks.probing import Mode, probing
+from temper.attacks.probing import Mode
 from temper.attacks.steps import input_gradient
 from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
@@ -20,7 +20,7 @@ MOMENTUM = 0.75
 RISES = 0.75  # a step size is halved where fewer than this share of the steps since the last check raised the loss
 
 
-class APGD(Attack):
+class APGD(Runs):
     """Croce & Hein 2020 (https://arxiv.org/abs/2003.01690), algorithm 1, over any threat set.
 
     An example that has been misclassified is done: its point is kept, and it is dropped from the batch at the next check of the
@@ -48,69 +48,39 @@ class APGD(Attack):
         restarts: Count = 1,
         mode: Mode = "eval",
     ) -> None:
-        super().__init__()
-        self.threat = threat.at(eps)
-        self.loss, self.steps, self.restarts, self.mode = loss, steps, restarts, mode
+        super().__init__(threat=threat.at(eps), runs=restarts, targeted=loss == "targeted", mode=mode)
+        self.loss, self.steps = loss, steps
 
-    def perturb(self, net: Network, batch: Batch) -> Tensor:
-        with probing(net, self.mode):
-            z = net.lift(batch.x).detach()
-            with torch.no_grad():
-                logits = net(z)
-            result, highest = z.clone(), torch.full((len(z),), -torch.inf, device=z.device)
-            standing = (logits.argmax(1) == batch.y).nonzero().squeeze(1)
-            if self.loss == "targeted" and logits.shape[1] < 4:
-                raise ValueError(f"the targeted loss needs at least 4 classes; this network has {logits.shape[1]}")
-            ranking = logits.argsort(dim=1, descending=True)
-            runs = min(self.restarts, logits.shape[1] - 1) if self.loss == "targeted" else self.restarts
-            for run in range(runs):
-                if len(standing) == 0:
-                    break
-                # The label comes first in the ranking of an example that stands.
-                target = ranking[standing, run + 1] if self.loss == "targeted" else None
-                found = self._ascend(net, batch, z, standing, target)
-                better = found.fooled | (found.loss > highest[standing])
-                result[standing] = where_example(better, found.z, result[standing])
-                highest[standing] = torch.maximum(highest[standing], found.loss)
-                standing = standing[~found.fooled]
-            return self.threat.finish(result, z).detach()
+    def check(self, classes: int) -> None:
+        if self.targeted and classes < 4:
+            raise ValueError(f"the targeted loss needs at least 4 classes; this network has {classes}")
 
-    def _ascend(self, net: Network, batch: Batch, z: Tensor, chosen: Tensor, target: Tensor | None) -> "Found":
-        """One run on the chosen examples, (n,) int64."""
-        centre = z[chosen]
-        found = Found(centre.clone(), torch.full((len(chosen),), -torch.inf, device=z.device), torch.zeros_like(chosen).bool())
-        part = batch.select(chosen)
-        state = _State.begin(self.threat, centre, part.mask)
-        rows = torch.arange(len(chosen), device=z.device)
-        view = self._view(net, part, target)
+    def run(self, net: Network, batch: Batch, z: Tensor, target: Tensor | None) -> Found:
+        found, rows = Found.nothing(z), torch.arange(len(z), device=z.device)
+        state = _State.begin(self.threat, z, batch.mask)
+        view = self._view(net, batch, target)
         window = max(int(0.22 * self.steps), 1)
         since = 0
-        for step in range(self.steps + 1):
-            if step == self.steps:
-                with torch.no_grad():
-                    seen = view(state.z)
-                gradient = None
-            else:
-                gradient, seen = input_gradient(view, state.z)
-            fooled = seen.logits.argmax(1) != part.y
-            state.note(seen.loss, gradient, first=step == 0)
-            found.keep(rows, state, fooled)
-            if gradient is None:
-                break
+        for step in range(self.steps):
+            gradient, seen = input_gradient(view, state.z)
+            state.note(seen, gradient, batch.y)
             since += step > 0
             if since == window:
                 state.check(window)
                 window, since = max(window - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1)), 0
-                standing = (~found.fooled[rows]).nonzero().squeeze(1)
-                if len(standing) == 0:
+                left = undecided(state.fooled, batch.index)
+                if len(left) < len(rows):
+                    found.put(rows, state.found)
+                    rows, batch = rows[left], batch.select(left)
+                    state = state.only(left, batch.mask)
+                    target = None if target is None else target[left]
+                    view = self._view(net, batch, target)
+                if len(left) == 0:
                     return found
-                if len(standing) < len(rows):
-                    rows, part = rows[standing], part.select(standing)
-                    state = state.only(standing, part.mask)
-                    target = None if target is None else target[standing]
-                    view = self._view(net, part, target)
             state.step(self.threat)
-        found.settle(rows, state)
+        with torch.no_grad():
+            state.note(view(state.z), None, batch.y)
+        found.put(rows, state.found)
         return found
 
     def _view(self, net: Network, batch: Batch, target: Tensor | None) -> Climb:
@@ -125,27 +95,6 @@ class APGD(Attack):
         return view
 
 
-class Found(NamedTuple):
-    """What a run found: for each example a misclassified point if there was one, else the point of highest loss."""
-
-    z: Tensor
-    loss: Tensor
-    fooled: Tensor
-
-    def keep(self, rows: Tensor, state: "_State", fooled: Tensor) -> None:
-        """The current points of these rows that are misclassified for the first time."""
-        new = fooled & ~self.fooled[rows]
-        self.z[rows] = where_example(new, state.z, self.z[rows])
-        self.loss[rows] = torch.where(new, state.loss, self.loss[rows])
-        self.fooled[rows] |= fooled
-
-    def settle(self, rows: Tensor, state: "_State") -> None:
-        """For the rows that withstood, the best points."""
-        standing = ~self.fooled[rows]
-        self.z[rows] = where_example(standing, state.best, self.z[rows])
-        self.loss[rows] = torch.where(standing, state.best_loss, self.loss[rows])
-
-
 @dataclass
 class _State:
     """The points of one run and what is remembered of them, one row an example."""
@@ -155,8 +104,8 @@ class _State:
     z: Tensor
     previous: Tensor
     size: Tensor
-    loss: Tensor
     gradient: Tensor
+    fooled: Tensor
     best: Tensor
     best_loss: Tensor
     best_gradient: Tensor
@@ -178,8 +127,8 @@ class _State:
             z=start,
             previous=start,
             size=size,
-            loss=worst,
             gradient=start,
+            fooled=torch.zeros_like(worst, dtype=torch.bool),
             best=start,
             best_loss=worst,
             best_gradient=start,
@@ -187,20 +136,26 @@ class _State:
             halved=torch.ones_like(worst, dtype=torch.bool),
         )
 
-    def note(self, loss: Tensor, gradient: Tensor | None, *, first: bool) -> None:
-        """The loss, and the gradient if one was taken, at the current points."""
-        self.loss = loss
+    def note(self, seen: View, gradient: Tensor | None, y: Tensor) -> None:
+        """What one pass shows of the current points; a gradient is taken at all but the last. The first misclassified point of
+        an example stays its best one."""
         if gradient is not None:
             self.gradient = gradient if self.mask is None else gradient * self.mask
-        better = loss > self.best_loss
+        wrong = seen.logits.argmax(1) != y
+        better = ~self.fooled & (wrong | (seen.loss > self.best_loss))
+        self.fooled = self.fooled | wrong
         self.best = where_example(better, self.z, self.best)
         self.best_gradient = where_example(better, self.gradient, self.best_gradient)
-        self.best_loss = torch.where(better, loss, self.best_loss)
-        if first:
+        self.best_loss = torch.where(better, seen.loss, self.best_loss)
+        if not self.losses:
             # As in the authors' code, the loss after the first step is compared with 0.
-            self.losses, self.best_at_check = [torch.zeros_like(loss)], loss
+            self.losses, self.best_at_check = [torch.zeros_like(seen.loss)], seen.loss
         else:
-            self.losses.append(loss)
+            self.losses.append(seen.loss)
+
+    @property
+    def found(self) -> Found:
+        return Found(self.best, self.best_loss, self.fooled)
 
     def step(self, threat: Threat) -> None:
         size = per_example(self.size, self.z)

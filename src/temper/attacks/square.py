@@ -1,35 +1,41 @@
 """Square: random search that asks the network for its logits alone."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from temper.arguments import Count, Positive, Probability, checked
 from temper.attacks.ascent import where_example
-from temper.attacks.attack import Attack
+from temper.attacks.filling import Filling
 from temper.attacks.losses import margin
 from temper.attacks.probing import probing
 from temper.attacks.threat import Threat, per_example
+from temper.attacks.windows import Changes, draw, signs
 from temper.data.batch import Batch
 from temper.models.network import Network
 
 # Queries, as published for 10,000 of them, after which the changed share of the input is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+DRAWN = 100  # queries at once
 
 
-class Square(Attack):
+class Square(Filling):
     """Andriushchenko et al. 2020 (https://arxiv.org/abs/1912.00049): random changes that lower the margin are kept.
 
     A gradient that is masked misleads every attack but this kind. On images, (B, C, H, W), a square window is changed at a
     time, each channel in one direction; on other inputs a random set of features. Under linf a change is +eps or -eps. Under l2
-    and l1 the window takes over the budget of a second one, a pair of bumps added to it, after the paper's construction for l2.
+    the window takes over the budget of a second one, and a pair of bumps is added to it; under l1 likewise.
+
+    Most queries get no further. Where few examples still stand, several queries of each are asked at once, all from the same
+    point; the first that gets further counts, and those behind it are asked again from there. A query that would change nothing
+    is not asked at all. So an example comes to the point to which it would have come query by query.
 
     Args:
         threat: the set that x' stays in.
         eps: another radius than the threat's.
-        queries: forward passes for each example that stands.
+        queries: for each example that stands.
         share: of the input that is changed at first.
     """
 
@@ -39,89 +45,102 @@ class Square(Attack):
         self.threat = threat.at(eps)
         self.queries, self.share = queries, share
 
-    def perturb(self, net: Network, batch: Batch) -> Tensor:
+    def perturb(self, net: Network, batch: Batch, rows: int | None = None) -> Tensor:
+        rows = len(batch) if rows is None else rows
         with probing(net, "eval"), torch.no_grad():
             z = net.lift(batch.x).detach()
-            result = z.clone()
-            rows = torch.arange(len(z), device=z.device)
-            y, centre = batch.y, z
-            mask = None if batch.mask is None else batch.mask.expand_as(z)
-            x_adv, lowest = z, margin(net(z).float(), y)
-            for query in range(self.queries):
-                if query % 50 == 0:
-                    # What has fallen is dropped now and then, since looking for it waits for the device.
-                    keep = (lowest < 0).nonzero().squeeze(1)
-                    result[rows] = x_adv
-                    if len(keep) == 0:
-                        break
-                    rows, y, centre, x_adv, lowest = rows[keep], y[keep], centre[keep], x_adv[keep], lowest[keep]
-                    mask = None if mask is None else mask[keep]
-                delta = self._stripes(x_adv) if query == 0 else self._changed(x_adv - centre, query)
-                proposed = self.threat.project(centre + (delta if mask is None else delta * mask), centre)
-                loss = margin(net(proposed).float(), y)
-                better = (loss > lowest) & (lowest < 0)
-                x_adv = where_example(better, proposed, x_adv)
-                lowest = torch.where(better, loss, lowest)
-            result[rows] = x_adv
-            return self.threat.finish(result, z)
+            search = _Search(net, batch, z)
+            search.begin(self.threat.project(z + self._stripes(z), z))
+            for share, count in self._blocks():
+                search.go(draw(self.threat, z, share, DRAWN), count, rows)
+                if not search.standing.any():
+                    break
+            return self.threat.finish(search.x.view_as(z), z)
 
     def _stripes(self, z: Tensor) -> Tensor:
         """The start: vertical stripes of random sign, each channel its own, as long as the radius allows."""
-        shape = (*z.shape[:2], 1, z.shape[3]) if z.ndim == 4 else z.shape
-        return self._full(_signs(shape, z).expand_as(z))
+        stripes = signs((*z.shape[:2], 1, z.shape[3]) if z.ndim == 4 else z.shape, z).expand_as(z)
+        return stripes * per_example(self.threat.eps / self.threat.length(stripes), z)
 
-    def _full(self, signs: Tensor) -> Tensor:
-        return signs * per_example(self.threat.eps / self.threat.length(signs), signs)
-
-    def _changed(self, delta: Tensor, query: int) -> Tensor:
-        share = self.share / 2 ** sum(query > halving for halving in HALVINGS)
-        window = _window(delta, share)
-        signs = _signs((*delta.shape[:2], 1, 1) if delta.ndim == 4 else delta.shape, delta)
-        if self.threat.norm == "linf":
-            return torch.where(window, self.threat.eps * signs, delta)
-        power = {"l1": 1, "l2": 2}[self.threat.norm]
-        rest = delta.masked_fill(window | _window(delta, share), 0)
-        budget = (self.threat.eps**power - self.threat.length(rest) ** power).clamp_min(0) ** (1 / power)
-        # What stands in the window goes on, bent by a new pattern as long as itself.
-        old = delta.masked_fill(~window, 0)
-        new = self._unit(old) + self._unit(_bumps(window) * signs)
-        return rest + self._unit(new) * per_example(budget, delta)
-
-    def _unit(self, delta: Tensor) -> Tensor:
-        return delta / per_example(self.threat.length(delta).clamp_min(1e-12), delta)
+    def _blocks(self) -> Iterator[tuple[float, int]]:
+        """The changed share of the input, and for how many queries, DRAWN at most; the start is the first query of all."""
+        edges = [0, *HALVINGS, max(self.queries, *HALVINGS)]
+        for halved, (before, last) in enumerate(pairwise(edges)):
+            for query in range(before + 1, min(last + 1, self.queries), DRAWN):
+                yield self.share / 2**halved, min(DRAWN, last + 1 - query, self.queries - query)
 
 
-def _bumps(window: Tensor) -> Tensor:
-    """Two bumps of opposite sign side by side in the window of an image, as in the paper; else random sizes."""
-    if window.ndim != 4:
-        return torch.randn(window.shape, device=window.device) * window
-    rows, columns = (window[0, 0].any(axis).nonzero().squeeze(1) for axis in (1, 0))
-    side = len(rows)
-    y, x = torch.meshgrid(*[torch.arange(side, device=window.device) + 0.5] * 2, indexing="ij")
-    bumps = torch.where(y < side / 2, 1.0, -1.0) / (1 + (x - side / 2).abs() + ((y % (side / 2)) - side / 4).abs()) ** 2
-    whole = torch.zeros(window.shape[2:], device=window.device)
-    whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = bumps if _random(1) else bumps.T
-    return whole.expand_as(window)
+class _Search:
+    """How far each example of a batch has come.
 
+    Attributes:
+        x: the best points, (B, C, S) as `Changes` takes them.
+        lowest: their margins, (B,): negative while an example stands.
+    """
 
-def _window(like: Tensor, share: float) -> Tensor:
-    """Where a change goes, (1 or B, ...) bool: a square over all channels of an image, else a random set of features."""
-    if like.ndim == 4:
-        height, width = like.shape[2:]
-        side = min(max(round(math.sqrt(share * height * width)), 1), height, width)
-        window = torch.zeros(1, 1, height, width, dtype=torch.bool, device=like.device)
-        top, left = _random(height - side), _random(width - side)
-        window[..., top : top + side, left : left + side] = True
-        return window.expand(1, *like.shape[1:])
-    features = like[0].numel()
-    count = max(round(share * features), 1)
-    chosen = torch.rand(len(like), features, device=like.device).topk(count, dim=1).indices
-    return torch.zeros(len(like), features, dtype=torch.bool, device=like.device).scatter(1, chosen, True).view_as(like)
+    def __init__(self, net: Network, batch: Batch, z: Tensor) -> None:
+        self.net, self.y, self.shape = net, batch.y, z.shape[1:]
+        self.z = self._flat(z)
+        self.x = self.z.clone()
+        self.mask = None if batch.mask is None else self._flat(batch.mask.expand_as(z))
+        self.lowest = self._margin(self.z, self.y)
 
+    @property
+    def standing(self) -> Tensor:
+        return self.lowest < 0
 
-def _random(most: int) -> int:
-    return int(torch.randint(most + 1, ()))
+    def begin(self, start: Tensor) -> None:
+        """Ask for the first point of every example."""
+        tried = self._allowed(self._flat(start), torch.arange(len(self.z), device=self.z.device))
+        loss = self._margin(tried, self.y)
+        better = self.standing & (loss > self.lowest)
+        self.x = where_example(better, tried, self.x)
+        self.lowest = torch.where(better, loss, self.lowest)
 
+    def go(self, changes: Changes, count: int, rows: int) -> None:
+        """Ask so many queries for each example that stands, with at most so many rows at once."""
+        # By example, the queries that would change something, then `count` where there are no more; and how many are done.
+        queue = torch.full((len(self.y), 2 * count), count, device=self.y.device)
+        done = torch.zeros_like(self.y)
+        moved, asked = self.standing.nonzero().squeeze(1), torch.full_like(self.y[:1], -1)
+        while True:
+            if len(moved):
+                queue[moved, :count] = self._coming(changes, count, moved, asked)
+                done[moved] = 0
+            now = (self.standing & (queue.gather(1, done[:, None])[:, 0] < count)).nonzero().squeeze(1)
+            if len(now) == 0:
+                return
+            width = max(1, min(rows // len(now), count))
+            query = queue[now[:, None], done[now][:, None] + torch.arange(width, device=now.device)].T
+            moved, asked = self._ask(changes, count, now, query)
+            done[now] += width
 
-def _signs(shape: Sequence[int], like: Tensor) -> Tensor:
-    return torch.randint(2, tuple(shape), device=like.device, dtype=like.dtype) * 2 - 1
+    def _coming(self, changes: Changes, count: int, examples: Tensor, asked: Tensor) -> Tensor:
+        """The queries behind those that were `asked` last, (n,) or (1,), that would change something, (n, count)."""
+        number = torch.arange(count, device=examples.device)[:, None]
+        waiting = changes.useful(self.x[examples], self.z[examples])[:count] & (number > asked)
+        return torch.where(waiting, number, count).sort(dim=0).values.T
+
+    def _ask(self, changes: Changes, count: int, now: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """One forward pass with the next queries, (width, n) int64, of the examples `now`, (n,) int64.
+
+        Returns:
+            The examples that got further, (m,) int64, and the first query with which they did.
+        """
+        many, query = now.repeat(len(query)), query.flatten()
+        tried = self._allowed(changes.apply(query.clamp_max(count - 1), self.x[many], self.z[many]), many)
+        loss = self._margin(tried, self.y[many])
+        further = ((loss > self.lowest[many]) & (query < count)).view(-1, len(now))
+        found = further.any(0).nonzero().squeeze(1)
+        first = further[:, found].int().argmax(0) * len(now) + found
+        self.x[now[found]], self.lowest[now[found]] = tried[first], loss[first]
+        return now[found], query[first]
+
+    def _allowed(self, tried: Tensor, rows: Tensor) -> Tensor:
+        return tried if self.mask is None else self.z[rows] + (tried - self.z[rows]) * self.mask[rows]
+
+    def _margin(self, x: Tensor, y: Tensor) -> Tensor:
+        return margin(self.net(x.view(-1, *self.shape)).float(), y)
+
+    def _flat(self, z: Tensor) -> Tensor:
+        return z.flatten(2) if z.ndim == 4 else z.flatten(1)[:, None]

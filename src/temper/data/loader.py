@@ -54,7 +54,7 @@ class Loader:
         self.epoch = epoch
 
     def only(self, rows: Tensor) -> "Loader":
-        """These examples alone, (n,) int64, in batches of the same size and in the data's order."""
+        """These examples alone, (n,) int64, in this order and in batches of the same size."""
         rows = rows.to(self.y.device)
         return Loader(self.x[rows], self.y[rows], batch_size=self.batch_size, mask=self.mask)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from temper.attacks import Attack, Cascade, probing
+from temper.attacks import Attack, Cascade, Filling, probing
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
@@ -113,7 +113,9 @@ def _attacked(
 
         def compute(batch: Batch = batch, number: int = number) -> dict[str, Tensor]:
             rekey(seed, "evaluation", name, number)
-            x_adv = attack.perturb(net, batch)
+            # The last batch may be short: its forward passes may have as many rows as those of a full one all the same.
+            more = {"rows": loader.batch_size} if isinstance(attack, Filling) else {}
+            x_adv = attack.perturb(net, batch, **more)
             logits = net(x_adv).float()
             loss = F.cross_entropy(logits, batch.y, reduction="none")
             return {"prediction": logits.argmax(1), "loss": loss, "points": x_adv[torch.isin(batch.index.cpu(), kept)]}
@@ -133,13 +135,19 @@ def _cascade(
     seed: int,
     ledger: Ledger,
 ) -> dict[str, Tensor]:
-    """The same for attacks that each take on only what the ones before them left standing, in full batches."""
+    """The same for attacks that each take on only what the ones before them left standing, in full batches.
+
+    Those with the highest loss so far come first: batches of what falls easily are soon done, and the others stay full.
+    """
     prediction, loss, none = before.clone(), loss.clone(), torch.empty(0, dtype=torch.int64)
+    highest = loss.clone()
     for stage, attack in cascade.attacks.items():
-        standing = (prediction == y).nonzero().squeeze(1)
+        order = highest.argsort(descending=True, stable=True)
+        standing = order[prediction[order] == y[order]]
         if len(standing) == 0:
             break
         found = _attacked(net, f"{name}-{stage}", attack, loader.only(standing), none, seed, ledger)
+        highest[standing] = torch.maximum(highest[standing], found["loss"])
         broken = found["prediction"] != y[standing]
         fallen = standing[broken]
         prediction[fallen], loss[fallen] = found["prediction"][broken], found["loss"][broken]
