@@ -29,11 +29,14 @@ check: $(INSTALLED) ## lint, format and types
 format: $(INSTALLED) ## put code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-benchmark: $(INSTALLED) ## what Hydra, Lightning and each penalty cost; our attacks beside other libraries
+benchmark: $(INSTALLED) ## speed on this CPU, in under ten minutes: docs/performance.md
 	@$(BIN)/python scripts/benchmark_step.py
-	@$(BIN)/python scripts/benchmark_penalties.py --quick
 	@$(BIN)/python scripts/benchmark_attacks.py --quick
+	@$(BIN)/python scripts/benchmark_training.py --device cpu
 	@$(BIN)/python scripts/benchmark_autoattack.py --quick
+	@$(BIN)/python scripts/benchmark_penalties.py --quick
+	@$(BIN)/python scripts/benchmark_side_by_side.py --device cpu --quick
+	@$(BIN)/python scripts/benchmark_scaling.py --quick
 
 # uv reads the override of torchattacks' pinned requests from pyproject.toml, inside this folder only.
 $(INSTALLED): pyproject.toml

@@ -58,12 +58,14 @@ class Contender:
     Attributes:
         perturb: inputs (B, ...) and labels (B,) to adversarial points.
         seconds: of each round, for one batch.
+        net: that it passes through; None: the one that all share.
         compiled: whether its passes are out of sight.
         passes: forward and backward passes of the network for one batch; None: not counted.
         success: % of the rightly classified test examples that it fools; None: not measured.
     """
 
     perturb: Perturb
+    net: Network | None = None
     compiled: bool = False
     seconds: list[float] = field(default_factory=list)
     passes: tuple[int, int] | None = None
@@ -74,8 +76,12 @@ OURS, COMPILED, GRAPHS = "temper", "temper, model.compile=true", "temper, model.
 FLOOR = f"floor: {STEPS} bare passes"
 
 
-def contenders(net: Network, shape: Sequence[int], threat: Threat) -> dict[str, Contender]:
-    """PGD-10 of every library with the same threat and step size, and the bare cost of k + 1 passes."""
+def contenders(net: Network, shape: Sequence[int], threat: Threat, channels_last: bool | None) -> dict[str, Contender]:
+    """PGD-10 of every library with the same threat and step size, and the bare cost of its passes.
+
+    Args:
+        channels_last: the layout that ours puts the network into, as its config says; None: on a GPU.
+    """
     device = next(net.parameters()).device
     step_size = 2.5 * threat.eps / STEPS
     # adv-lib imports visdom for plots, which nobody asks for here.
@@ -83,10 +89,11 @@ def contenders(net: Network, shape: Sequence[int], threat: Threat) -> dict[str, 
     from adv_lib.attacks import pgd_linf as adv_lib_pgd
 
     ours = PGD(threat=threat, steps=STEPS, step_size=step_size, start="uniform")
-    versions = {OURS: Contender(lambda x, y: ours.perturb(net, Batch.of(x, y)))}
+    own = copy.deepcopy(net)
+    lay_out(own, channels_last, device)
+    versions = {OURS: Contender(partial(_perturb, ours, own), net=own)}
     for name, compiler in compilers(device).items():
-        fast_net, fast = copy.deepcopy(net), copy.deepcopy(ours)
-        lay_out(fast_net, None, device)
+        fast_net, fast = copy.deepcopy(own), copy.deepcopy(ours)
         compiler.network(fast_net)
         fast.step_by(compiler.function(take_step))
         versions[name] = Contender(partial(_perturb, fast, fast_net), compiled=True)
@@ -169,12 +176,12 @@ def timed(run: Callable[[], Result], device: torch.device) -> tuple[float, Resul
     return time.perf_counter() - since, result
 
 
-def race(net: Network, batch: Batch, threat: Threat, *, rounds: int) -> dict[str, Contender]:
+def race(net: Network, batch: Batch, threat: Threat, *, rounds: int, channels_last: bool | None = None) -> dict[str, Contender]:
     """Count the passes of all contenders on one batch, which warms up, and time them, round after round."""
-    field = contenders(net, batch.x.shape[1:], threat)
+    field = contenders(net, batch.x.shape[1:], threat, channels_last)
     order = list(field.values())
     for contender in order:
-        seen = passes(net, partial(contender.perturb, batch.x, batch.y))
+        seen = passes(contender.net or net, partial(contender.perturb, batch.x, batch.y))
         contender.passes = None if contender.compiled else seen
     for _ in range(rounds):
         for contender in order:
@@ -270,7 +277,7 @@ def pgd_table(standard: Network, data: DataModule, device: torch.device, *, quic
     if device.type == "cuda" or not quick:
         size, rounds = (BATCH_SIZE, 20) if device.type == "cuda" else (4, 12)
         net, batch = colour_batch(size, device)
-        runs[f"PreActResNet18, batch of {size}"] = race(net, batch, COLOUR_LINF, rounds=rounds)
+        runs[f"PreActResNet18, batch of {size}"] = race(net, batch, COLOUR_LINF, rounds=rounds, channels_last=True)
     table = Table(title=f"PGD-{STEPS}, linf, uniform start, cross-entropy, float32")
     for heading in ("network", "library", "ms a batch", "theirs / ours", "forward + backward", "success %"):
         table.add_column(heading, justify="left" if heading in ("network", "library") else "right")
