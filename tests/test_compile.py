@@ -18,7 +18,7 @@ from temper.classifier import Classifier
 from temper.config import ConfigError
 from temper.data import Batch
 from temper.models import Compiler
-from temper.modules import load
+from temper.modules import build_module, load
 from temper.penalties import BatchNorm
 from temper.randomness import rekey
 from temper.records import RunRecord
@@ -99,6 +99,13 @@ def test_each_size_of_batch_keeps_kernels_of_its_own() -> None:
     assert calls == [3, 2, 1] and list(net.state_dict()) == keys
 
 
+def test_every_part_of_an_attack_takes_the_compiled_step() -> None:
+    attack = build_module(composed(*QUICK, "attack=evolving")).attack
+    attack.step_by(compiled := Compiler(backend="aot_eager").function(take_step))
+    steps = [part.step for part in attack.modules() if isinstance(part, PGD)]
+    assert len(steps) == 3 and all(step is compiled for step in steps)
+
+
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_a_compiled_attack_leaves_the_network_as_it_was(mode: Mode, batch: Batch) -> None:
     net = BatchNorm().prepare(small_net()).train()
@@ -124,7 +131,7 @@ def test_a_compiled_attack_leaves_the_network_as_it_was(mode: Mode, batch: Batch
     [
         ((), 0),
         (("attack.mode=train", "penalty=batch_norm"), 0),
-        (("attack=evolving",), 1),  # its attacks are drawn: which of them meets a short batch first, and when, is chance
+        (("attack=evolving",), 2),  # its attacks are drawn: which of them meets a short batch first, and when, is chance
     ],
 )
 def test_epochs_after_the_first_compile_nothing(
@@ -161,6 +168,10 @@ def test_attacks_that_cannot_be_compiled_are_refused() -> None:
         validate(composed(*COMPILED, "trainer=ddp", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true"))
     with pytest.raises(ConfigError, match=r"attack\.stop_after does not go with model\.compile"):
         validate(composed(*COMPILED, "attack=pgd", "attack.stop_after=0"))
+    with pytest.raises(ConfigError, match=r"validation\.stop_after does not go with model\.compile"):
+        validate(composed(*COMPILED, "+validation.stop_after=0"))
+    with pytest.raises(ConfigError, match=r"model\.compile does not go with attack\.ramp_eps under l2"):
+        validate(composed(*COMPILED, "attack=evolving", "attack.attacks.pgd.threat=${data.threats.l2}"))
     with pytest.raises(ConfigError, match=r"model\.compile"):
         validate(composed(*QUICK, "model.compile=maybe"))
 

@@ -24,8 +24,8 @@ from tests.conftest import QUICK, composed
 SMALL = ("attack.steps=3", "data.train_size=200", "model.width=4", "model.hidden=16", "trainer.max_epochs=25")
 
 
-def trained(config: DictConfig) -> Classifier:
-    """A hundred steps through Lightning."""
+def trained(config: DictConfig, *, validated: bool = False) -> Classifier:
+    """All epochs through Lightning."""
     module = build_module(config)
     trainer: pl.Trainer = build(
         config,
@@ -34,7 +34,7 @@ def trained(config: DictConfig) -> Classifier:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        limit_val_batches=0,
+        limit_val_batches=1.0 if validated else 0,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -117,6 +117,20 @@ def test_a_hundred_steps_of_another_arithmetic_end_nearby(how: str, tolerance: f
     start, plain = weights(build_module(composed(*settings))), weights(by_hand(composed(*settings)))
     away = (weights(trained(composed(*how.split(), *settings))) - plain).norm()
     assert away < tolerance * (plain - start).norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("attack", ["none", "trades", "pgd", "free"])
+@pytest.mark.parametrize("model", ["cnn", "preact_resnet18"])
+def test_cuda_graphs_live_through_epochs_and_validations(attack: str, model: str) -> None:
+    size = ["model.width=4"] if model == "preact_resnet18" else []
+    settings = (f"attack={attack}", f"model={model}", *size, "data.train_size=200", "trainer.max_epochs=3", "trainer=gpu")
+    graphs, plain = (
+        trained(composed(*settings, f"model.compile={how}"), validated=True).trainer.callback_metrics["val/loss"]
+        for how in ("cuda_graphs", "false")
+    )
+    torch.testing.assert_close(graphs, plain, rtol=0.05, atol=0.05)
 
 
 class Host(TorchDispatchMode):

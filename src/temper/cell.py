@@ -35,7 +35,7 @@ def identity(config: DictConfig) -> dict[str, Any]:
         content["data"].get("source", {}).pop(key, None)
     # Threats that no attack refers to do nothing; those that one does stand in its own settings.
     content["data"].pop("threats", None)
-    # So are the folders of runs named that know of no such keys.
+    # A setting that is left at its default names no other folder than none.
     if not content["model"].get("compile"):
         content["model"].pop("compile", None)
     if content["model"].get("channels_last") is None:

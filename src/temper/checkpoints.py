@@ -83,7 +83,7 @@ def evaluate_networks(
         if twin is not None:  # the best epoch was the last one
             evaluations[name] = evaluations[twin]
         else:
-            lay_out(net, config.model.get("channels_last"), device)
+            lay_out(net, config.model.get("channels_last", False), device)
             with Ledger(_pieces(folder, key) / prints[name], show=show) as ledger:
                 # Of a foreign network nobody knows: it is looked at as if it were.
                 attacked = record.kind in (Kind.ADVERSARIAL, Kind.COMBINED, Kind.EXTERNAL)

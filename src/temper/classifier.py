@@ -99,8 +99,11 @@ class Classifier(pl.LightningModule, ABC):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+    def configure_model(self) -> None:
+        # Before several devices wrap the network, whose gradients they keep in the layout of its weights.
+        lay_out(self.net, self.channels_last, self.trainer.strategy.root_device)
+
     def on_fit_start(self) -> None:
-        lay_out(self.net, self.channels_last, self.device)
         if self.compiler is not None:
             self.compiler.network(self.net)
             compiled = self.compiler.function(take_step)
@@ -112,6 +115,12 @@ class Classifier(pl.LightningModule, ABC):
 
             self.attack.step_by(step)
             self.validation.step_by(step)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.compiler.cudagraph_mark_step_begin()  # what the batch before has left is not needed any more
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        torch.compiler.cudagraph_mark_step_begin()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(batch, batch_idx)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ def device_of_its_own(accelerator: str) -> Iterator[str]:
     # As Lightning's trainer is told to: the same evaluation, by whichever command, gives the same bytes where the GPU can.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    with free_slot(Path(tempfile.gettempdir()), f"temper-gpu-{os.getuid()}") as slot:
+    # Jobs of one node may each see GPUs of their own.
+    seen = re.sub(r"[^\w-]+", "_", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    with free_slot(Path(tempfile.gettempdir()), f"temper-gpu-{os.getuid()}-{seen}") as slot:
         try:
             yield f"cuda:{slot % max(1, torch.cuda.device_count())}"
         finally:

@@ -88,7 +88,7 @@ def build_module(config: DictConfig) -> Classifier:
         seed=config.seed,
         config=plain(config),
         compiler=Compiler.of(config.model.get("compile")),
-        channels_last=config.model.get("channels_last"),
+        channels_last=config.model.get("channels_last", False),
     )
 
 

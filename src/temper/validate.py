@@ -124,6 +124,13 @@ def validate(config: DictConfig) -> list[str]:
                 "model.compile=cuda_graphs does not go with trainer.accumulate_grad_batches: the gradients of one batch lie "
                 "where the next one writes; set model.compile to true, or data.batch_size to that of all batches together"
             )
+        if isinstance(module.attack, Evolving) and module.attack.ramp_eps:
+            growing = [threat.norm for threat, _ in module.attack.full if threat is not None and threat.norm != "linf"]
+            if growing:
+                raise ConfigError(
+                    f"model.compile does not go with attack.ramp_eps under {growing[0]}: every radius would be compiled; set "
+                    "attack.ramp_eps to 0, or leave model.compile at false"
+                )
         _try_compiled(module, data)
     if config.evaluation.checkpoints:
         setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
@@ -135,16 +142,17 @@ def validate(config: DictConfig) -> list[str]:
 
 def _validate_stopping(config: DictConfig, module: Classifier) -> None:
     """What an inner loop that examples leave, each after steps of its own, does not go with."""
-    stopping = [part for part in module.attack.modules() if isinstance(part, Ascent) and part.stop_after is not None]
-    if stopping and module.compiler is not None:
-        raise ConfigError(
-            "attack.stop_after does not go with model.compile: every size of a batch would be compiled; leave one out"
-        )
-    if config.trainer.get("sync_batchnorm") and any(part.mode == "train" for part in stopping):
-        raise ConfigError(
-            "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm=true: devices would take "
-            "different numbers of steps and wait for one another for ever; set attack.mode to eval, or stop_after to null"
-        )
+    for key, attack in (("attack", module.attack), ("validation", module.validation)):
+        stopping = [part for part in attack.modules() if isinstance(part, Ascent) and part.stop_after is not None]
+        if stopping and module.compiler is not None:
+            raise ConfigError(
+                f"{key}.stop_after does not go with model.compile, which compiles every size of batch; leave one out"
+            )
+        if config.trainer.get("sync_batchnorm") and any(part.mode == "train" for part in stopping):
+            raise ConfigError(
+                f"{key}.stop_after does not go with {key}.mode=train and trainer.sync_batchnorm=true: devices would take "
+                f"different numbers of steps and wait for one another for ever; set {key}.mode to eval, or stop_after to null"
+            )
 
 
 def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:

@@ -124,3 +124,12 @@ def test_the_network_is_left_as_it_was_and_points_lie_in_the_set(threat: Threat,
     assert state(net) == before
     assert (threat.length(x_adv.double() - batch.x.double()) <= threat.eps).all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
+
+
+@every_norm
+def test_a_range_without_ends_is_no_constraint(threat: Threat) -> None:
+    """The closed form: |w x + b| over the dual norm of w."""
+    x, w, value = planes(50, 8)
+    length = threat.length(to_plane(x, w, value, replace(threat, lower=-torch.inf, upper=torch.inf)))
+    dual = {"linf": w.abs().sum(1), "l2": w.norm(dim=1), "l1": w.abs().amax(1)}[threat.norm]
+    torch.testing.assert_close(length, value.abs() / dual)

@@ -1,6 +1,7 @@
 """Other views of robustness than a single radius, and evaluations that are interrupted."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from temper.attacks import APGD, L1, L2, PGD, Attack, Cascade, Linf, Square, Thr
 from temper.data import Batch, DataModule, Loader
 from temper.evaluation import Audit, Curve, Ledger, MinimalNorm, attack_all, fingerprint
 from temper.evaluation import ledger as ledger_module
+from temper.evaluation import outcomes as outcomes_module
 from temper.evaluation.curve import curve_metrics
 from temper.models import CNN, MLP, Network
 from tests.conftest import Linear, composed
@@ -165,6 +167,23 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     assert calls == 7 + 1, "the rest alone"
     for one, other in zip(undisturbed.arrays().values(), resumed.arrays().values(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_piece_is_taken_for_its_own_examples_alone(
+    trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine rounds losses otherwise, and with them the order in which a cascade takes on what stands."""
+    monkeypatch.setattr(ledger_module, "WORTH_KEEPING", 0.0)
+    attacks = {"cascade": Cascade(attacks={"a": PGD(threat=Linf(eps=0.06), steps=5, start="zero")})}
+    undisturbed = attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"]
+    clean = outcomes_module._clean
+
+    def elsewhere(*arguments: Any) -> dict[str, Tensor]:
+        found = clean(*arguments)
+        return found | {"loss": -found["loss"]}
+
+    monkeypatch.setattr(outcomes_module, "_clean", elsewhere)
+    assert torch.equal(attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"], undisturbed)
 
 
 def test_a_random_network_is_evaluated_the_same_way_twice(trained: CNN, loader: Loader) -> None:

@@ -45,10 +45,9 @@ class Attack(nn.Module, ABC):
 
     def step_by(self, step: Step) -> None:
         """Take every step by `step` from now on: the same function, compiled; attacks that this one is made of do likewise."""
-        self.step = step
-        for member in self.children():
-            if isinstance(member, Attack):
-                member.step_by(step)
+        for attack in self.modules():
+            if isinstance(attack, Attack):
+                attack.step = step
 
 
 def land(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:

@@ -98,8 +98,10 @@ def to_plane(x: Tensor, w: Tensor, value: Tensor, threat: Threat) -> Tensor:
         value: the function at x, (B,).
     """
     towards = -w * per_example(value.sign(), w)
-    room = (torch.where(towards > 0, threat.upper - x, x - threat.lower) * (w != 0)).flatten(1)
     slope, rest = w.abs().flatten(1), value.abs()[:, None]
+    room = torch.where(towards > 0, threat.upper - x, x - threat.lower).flatten(1)
+    # No value needs to go further than would be enough by itself, so that a range without an end is none here.
+    room = torch.minimum(room, rest / slope.clamp_min(TINY)).masked_fill(slope == 0, 0)
     if threat.norm == "l1":
         # The steepest values go first, each as far as it can.
         order = slope.argsort(dim=1, descending=True)

@@ -56,7 +56,8 @@ class Found:
 
     def improve(self, rows: Tensor, found: "Found") -> None:
         """Where `found`, (m,), is better than what these rows have; a row may occur several times."""
-        place = torch.where(found.fooled, torch.inf, found.loss).argsort(stable=True).argsort()
+        loss = found.loss.nan_to_num(nan=-torch.inf)  # what cannot be compared is better than nothing at all
+        place = torch.where(found.fooled, torch.inf, loss).argsort(stable=True).argsort()
         last = torch.full_like(self.loss, -1, dtype=torch.int64).scatter_reduce(0, rows, place, "amax")
         best = (place == last[rows]).nonzero().squeeze(1)
         rows, z, loss, fooled = rows[best], found.z[best], found.loss[best], found.fooled[best]
@@ -100,11 +101,13 @@ class Runs(Filling):
             with torch.no_grad():
                 logits = net(z)
             self.check(logits.shape[1])
-            # The label comes first in the ranking of an example that stands.
-            ranking = logits.argsort(dim=1, descending=True)
             found = Found.nothing(z)
             standing = (logits.argmax(1) == batch.y).nonzero().squeeze(1)
-            runs = min(self.runs, logits.shape[1] - 1) if self.targeted else self.runs
+            runs = self.runs
+            if self.targeted:
+                runs = min(runs, logits.shape[1] - 1)
+                # The label comes first in the ranking, level with another class or not.
+                ranking = logits.scatter(1, batch.y[:, None], torch.inf).argsort(dim=1, descending=True)
             queue = torch.cartesian_prod(torch.arange(1, runs + 1, device=z.device), standing)
             while len(queue):
                 (number, example), queue = queue[:rows].unbind(1), queue[rows:]

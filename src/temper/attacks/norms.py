@@ -39,19 +39,21 @@ class Box(Ball):
 
     def __init__(self, threat: Threat, x: Tensor) -> None:
         super().__init__(threat, x)
-        origin, eps = x.double(), threat.eps
-        lowest, highest = (
-            (origin - eps).clamp_(min=threat.lower).to(x.dtype),
-            (origin + eps).clamp_(max=threat.upper).to(x.dtype),
-        )
-        self.lowest = torch.where(origin - lowest > eps, lowest.nextafter(x), lowest)
-        self.highest = torch.where(highest - origin > eps, highest.nextafter(x), highest)
+        origin = x.double()
+        self.lowest = self._rounded((origin - threat.eps).clamp_(min=threat.lower), origin)
+        self.highest = self._rounded((origin + threat.eps).clamp_(max=threat.upper), origin)
+
+    def _rounded(self, corner: Tensor, origin: Tensor) -> Tensor:
+        rounded, threat = corner.to(self.x.dtype), self.threat
+        exact = rounded.double()
+        outside = ((exact - origin).abs_() > threat.eps) | (exact < threat.lower) | (exact > threat.upper)
+        return torch.where(outside, rounded.nextafter(self.x), rounded)
 
     def select(self, rows: Tensor) -> Ball:
         return Box(self.threat, self.x[rows])
 
     def back(self, z: Tensor) -> Tensor:
-        return z.clamp_(self.lowest, self.highest)
+        return z.clamp(self.lowest, self.highest)
 
     def finish(self, z: Tensor) -> Tensor:
         return z

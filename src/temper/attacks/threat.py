@@ -118,7 +118,7 @@ class Ball:
         return self.back(z + size * self.threat.direction(gradient, z))
 
     def back(self, z: Tensor) -> Tensor:
-        """A new point z, (B, ...), back inside the set, for float32 rounding."""
+        """A point z, (B, ...), back inside the set, for float32 rounding."""
         return self.threat.project(z, self.x)
 
     def finish(self, z: Tensor) -> Tensor:

@@ -83,6 +83,9 @@ class TorchAttack(Attack):
         if "seed" in inspect.signature(self.engine).parameters:
             options.setdefault("seed", _draw_seed())
         with probing(net, self.mode), _numpy_keyed():
+            if "n_classes" in options:  # of which all but the label are targets
+                with torch.no_grad():
+                    options["n_classes"] = min(options["n_classes"], net(batch.x[:1]).shape[1])
             engine = self.engine(net, **options)
             return self.threat.finish(_run(engine, batch, self.mode), batch.x).detach()
 

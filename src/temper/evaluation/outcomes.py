@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -105,9 +106,21 @@ def _clean(net: Network, batch: Batch, kept: Tensor, seed: int, number: int) -> 
 
 
 def _attacked(
-    net: Network, name: str, attack: Attack, loader: Loader, kept: Tensor, seed: int, ledger: Ledger
+    net: Network,
+    name: str,
+    attack: Attack,
+    loader: Loader,
+    kept: Tensor,
+    seed: int,
+    ledger: Ledger,
+    rows: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """What the examples are taken for under an attack, and their loss, (N,) each; the points of the kept ones, (K, ...)."""
+    """What the examples are taken for under an attack, and their loss, (N,) each; the points of the kept ones, (K, ...).
+
+    Args:
+        rows: which of the split's examples the loader has, (N,) int64, where that follows from computed numbers: on another
+            machine their order may be another one, and a piece is taken for those examples alone that it was made of.
+    """
     pieces = []
     for number, batch in enumerate(ledger.follow(loader, len(loader), name)):
 
@@ -120,7 +133,8 @@ def _attacked(
             loss = F.cross_entropy(logits, batch.y, reduction="none")
             return {"prediction": logits.argmax(1), "loss": loss, "points": x_adv[torch.isin(batch.index.cpu(), kept)]}
 
-        pieces.append(ledger.piece(f"{name}-{number}", compute))
+        own = "" if rows is None else f"-{crc32(rows[batch.index.cpu()].numpy().tobytes()):08x}"
+        pieces.append(ledger.piece(f"{name}-{number}{own}", compute))
     return _joined(pieces)
 
 
@@ -146,7 +160,7 @@ def _cascade(
         standing = order[prediction[order] == y[order]]
         if len(standing) == 0:
             break
-        found = _attacked(net, f"{name}-{stage}", attack, loader.only(standing), none, seed, ledger)
+        found = _attacked(net, f"{name}-{stage}", attack, loader.only(standing), none, seed, ledger, standing)
         highest[standing] = torch.maximum(highest[standing], found["loss"])
         broken = found["prediction"] != y[standing]
         fallen = standing[broken]
