@@ -33,8 +33,9 @@ class Ascent(Attack, ABC):
         keep: "last" point of a run as in training, or "worst" on the way: then more steps and restarts never help the defender.
         mode: of the network while it is attacked.
         stop_after: steps that an example still takes once it is misclassified, after which it leaves the batch; None: all of
-            them. Each step then waits for the device. In an evaluation 0 gives the verdicts of keep="worst" for less. In training it is
-            another, weaker attack: early-stopped PGD (Zhang et al. 2020, https://arxiv.org/abs/2002.11242, algorithm 1, tau).
+            them. Each step then waits for the device. In an evaluation 0 gives the verdicts of keep="worst" for less. In
+            training it is another, weaker attack: early-stopped PGD (Zhang et al. 2020, https://arxiv.org/abs/2002.11242,
+            algorithm 1, tau).
     """
 
     @checked
