@@ -165,7 +165,7 @@ def test_figures_are_chosen_by_name(tmp_path: Path, temper: Callable[..., tuple[
     status, output = temper("report", "study=study", "figures=[heatmap,weights]")
     assert status == 0, output
     assert [path.name for path in sorted(Path("results/study").glob("*.png"))] == ["heatmap.png"]
-    status, output = temper("report", "study=study", "figures=[heat]")
+    status, output = temper("report", "study=study", "figures=heat")
     assert status == 1 and "figures: there is no heat; there are tradeoff, heatmap" in output
 
 

@@ -34,7 +34,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         study: folder of the study's runs.
         results: folder of the report; files of an earlier report are replaced whole.
         suite: name of the evaluation to report; None: the one in the settings, or that most runs have.
-        settings: `suite` and `table` as in conf/report.yaml, the default.
+        settings: `suite`, `table` and `figures` as in conf/report.yaml, the default.
 
     Returns:
         What to show on a terminal: the first table, problems, and where the report lies.

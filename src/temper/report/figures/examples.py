@@ -25,8 +25,8 @@ class Example(NamedTuple):
         attack: that changed them.
         y: labels, (K,).
         clean, adversarial: (K, 1 or 3, H, W) in [0, 1].
-        predicted, probability: by "clean" and "adversarial", the class that each is taken for, and the probability of the true
-            class, (K,).
+        predicted, probability: by "clean" and "adversarial", the class that each is taken for (what is wrong already keeps its
+            class, see `Outcomes`), and the probability of the true class, (K,).
     """
 
     title: str

@@ -45,7 +45,7 @@ def gallery(
     *,
     suite: str,
     checkpoint: str,
-    wanted: Sequence[str] | None = None,
+    wanted: Sequence[str] | str | None = None,
 ) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
     """What draws each figure, by its name; what the study has nothing for is left out. And a line for each that what lies on
     disk (checkpoints, outcomes, data) is no good for: a report never fails for it.
@@ -54,12 +54,12 @@ def gallery(
         records: finished runs that were evaluated by the suite.
         data: of these, as `temper.report.frame.frame` gives it.
         studies: the folders that they lie in.
-        wanted: names among `FIGURES`; None: all.
+        wanted: one of `FIGURES`, or several; None: all.
 
     Raises:
         ValueError: there is no such figure.
     """
-    chosen = list(FIGURES if wanted is None else wanted)
+    chosen = [wanted] if isinstance(wanted, str) else list(FIGURES if wanted is None else wanted)
     if unknown := [name for name in chosen if name not in FIGURES]:
         raise ValueError(f"figures: there is no {', '.join(unknown)}; there are {', '.join(FIGURES)}")
     strengths = strengths_of(records)
