@@ -16,8 +16,8 @@ from temper.records import RECORD, RunRecord
 from temper.report import make_report
 from temper.report.audit import badges, findings
 from temper.report.figures import pareto_front
+from temper.report.figures.strength import strength_figure, strengths_of
 from temper.report.frame import choose_suite, frame
-from temper.report.strength import strength_figure, strengths_of
 from temper.report.table import MISSING, Metric, spread, table, to_latex
 from tests.test_records import record
 

@@ -12,9 +12,9 @@ from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.audit import LEGEND, badges, findings
-from temper.report.figures import curves, radii, save, tradeoff
+from temper.report.figures import gallery, save
+from temper.report.figures.strength import strengths_of
 from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
-from temper.report.strength import strength_figure, strengths_of
 from temper.report.table import table, to_latex, to_markdown
 from temper.storage import written_whole
 
@@ -34,7 +34,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         study: folder of the study's runs.
         results: folder of the report; files of an earlier report are replaced whole.
         suite: name of the evaluation to report; None: the one in the settings, or that most runs have.
-        settings: `suite` and `table` as in conf/report.yaml, the default.
+        settings: `suite`, `table` and `figures` as in conf/report.yaml, the default.
 
     Returns:
         What to show on a terminal: the first table, problems, and where the report lies.
@@ -86,15 +86,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
-    figures = {"tradeoff": lambda: tradeoff(data, checkpoint=checkpoint)}
-    strengths = strengths_of(finished)
-    # A mean over strengths would be the curve of none of them.
-    if any(record.curves for record in finished) and not strengths:
-        figures["curves"] = lambda: curves(finished)
-    if data.metric.str.startswith("curve/").any():
-        figures["radii"] = lambda: radii(data, checkpoint=checkpoint)
-    if strengths:
-        figures["strength"] = lambda: strength_figure(data, strengths, checkpoint=checkpoint)
+    figures, missing = gallery(finished, data, [study], suite=suite, checkpoint=checkpoint, wanted=settings.get("figures"))
     for name, draw in figures.items():
         save(draw, results / name)
     files = ", ".join(["table.md", "table.tex", *(f"{name}.png" for name in figures), "runs.csv"])
@@ -102,6 +94,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         _for_terminal(next(iter(tables.values()))),
         *([LEGEND] if options["badges"] else []),
         *problems,
+        *missing,
         f"report: {results}/{files}",
     ]
 

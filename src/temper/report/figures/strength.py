@@ -1,16 +1,15 @@
 """What strength does: accuracy and cost over the root key `strength`, a line for each penalty."""
 
 from collections.abc import Iterable, Mapping
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from temper.records import RunRecord
-from temper.report.figures import COLORS, MARKERS, legend
+from temper.report.figures.cells import in_order
+from temper.report.figures.style import Look, legend, looks, sample
 from temper.report.frame import apart_from_strength
 
 SHOWN = {
@@ -51,13 +50,13 @@ def strength_figure(data: pd.DataFrame, strengths: Mapping[str, float], checkpoi
         cell=[apart_from_strength(penalty, setting) for penalty, setting in zip(rows.penalty, rows.setting, strict=True)],
         value=rows.value.where(rows.metric == "cost/seconds", 100 * rows.value),
     )
-    attacks, cells = (sorted(rows[axis].unique(), key=lambda name: (name != "none", name)) for axis in ("attack", "cell"))
-    color, marker = (dict(zip(cells, cycle(values))) for values in (COLORS, MARKERS))
+    attacks, cells = in_order(rows.attack), in_order(rows.cell)
+    look = looks(cells)
     figure = Figure(figsize=(8.6, 2.3 * len(attacks) + 0.9), layout="constrained")
     panels = figure.subplots(len(attacks), len(SHOWN), squeeze=False, sharex=True)
     for line, attack in zip(panels, attacks, strict=True):
         for panel, metric in zip(line, SHOWN, strict=True):
-            _draw(panel, rows[(rows.attack == attack) & (rows.metric == metric)], cells, color, marker)
+            _draw(panel, rows[(rows.attack == attack) & (rows.metric == metric)], cells, look)
         line[0].set_ylabel(f"attack: {attack}")
     for panel, title in zip(panels[0], SHOWN.values(), strict=True):
         panel.set_title(title, fontsize=9)
@@ -69,16 +68,16 @@ def strength_figure(data: pd.DataFrame, strengths: Mapping[str, float], checkpoi
         panel.set_ylim(bottom=0)  # seconds waver; from 0 on, that looks as small as it is
     swept = set(rows[rows.strength.notna()].cell)
     handles = [
-        Line2D([], [], color=color[cell], marker=marker[cell], markersize=4, label=f"penalty: {cell}")
+        sample(f"penalty: {cell}", color=look[cell].color, marker=look[cell].marker, linestyle=look[cell].dashes, markersize=4)
         if cell in swept
-        else Line2D([], [], color=color[cell], linestyle="--", linewidth=1.2, label=f"penalty: {cell}")
+        else sample(f"penalty: {cell}", color=look[cell].color, linestyle="--", linewidth=1.2)
         for cell in cells
     ]
     legend(figure, handles, columns=5)
     return figure
 
 
-def _draw(panel: Axes, rows: pd.DataFrame, cells: Iterable[str], color: Mapping[str, str], marker: Mapping[str, str]) -> None:
+def _draw(panel: Axes, rows: pd.DataFrame, cells: Iterable[str], look: Mapping[str, Look]) -> None:
     swept = [cell for cell in cells if rows[rows.cell == cell].strength.notna().any()]
     for cell in cells:
         runs = rows[rows.cell == cell]
@@ -86,8 +85,8 @@ def _draw(panel: Axes, rows: pd.DataFrame, cells: Iterable[str], color: Mapping[
             continue
         if cell not in swept:
             mean, std = runs.value.mean(), runs.value.std() if len(runs) > 1 else 0.0
-            panel.axhline(mean, color=color[cell], linestyle="--", linewidth=1.2, zorder=1)
-            panel.axhspan(mean - std, mean + std, color=color[cell], alpha=0.12, linewidth=0)
+            panel.axhline(mean, color=look[cell].color, linestyle="--", linewidth=1.2, zorder=1)
+            panel.axhspan(mean - std, mean + std, color=look[cell].color, alpha=0.12, linewidth=0)
             continue
         by_strength = runs.groupby("strength").value
         means, stds = by_strength.mean(), by_strength.std().fillna(0)
@@ -96,8 +95,9 @@ def _draw(panel: Axes, rows: pd.DataFrame, cells: Iterable[str], color: Mapping[
             means.index * shift,
             means,
             yerr=stds,
-            color=color[cell],
-            marker=marker[cell],
+            color=look[cell].color,
+            marker=look[cell].marker,
+            linestyle=look[cell].dashes,
             markersize=4.5,
             markeredgecolor="white",
             markeredgewidth=0.5,

@@ -1,0 +1,109 @@
+"""Which figures a study has what for."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from temper.cli import explain
+from temper.records import RunRecord
+from temper.report.figures.cost import COSTS, cost
+from temper.report.figures.curves import curves
+from temper.report.figures.examples import examples, kept_examples
+from temper.report.figures.heatmap import heatmap
+from temper.report.figures.interaction import interaction
+from temper.report.figures.picks import one_of_each_kind
+from temper.report.figures.radii import broken_more, radii
+from temper.report.figures.strength import strength_figure, strengths_of
+from temper.report.figures.surface import surface, surfaces
+from temper.report.figures.tradeoff import tradeoff
+from temper.report.figures.weights import kept_weights, weights
+from temper.report.frame import evaluations_of
+
+FIGURES = (
+    "tradeoff",
+    "heatmap",
+    "interaction",
+    "curves",
+    "radii",
+    "strength",
+    "cost",
+    "examples",
+    "surface",
+    "weights",
+)
+MOST_CURVES = 48  # cells: more panels are no picture
+
+
+def gallery(
+    records: Sequence[RunRecord],
+    data: pd.DataFrame,
+    studies: Sequence[Path],
+    *,
+    suite: str,
+    checkpoint: str,
+    wanted: Sequence[str] | str | None = None,
+) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
+    """What draws each figure, by its name; what the study has nothing for is left out. And a line for each that what lies on
+    disk (checkpoints, outcomes, data) is no good for: a report never fails for it.
+
+    Args:
+        records: finished runs that were evaluated by the suite.
+        data: of these, as `temper.report.frame.frame` gives it.
+        studies: the folders that they lie in.
+        wanted: one of `FIGURES`, or several; None: all.
+
+    Raises:
+        ValueError: there is no such figure.
+    """
+    chosen = [wanted] if isinstance(wanted, str) else list(FIGURES if wanted is None else wanted)
+    if unknown := [name for name in chosen if name not in FIGURES]:
+        raise ValueError(f"figures: there is no {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+    strengths = strengths_of(records)
+    metrics = set(data[data.checkpoint.isin([checkpoint, "run"])].dropna(subset="value").metric)
+    several = data.attack.nunique() > 1 and data.penalty.nunique() > 1
+    cells = data.groupby(["attack", "penalty", "setting"]).ngroups
+    drawn: dict[str, Callable[[], Figure]] = {
+        "tradeoff": lambda: tradeoff(data, checkpoint=checkpoint),
+        "heatmap": lambda: heatmap(data, checkpoint=checkpoint),
+    }
+    if several:
+        drawn["interaction"] = lambda: interaction(data, checkpoint=checkpoint)
+    if any(record.curves for record in records) and cells <= MOST_CURVES:
+        drawn["curves"] = lambda: curves(records)
+    if any(name.startswith("curve/") for name in metrics):
+        broken = broken_more(records, suite, checkpoint)
+        drawn["radii"] = lambda: radii(data, checkpoint=checkpoint, broken=broken)
+    if strengths:
+        drawn["strength"] = lambda: strength_figure(data, strengths, checkpoint=checkpoint)
+    if metrics & set(COSTS):
+        drawn["cost"] = lambda: cost(data, checkpoint=checkpoint)
+    on_disk, problems = _on_disk(records, studies, suite, checkpoint, chosen)
+    drawn |= on_disk
+    return {name: drawn[name] for name in chosen if name in drawn}, problems
+
+
+def _on_disk(
+    records: Sequence[RunRecord], studies: Sequence[Path], suite: str, checkpoint: str, chosen: Sequence[str]
+) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
+    """The figures that are made of more than records, of one run of each kind."""
+    picks = one_of_each_kind(records, studies)
+    keys = [evaluations_of(pick.record, suite)[0] for pick in picks]
+    makers: dict[str, tuple[Callable[[], Sequence[Any]], Callable[[Any], Figure]]] = {
+        "examples": (lambda: kept_examples(picks, keys, checkpoint), examples),
+        "surface": (lambda: surfaces(picks, keys, checkpoint), surface),
+        "weights": (lambda: kept_weights(picks, checkpoint), weights),
+    }
+    drawn: dict[str, Callable[[], Figure]] = {}
+    problems: list[str] = []
+    for name in makers.keys() & set(chosen):
+        find, draw = makers[name]
+        try:
+            if found := find():
+                drawn[name] = partial(draw, found)
+        except Exception as error:  # whatever a damaged file, a network or a data source raises
+            problems.append(f"{name}.png is left out: {explain(error)}")
+    return drawn, sorted(problems)

@@ -1,0 +1,51 @@
+"""Clean against robust accuracy: what each cell pays for robustness."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from temper.report.figures.cells import in_words
+from temper.report.figures.plane import Points, handles, points, scatter
+from temper.report.figures.style import legend, sample
+
+
+def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
+    """Clean against robust accuracy, one mark per cell, standard deviations over seeds, the Pareto front drawn. Where cells
+    differ in strength, a larger mark is a greater one.
+
+    The first panel shows the whole plane; where there are several attacks, one more for each looks closer.
+    """
+    shown = points(data, "test/clean", robust, checkpoint)
+    closer = list(shown.attack) if len(shown.attack) > 1 and (shown.rows.groupby("attack").size() > 1).any() else []
+    figure = Figure(figsize=(4.2 + 3.1 * len(closer), 3.6), layout="constrained")
+    axes = figure.subplots(1, 1 + len(closer), squeeze=False, width_ratios=[1.25, *[1] * len(closer)])[0]
+    _plane(axes[0], shown, shown.rows)
+    axes[0].set_ylabel(in_words(robust))
+    for panel, attack in zip(axes[1:], closer, strict=True):
+        _plane(panel, shown, shown.rows[shown.rows.attack == attack])
+        panel.set_title(f"attack: {attack}")
+    legend(figure, [*handles(shown), sample("Pareto front", color="0.5", linestyle="--", linewidth=1)], columns=5)
+    return figure
+
+
+def _plane(axes: Axes, shown: Points, rows: pd.DataFrame) -> None:
+    scatter(axes, shown, rows)
+    axes.autoscale_view()
+    axes.autoscale(False)
+    x, y = pareto_front(shown.rows.x.to_numpy(), shown.rows.y.to_numpy())
+    # Out to the edges: what lies below and to the left of the line is beaten.
+    x, y = np.array([axes.get_xlim()[0], *x, x[-1]]), np.array([y[0], *y, axes.get_ylim()[0]])
+    axes.plot(x, y, linestyle="--", color="0.5", linewidth=1, drawstyle="steps-pre", zorder=0)
+    axes.set_xlabel(in_words("test/clean"))
+
+
+def pareto_front(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points that no other beats in both, from left to right."""
+    best = -np.inf
+    kept = []
+    for i in sorted(range(len(x)), key=lambda i: (-x[i], -y[i])):
+        if y[i] > best:
+            kept.append(i)
+            best = y[i]
+    return x[kept[::-1]], y[kept[::-1]]
