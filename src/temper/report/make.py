@@ -12,6 +12,7 @@ from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.audit import LEGEND, badges, findings
+from temper.report.conclusions import conclude
 from temper.report.figures import curves, radii, save, tradeoff
 from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
 from temper.report.strength import strength_figure, strengths_of
@@ -83,6 +84,10 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         + "\n"
         + "\n".join(to_latex(t, CAPTIONS.get(n, n)) for n, t in tables.items()),
     }
+    concluded = conclude(study, finished, suite, checkpoint, settings)
+    texts["table.md"] += "\n" + concluded.markdown
+    texts["table.tex"] += "\n" + concluded.latex
+    texts |= concluded.files
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
@@ -102,6 +107,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         _for_terminal(next(iter(tables.values()))),
         *([LEGEND] if options["badges"] else []),
         *problems,
+        concluded.summary,
         f"report: {results}/{files}",
     ]
 
