@@ -12,6 +12,7 @@ from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord, collect
 from temper.report.audit import LEGEND, badges, findings
+from temper.report.conclusions import conclude
 from temper.report.figures import gallery, save
 from temper.report.figures.strength import strengths_of
 from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
@@ -83,6 +84,10 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         + "\n"
         + "\n".join(to_latex(t, CAPTIONS.get(n, n)) for n, t in tables.items()),
     }
+    concluded = conclude(study, finished, suite, checkpoint, settings)
+    texts["table.md"] += "\n" + concluded.markdown
+    texts["table.tex"] += "\n" + concluded.latex
+    texts |= concluded.files
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
@@ -95,6 +100,7 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
         *([LEGEND] if options["badges"] else []),
         *problems,
         *missing,
+        concluded.summary,
         f"report: {results}/{files}",
     ]
 

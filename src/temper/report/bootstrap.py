@@ -1,0 +1,110 @@
+"""What the images add to the seeds: a bootstrap of both, and the sampling of images apart."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import sem
+
+from temper.cell import Cell, Kind
+from temper.records import RunRecord
+from temper.report.frame import evaluations_of
+from temper.report.paired import ALPHA, Contrast
+
+REPEATS = 1000
+SEED = 0  # of the generator: the same outcomes give the same interval
+# Of one run, (digest, key of the suite, seed): by metric, whether each test image is right, (N,) bool.
+Outcomes = dict[tuple[str, str, int], dict[str, np.ndarray]]
+
+
+class Interval(NamedTuple):
+    """Standard error, and the 2.5 % and 97.5 % quantiles, over resamples."""
+
+    error: float
+    low: float
+    high: float
+
+
+def hierarchical(differences: np.ndarray, *, repeats: int = REPEATS) -> Interval:
+    """Resample seeds, and images anew within each (Davison & Hinkley 1997, 3.8).
+
+    With few seeds its interval is too narrow, by about sqrt((S - 1) / S) and by the normal for Student's quantile: the t
+    interval over seeds is the one to judge by. Images are drawn for each seed by itself, so that their luck averages out over
+    seeds; what all seeds share of it, having one test set, is `over_images`.
+
+    Args:
+        differences: (S, N), of S seeds on N images, each that of the paired cells on the same image; S > 1, or all is NaN.
+    """
+    seeds, images = differences.shape
+    if seeds < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    generator = np.random.default_rng(SEED)
+    values, shares = _shares(differences)
+    # Images differ by few values: how often each is drawn is all that a resample of them is.
+    drawn = generator.multinomial(images, shares[generator.integers(seeds, size=(repeats, seeds))])
+    return _interval((drawn @ values).mean(axis=1) / images)
+
+
+def over_images(differences: np.ndarray) -> float:
+    """The standard error that the sampling of test images makes, the seeds held fixed: what another test set would change.
+
+    All seeds see the same images, so that an image counts once, by its mean over them; of a mean, no resampling is needed.
+    """
+    return float(sem(differences.mean(axis=0)))
+
+
+def _shares(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The V values that occur, (V,), and how often each does in every row, as a share, (S, V)."""
+    values, codes = np.unique(differences.round(9), return_inverse=True)
+    rows = codes.reshape(differences.shape)
+    return values, np.stack([np.bincount(row, minlength=len(values)) for row in rows]) / differences.shape[1]
+
+
+def _interval(means: np.ndarray) -> Interval:
+    low, high = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2])
+    return Interval(float(means.std(ddof=1)), float(low), float(high))
+
+
+def run_folder(study: Path, record: RunRecord) -> Path:
+    """Where a run of a study lies."""
+    cell = Cell(record.attack, record.penalty, Kind(record.kind), record.digest)
+    return study / cell.name / f"seed-{record.seed}"
+
+
+def outcomes(
+    records: Iterable[RunRecord],
+    folder: Callable[[RunRecord], Path],
+    suite: str,
+    checkpoint: str,
+    metrics: Sequence[str],
+) -> Outcomes:
+    """What happened to every test image under some accuracies (`test/clean`, `test/pgd`, `test/worst_case`, `curve/1`).
+
+    Runs whose arrays are not there, such as those of records that were copied alone, are left out.
+    """
+    found: Outcomes = {}
+    for record in records:
+        for key in evaluations_of(record, suite):
+            path = folder(record) / "evaluations" / key / f"{checkpoint}.npz"
+            if not path.is_file():
+                continue
+            attacks = ["clean", *record.attacks(key)]
+            with np.load(path) as arrays:
+                right = {name: arrays[name] for name in attacks if name in arrays}
+                curve = {m: arrays[m] for m in metrics if m.startswith("curve/") and m in arrays}
+            named = {f"test/{name}": values for name, values in right.items()}
+            named["test/worst_case"] = np.stack(list(right.values())).all(axis=0)
+            found[record.digest, key, record.seed] = {m: (named | curve)[m] for m in metrics if m in named | curve}
+    return found
+
+
+def differences(found: Outcomes, contrast: Contrast, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
+    """Of a contrast, image by image, (S, N), for those seeds that all its cells have; None where there are none."""
+    rows = []
+    for seed in seeds:
+        runs = [found.get((cell.digest, cell.suite, seed), {}) for cell in contrast]
+        if all(metric in run for run in runs):
+            weighted = [weight * run[metric].astype(float) for weight, run in zip(contrast.values(), runs, strict=True)]
+            rows.append(np.sum(weighted, axis=0))
+    return np.stack(rows) if rows and len({len(row) for row in rows}) == 1 else None

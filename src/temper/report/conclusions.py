@@ -1,0 +1,170 @@
+"""What can be concluded from a study, as parts of its report: effects and claims as Markdown, LaTeX and CSV."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from temper.records import RunRecord
+from temper.report.bootstrap import outcomes, run_folder
+from temper.report.claims import Judged, judge, load
+from temper.report.effects import effects
+from temper.report.evidence import evidence
+from temper.report.factorial import factors
+from temper.report.paired import Runs
+from temper.report.pareto import front
+from temper.report.table import MISSING, describe, to_latex, to_markdown
+
+# What the page shows; effects.csv has every metric.
+SHOWN = ("test/clean", "test/worst_case", "curve/area")
+RESAMPLED = ("test/clean", "test/worst_case")
+ROWS = 80  # of a table that is still read
+CAPTIONS = {
+    "effects": "Effects: paired differences by seed, mean and 95 % t interval, effect size g, Holm's p by effect and metric",
+    "claims": "Claims: what this study says of them, by 95 % t intervals over seeds",
+}
+
+
+class Conclusions(NamedTuple):
+    """Parts of a report.
+
+    Attributes:
+        files: text by the name of its file.
+        markdown: of table.md.
+        latex: of table.tex.
+        summary: for the terminal.
+    """
+
+    files: dict[str, str]
+    markdown: str
+    latex: str
+    summary: str
+
+
+def conclude(study: Path, records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig) -> Conclusions:
+    """From finished runs of one study, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
+    runs = Runs.of(evidence(records, suite), checkpoint)
+    images = outcomes(records, lambda record: run_folder(study, record), suite, checkpoint, RESAMPLED)
+    sizes = {len(right) for run in images.values() for right in run.values()}
+    found = effects(runs, images, RESAMPLED, sizes.pop() if len(sizes) == 1 else None)
+    judged = judge(load(settings if "report" in settings else None), runs, study.name)
+    shown = {"effects": _effects(found), "claims": _claims(judged)}
+    parts: list[str] = []
+    for name, table in shown.items():
+        parts += [f"## {CAPTIONS[name]}", to_markdown(table) if len(table) else "None can be told."]
+        parts += _about_effects(found, runs) if name == "effects" else _about_claims(judged)
+    return Conclusions(
+        files={
+            name: table.to_csv(index=False, lineterminator="\n")
+            for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": front(runs)}.items()
+        },
+        markdown="\n\n".join(parts) + "\n",
+        latex="\n".join(to_latex(table, CAPTIONS[name]) for name, table in shown.items() if len(table)),
+        summary=f"{judged.summary()}: claims.csv",
+    )
+
+
+def _effects(found: pd.DataFrame) -> pd.DataFrame:
+    """Those on the metrics that are shown, in their units, text ready to print."""
+    rows = []
+    for row in _rows(_chosen(found).head(ROWS)):
+        shown = describe(row.metric)
+        factor, digits = (shown.factor, shown.precision) if row.scale != "logit" else (1, 2)
+        rows.append(
+            {
+                "effect": row.effect,
+                "of": row.cell,
+                "on": shown.label if row.scale != "logit" else shown.label.replace("%", "log odds"),
+                "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
+                "g": _number(row.g),
+                "resampled": _range(row.resampled_low * factor, row.resampled_high * factor, digits),
+                "images ±": MISSING if pd.isna(row.images_sd) else f"{row.images_sd * factor:.{digits}f}",
+                "p (Holm)": _p(row.p_holm),
+                "n": str(row.n),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _chosen(found: pd.DataFrame) -> pd.DataFrame:
+    """Main effects are means of those that are shown."""
+    chosen = found[found.metric.isin(SHOWN) & found.effect.isin(["attack", "penalty", "synergy"])]
+    return chosen.sort_values("metric", key=lambda metric: metric.map(SHOWN.index), kind="stable")
+
+
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    return table.itertuples()
+
+
+def _claims(judged: Judged) -> pd.DataFrame:
+    rows: list[dict[str, str]] = []
+    for row in _rows(judged.table):
+        shown = describe(row.metric)
+        first = not rows or row.claim != rows[-1]["name"]
+        rows.append(
+            {
+                "name": row.claim,
+                "claim": row.sentence if first else "",
+                "verdict": str(row.verdict) if first else "",
+                "by": ("" if row.found == row.verdict else f"{row.found}: ")
+                + f"{shown.label} {row.direction}"
+                + (f" by {row.margin * shown.factor:+g}" if row.margin else ""),
+                "difference": _interval(
+                    row.mean * shown.factor, row.low * shown.factor, row.high * shown.factor, shown.precision
+                ),
+                "g": _number(row.g),
+                "p (Holm)": _p(row.p_holm),
+                "n": str(row.n),
+                "seeds to decide": MISSING if pd.isna(row.seeds_needed) else _seeds(row.seeds_needed),
+            }
+        )
+    return pd.DataFrame(rows).drop(columns="name", errors="ignore")
+
+
+def _about_effects(found: pd.DataFrame, runs: Runs) -> list[str]:
+    said = [
+        "Resampled: the 95 % interval of a bootstrap of seeds, then images; images ±: the standard error that the sampling of"
+        " test images alone makes, the seeds held fixed. One seed gives no interval."
+    ]
+    left = len(_chosen(found)) - ROWS
+    said += [f"{left} more of these rows are in effects.csv, beside all other metrics."] if left > 0 else []
+    flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(_chosen(found)) if row.note})
+    said += ["A synergy may be the floor's here:\n\n" + "\n".join(f"- {flag}" for flag in flags)] if flags else []
+    for metric in SHOWN:
+        table = factors(runs, metric)
+        if table is not None:
+            shown = table.assign(df=table.df.map("{:.0f}".format), sum_sq=table.sum_sq.map("{:.4f}".format))
+            shown = shown.assign(eta_sq=table.eta_sq.map("{:.2f}".format), F=table.F.map("{:.1f}".format), p=table.p.map(_p))
+            said += [f"What explains the spread of {metric} (Type II):", to_markdown(shown)]
+    return said
+
+
+def _about_claims(judged: Judged) -> list[str]:
+    table = judged.table
+    lacking = [f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])]
+    notes = [f"- {row.sentence} {row.note}" for row in _rows(table[table.note != ""].drop_duplicates("claim"))]
+    return ["\n".join(lines) for lines in (lacking, notes) if lines]
+
+
+def _interval(mean: float, low: float, high: float, digits: int) -> str:
+    if pd.isna(mean):
+        return MISSING
+    return f"{mean:+.{digits}f}" + ("" if pd.isna(low) else f" {_range(low, high, digits)}")
+
+
+def _range(low: float, high: float, digits: int) -> str:
+    return MISSING if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _number(value: float) -> str:
+    return MISSING if pd.isna(value) else f"{value:+.1f}"
+
+
+def _p(value: float) -> str:
+    return MISSING if pd.isna(value) else f"{value:.2g}"
+
+
+def _seeds(needed: float) -> str:
+    return "over 10000" if needed == float("inf") else f"{needed:.0f}"

@@ -1,0 +1,67 @@
+"""The sides of a contrast: which cells stand on each, and which of them pair."""
+
+from collections.abc import Mapping
+from itertools import product
+
+from pydantic import BaseModel, ConfigDict
+
+from temper.report.paired import Contrast, Key, Runs
+
+# What `any` leaves out: an attack that does nothing, and one that only seems to.
+CONTROLS = {"attack": ("none", "noise"), "penalty": ("none",)}
+Option = str | tuple[str, ...]
+
+
+class Side(BaseModel):
+    """Cells by their two axes: `none`, `any`, a name, parts of which a penalty holds one, or `without` those of the other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attack: str
+    penalty: Option
+
+    def __str__(self) -> str:
+        return f"{self.attack} x {self.penalty if isinstance(self.penalty, str) else ' or '.join(self.penalty)}"
+
+    def has(self, cell: Key) -> bool:
+        """Whether a cell stands on this side, whatever the other one is."""
+        return allows("attack", self.attack, cell.attack) and allows("penalty", self.penalty, cell.penalty)
+
+
+def allows(axis: str, option: Option, name: str) -> bool:
+    """Whether an option of a side includes the attack or penalty of this name."""
+    if not isinstance(option, str):
+        return not set(option).isdisjoint(name.split(" + "))
+    return name not in CONTROLS[axis] if option == "any" else name == option
+
+
+def without(penalty: str, names: Option) -> str:
+    """The name of a penalty less some of its parts."""
+    return " + ".join(part for part in penalty.split(" + ") if part not in names) or "none"
+
+
+def pairs(runs: Runs, of: Side, against: Side, best: Mapping[Key, float] | None = None) -> list[Contrast]:
+    """Every cell of one side minus every one of the other that it pairs with.
+
+    Args:
+        best: how good each cell is; each then pairs with the best of its partners alone.
+    """
+    found: list[Contrast] = []
+    for cell in filter(of.has, runs.cells):
+        moves: dict[str, list[str]] = {}
+        if of.attack != against.attack:
+            moves["attack"] = _names(runs, "attack", against.attack)
+        if against.penalty == "without":
+            moves["penalty"] = [without(cell.penalty, of.penalty)]
+        elif of.penalty != against.penalty:
+            moves["penalty"] = _names(runs, "penalty", against.penalty)
+        targets = [dict(zip(moves, names, strict=True)) for names in product(*moves.values())]
+        partners = [each for moved in targets for each in runs.partners(cell, **moved) if each != cell]
+        if best is not None:
+            partners = sorted(partners, key=lambda each: -best[each])[:1]
+        found += [{cell: 1.0, each: -1.0} for each in partners]
+    return found
+
+
+def _names(runs: Runs, axis: str, option: Option) -> list[str]:
+    return [name for name in dict.fromkeys(getattr(cell, axis) for cell in runs.cells) if allows(axis, option, name)]

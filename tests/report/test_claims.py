@@ -1,0 +1,198 @@
+"""Claims: each verdict on records made by hand for it, what a study lacks, and claims of one's own."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from temper.report import make_report
+from temper.report.claims import All, AnyOf, Claim, Part, Verdict, judge, load, parts, verdict
+from temper.report.evidence import evidence
+from temper.report.paired import Runs
+from tests.report.test_report import RUNS, SUITE, run, written
+from tests.report.test_statistics import Cells, numbers
+
+CLAIMS = load()
+NONE, PGD, L2 = ("none", "none"), ("pgd", "none"), ("none", "l2")
+SPREAD = np.array([-0.01, 0.0, 0.01])
+WIDE = 300 * SPREAD
+
+
+def cells_of(part: Part) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The cells whose number is raised, and those that stay, to move a part."""
+    if part.synergy:
+        return [("pgd", "l2")], [NONE, PGD, L2]
+    assert part.of and part.against
+    attack = "pgd" if part.of.attack == "any" else "none"
+    other = "pgd" if part.against.attack == "any" else "none"
+    if part.against.penalty == "without":
+        base = "l2" if part.best else "none"
+        return [(attack, " + ".join(sorted({part.of.penalty[0], base} - {"none"})))], [(other, base)]
+    names = {"any": "l2"}
+    return [(attack, names.get(str(part.of.penalty), str(part.of.penalty)))], [
+        (other, names.get(str(part.against.penalty), str(part.against.penalty)))
+    ]
+
+
+def study(claim: Claim, shift: float, spread: np.ndarray) -> Runs:
+    """Every part lies `shift` beyond its margin, in the direction that is claimed; seeds differ by the spread."""
+    tables = []
+    for _, part in parts(claim.holds):
+        moved, still = cells_of(part)
+        size = part.margin + (shift if part.direction == "more" else -shift)
+        cells: Cells = {cell: [5.0] * len(spread) for cell in still} | {cell: (5 + size + spread).tolist() for cell in moved}
+        tables.append(numbers(cells, metric=part.metric))
+    # Parts of one metric and cell would be two numbers: the first is taken.
+    return Runs.of(pd.concat(tables).drop_duplicates(["attack", "penalty", "seed", "metric"]))
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_verdict_on_each_claim(name: str) -> None:
+    def said(shift: float, spread: np.ndarray = SPREAD) -> Verdict:
+        return judge({name: CLAIMS[name]}, study(CLAIMS[name], shift, spread), "s").verdicts[name]
+
+    assert said(0.5) == Verdict.SUPPORTED
+    assert said(-0.5) == Verdict.CONTRADICTED
+    assert said(0.5, WIDE) == said(-0.5, WIDE) == Verdict.UNDECIDED
+    assert said(0.5, SPREAD[:1]) == Verdict.UNDECIDED, "one seed is not a result"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_what_a_study_lacks_for_each_claim(name: str) -> None:
+    metrics = {part.metric for _, part in parts(CLAIMS[name].holds)}
+    bare = Runs.of(pd.concat([numbers({("fgsm", "noise"): [0.1, 0.2]}, metric=metric) for metric in metrics]))
+    judged = judge({name: CLAIMS[name]}, bare, "mine")
+    assert judged.verdicts[name] == Verdict.LACKING and judged.summary() == "1 claim lacking cells or metrics"
+    assert judged.table.lacks.str.contains("temper-train study=mine attack=").all()
+    assert judged.table.lacks.str.contains("seed=0,1 -m").all()
+
+
+def test_there_are_the_claims_of_the_comparison() -> None:
+    assert len(CLAIMS) == 17 and len({claim.sentence for claim in CLAIMS.values()}) == 17
+
+
+def test_only_what_is_lacking_is_named() -> None:
+    some = Runs.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]}))
+    lacks = judge(CLAIMS, some, "mine").table.drop_duplicates("claim").set_index("claim").lacks
+    assert lacks["adversarial_raises_robustness"] == ""
+    assert lacks["adversarial_beats_regularization"] == "none x l2: temper-train study=mine attack=none penalty=l2 seed=0,1 -m"
+    assert "attack=none,pgd penalty=l2" in lacks["more_than_the_sum"]
+    assert "attack=pgd 'penalty=[dynamic,l2]'" in lacks["dynamic_beats_fixed"]
+    assert "evaluation=corruptions" in lacks["adversarial_helps_under_shift"]
+    assert "pgd x rotation" in lacks["self_supervision_adds_robustness"]
+
+
+def test_effect_interval_and_number_stand_beside_the_verdict() -> None:
+    judged = judge(CLAIMS, Runs.of(numbers({NONE: [0.1, 0.2, 0.3], PGD: [0.2, 0.5, 0.9]})), "s").table.set_index("claim")
+    row = judged.loc["adversarial_raises_robustness"]
+    assert row.found == "undecided" and row["mean"] == pytest.approx(1 / 3) and row.low < 0 < row.high and row.n == 3
+    assert row.seeds_needed > 3 and row.p_holm == row.p, "one comparison alone needs no correction"
+
+
+def test_several_pairs_are_a_mean_by_seed() -> None:
+    cells = {NONE: [0.1, 0.2], PGD: [0.5, 0.7], ("trades", "none"): [0.7, 0.9], ("noise", "none"): [0.0, 0.0]}
+    row = judge(CLAIMS, Runs.of(numbers(cells)), "s").table.set_index("claim").loc["adversarial_raises_robustness"]
+    assert row.pairs == 2 and row["mean"] == pytest.approx((0.5 + 0.6) / 2), "random noise is no adversarial training"
+
+
+def test_a_dynamic_penalty_is_set_against_the_best_fixed_one() -> None:
+    fixed = [numbers({("pgd", "l2"): [v, v + 0.01]}, setting=f"strength={s}") for s, v in ((1, 0.5), (3, 0.6))]
+    for number, table in enumerate(fixed):
+        table["digest"] = f"fixed{number}"
+    data = pd.concat([*fixed, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])
+    row = judge(CLAIMS, Runs.of(data), "s").table.set_index("claim").loc["dynamic_beats_fixed"]
+    assert row.pairs == 1 and row["mean"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("said", "of_all", "of_any"),
+    [
+        ("ss", "supported", "supported"),
+        ("su", "undecided", "supported"),
+        ("sc", "contradicted", "supported"),
+        ("uc", "contradicted", "undecided"),
+        ("cc", "contradicted", "contradicted"),
+        ("sl", "lacking", "supported"),
+        ("cl", "contradicted", "lacking"),
+        ("ul", "lacking", "lacking"),
+    ],
+)
+def test_parts_join_as_in_logic(said: str, of_all: str, of_any: str) -> None:
+    letters = {verdict.value[0]: verdict for verdict in Verdict}
+    made = [
+        Part.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": str(i), "direction": "more"})
+        for i in (0, 1)
+    ]
+    found = dict(zip(made, (letters[letter] for letter in said), strict=True))
+    assert verdict(All(all=made), found) == of_all and verdict(AnyOf(any=made), found) == of_any
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"holds.direction": "up"}, "report.claims.mine.holds.*direction"),
+        ({"holds.against": None}, "report.claims.mine.holds.*needs `of` and `against`"),
+        ({"sentense": "A typo."}, "report.claims.mine.sentense"),
+        ({"holds.margin": "much"}, "report.claims.mine.holds.*margin"),
+    ],
+)
+def test_a_claim_that_is_not_one_is_named(changes: dict[str, Any], message: str) -> None:
+    side = {"attack": "any", "penalty": "none"}
+    holds = {"of": side, "against": side | {"attack": "none"}, "metric": "test/clean", "direction": "more"}
+    config = OmegaConf.create({"report": {"claims": {"mine": {"sentence": "Mine.", "holds": holds}}}})
+    assert load(config)["mine"].sentence == "Mine."
+    for key, value in changes.items():
+        OmegaConf.update(config, f"report.claims.mine.{key}", value, force_add=True)
+    with pytest.raises(ValueError, match=message):
+        load(config)
+
+
+def test_evidence_adds_other_suites_and_validation() -> None:
+    made = dataclasses.replace(RUNS[0], evaluations=dict(RUNS[0].evaluations), curves={"val/clean": [0.1, 0.2, 0.3, 0.4]})
+    other = {"suite": {"name": "corruptions"}, "run": {}}
+    checkpoint = {"epoch": 3, "metrics": {"corruptions/mean": 0.4, "test/clean": 0.0}}
+    made.evaluations["corruptions-1"] = other | {"checkpoints": {"last": checkpoint}}
+    found = evidence([made], "standard").query("checkpoint == 'last'").set_index("metric").value
+    assert found["corruptions/mean"] == 0.4 and found["test/clean"] == 0.98 and found["val/clean"] == 0.4
+
+
+def test_a_report_has_its_conclusions(tmp_path: Path) -> None:
+    shown = make_report(written(tmp_path, RUNS), tmp_path / "results")
+    assert "lacking cells or metrics: claims.csv" in str(shown[-2])
+    text, tex = ((tmp_path / f"results/table.{end}").read_text() for end in ("md", "tex"))
+    assert "## Effects" in text and "+56.0 [" in text and "Lacks" in text and "raises robust accuracy" in tex
+    claims = pd.read_csv(tmp_path / "results/claims.csv").set_index("claim")
+    assert claims.verdict["adversarial_raises_robustness"] in ("supported", "undecided")
+    found = pd.read_csv(tmp_path / "results/effects.csv")
+    assert {"attack", "penalty"} == set(found.effect) and "test/pgd" in set(found.metric)
+
+
+def test_outcomes_per_example_are_found_beside_the_records(tmp_path: Path) -> None:
+    folder = written(tmp_path, RUNS)
+    for position, item in enumerate(RUNS):
+        path = folder / f"{item.attack}+{item.penalty}-{item.digest}" / f"seed-{item.seed}" / "evaluations" / SUITE
+        path.mkdir(parents=True)
+        right = np.random.default_rng(position).random((2, 50)) < 0.7
+        np.savez(path / "last.npz", y=np.zeros(50), clean=right[0], pgd=right.all(0))
+    make_report(folder, tmp_path / "results")
+    found = pd.read_csv(tmp_path / "results/effects.csv").query("effect == 'attack' and metric == 'test/worst_case'")
+    assert found.images_sd.notna().all() and (found.resampled_low < found.resampled_high).all()
+
+
+def test_claims_of_ones_own_are_judged(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    written(tmp_path / "outputs", [*RUNS, run("pgd", "l2", 0, 0.9, 0.8), run("pgd", "l2", 1, 0.9, 0.8)])
+    mine = tmp_path / "my_conf/report/mine.yaml"
+    mine.parent.mkdir(parents=True)
+    side = "{attack: pgd, penalty: l2}, against: {attack: pgd, penalty: none}"
+    mine.write_text(
+        f"claims:\n  mine:\n    sentence: L2 helps PGD.\n    holds: {{of: {side}, metric: test/pgd, direction: more}}\n"
+    )
+    status, output = temper("report", "--config-dir", str(tmp_path / "my_conf"), "study=study", "report=[claims,mine]")
+    assert status == 0, output
+    claims = pd.read_csv("results/study/claims.csv").set_index("claim")
+    assert len(claims.index.unique()) == 18 and claims["mean"]["mine"] == pytest.approx(0.09)
