@@ -2,9 +2,9 @@
 
     python scripts/benchmark_report.py --runs 1000 --metrics 30
 
-The records are made up in a temporary folder, in the shape of real ones: a grid of 5 attacks x 10 penalties x 4 strengths, curves
-of 30 epochs, two checkpoints of so many metrics, an audit. The report is what temper-report makes, figures included, in a process
-of its own, so that its peak memory is the report's.
+The records are made up in a temporary folder, in the shape of real ones: a grid of 5 attacks x 10 penalties x 4 strengths,
+curves of 30 epochs, two checkpoints of so many metrics, an audit. The report is what temper-report makes, figures included, in
+a process of its own, so that its peak memory is the report's.
 """
 
 import argparse
@@ -50,8 +50,10 @@ def main(runs: int, metrics: int) -> None:
         size = write(study, runs, metrics)
         say(f"{runs} records of {metrics} metrics written: {time.perf_counter() - start:.1f} s, {size / 2**20:.0f} MiB")
         for name, step in (("collect", collect_all), ("collect and report, figures included", report)):
-            seconds, peak, baseline = measured(step, study, Path(folder) / "results")
-            say(f"{name}: {seconds:.1f} s, peak memory {peak:.0f} MiB, of which {baseline:.0f} MiB are the imports")
+            seconds, busy, peak, before = measured(step, study, Path(folder) / "results")
+            say(
+                f"{name}: {seconds:.1f} s ({busy:.1f} s of the CPU), peak memory {peak:.0f} MiB, {before:.0f} MiB after imports"
+            )
 
 
 def write(study: Path, runs: int, metrics: int) -> int:
@@ -110,16 +112,16 @@ def report(study: Path, results: Path) -> None:
     make_report(study, results)
 
 
-def measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, float, float]:
-    """Seconds, peak memory in MiB, and how much of that there was before, in a fresh process."""
+def measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, ...]:
+    """Seconds, those of the CPU, peak memory in MiB, and how much of that there was before, in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (step, study, results))
 
 
-def _measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, float, float]:
-    before, start = _peak(), time.perf_counter()
+def _measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, ...]:
+    before, start, busy = _peak(), time.perf_counter(), time.process_time()
     step(study, results)
-    return time.perf_counter() - start, _peak(), before
+    return time.perf_counter() - start, time.process_time() - busy, _peak(), before
 
 
 def _peak() -> float:
