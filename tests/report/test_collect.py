@@ -31,7 +31,7 @@ def metrics(**values: Any) -> str:
 
 
 WHOLE = json.dumps(dataclasses.asdict(RUN))
-BROKEN = {
+BROKEN: dict[str, str | bytes] = {
     "truncated": WHOLE[: len(WHOLE) // 2],
     "empty": "",
     "binary": b"\xff\xfe\x00result",

@@ -135,7 +135,7 @@ def tabulate(
         values = tuple(known.get((*row.cell, column.checkpoint, column.metric)) for column in chosen)
         beside = tuple(signs.get((*row.cell, c.checkpoint), "") if c.metric in robust else "" for c in chosen)
         lines.append(Line(row, row.label, "measured", n, values, beside))
-        if following is None or following[:2] != row[:2]:
+        if row.seeds and (following is None or following[:2] != row[:2]):
             beneath = [_published(row, paper, entry, chosen) for paper in published for entry in paper.of(*row[:2])]
             lines += [line for line in beneath if any(line.spreads)]
     return Table(chosen, lines)
