@@ -112,7 +112,7 @@ def columns_of(
 def _column(name: str, there: dict[str, set[str]], checkpoint: str, unit: Unit) -> Column:
     said, _, short = name.rpartition(":")
     metric = full_name(short, there)
-    checkpoints = set().union({checkpoint, "run"}, *there.values())
+    checkpoints = set().union({"best", "last", "run"}, *there.values())
     if said and said not in checkpoints:
         raise ValueError(f"table: {name}: no run has the checkpoint {said!r}; there are {', '.join(sorted(checkpoints))}")
     where = said or ("run" if there.get(metric) == {"run"} else checkpoint)

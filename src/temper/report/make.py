@@ -40,7 +40,7 @@ def make_report(
     if settings is None:
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     studies = [study] if isinstance(study, Path) else list(study)
-    title = "+".join(folder.name for folder in studies)
+    title, where = "+".join(folder.name for folder in studies), ", ".join(map(str, studies))
     records, problems = gather(studies, settings.filter)
     failed = [record for record in records if not record.finished]
     problems += [
@@ -48,9 +48,9 @@ def make_report(
     ]
     finished = [record for record in records if record.finished]
     if not finished:
-        return [f"no run of {title} is finished: no report", *problems]
+        return [f"no run of {where} is finished: no report", *problems]
     if not any(map(evaluated, finished)):
-        return [f"no run of {title} was evaluated on the test set: no report", *problems]
+        return [f"no run of {where} was evaluated on the test set: no report", *problems]
     suite = choose_suite(finished, suite or settings.suite)
     others = [record for record in finished if not evaluations_of(record, suite)]
     problems += [f"{r.attack} x {r.penalty}, seed {r.seed} was not evaluated by {suite}" for r in others]
