@@ -40,16 +40,16 @@ def test_damaged_and_foreign_records_are_named(tmp_path: Path, text: str) -> Non
     (folder / RECORD).write_text(text)
     with pytest.raises(ValueError, match=str(folder / RECORD)):
         RunRecord.read(folder)
-    (tmp_path / "other" / "seed-1").mkdir(parents=True)
-    record().write(tmp_path / "other" / "seed-1")
+    (tmp_path / "other-00000000" / "seed-0").mkdir(parents=True)
+    record().write(tmp_path / "other-00000000" / "seed-0")
     records, problems = collect(tmp_path)
     assert len(records) == 1 and len(problems) == 1 and str(folder) in problems[0]
 
 
 def test_runs_set_aside_are_not_collected(tmp_path: Path) -> None:
     for name in ("seed-0", "seed-0.stale-abc", "seed--1"):
-        (tmp_path / "cell" / name).mkdir(parents=True)
-        record().write(tmp_path / "cell" / name)
+        (tmp_path / "cell-00000000" / name).mkdir(parents=True)
+        record(seed=-1 if name == "seed--1" else 0).write(tmp_path / "cell-00000000" / name)
     assert len(collect(tmp_path)[0]) == 2
 
 

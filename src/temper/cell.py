@@ -23,6 +23,7 @@ NOT_IDENTITY = (
     "dry_run",
     "stale",
     "keep_checkpoints",
+    "published",
     "evaluation",
 )
 

@@ -34,10 +34,26 @@ def study_folder(config: DictConfig) -> Path:
     Raises:
         ConfigError: there is none; the message names those that there are.
     """
-    study = Path(config.paths.outputs) / str(config.study)
+    return _folder(config, config.study)
+
+
+def study_folders(config: DictConfig) -> list[Path]:
+    """The folders of the studies, one or a list, that a config names, each once.
+
+    Raises:
+        ConfigError: one does not exist, or none is named; the message names those that there are.
+    """
+    names = config.study if OmegaConf.is_list(config.study) else [config.study]
+    if not names:
+        raise ConfigError("study=[]: name one, study=a, or several, study=[a,b]")
+    return [_folder(config, name) for name in dict.fromkeys(map(str, names))]
+
+
+def _folder(config: DictConfig, name: object) -> Path:
+    study = Path(config.paths.outputs) / str(name)
     if not study.is_dir():
         there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(f"study={config.study}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+        raise ConfigError(f"study={name}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
     return study
 
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,8 @@ import torch
 
 from temper.cell import Kind
 from temper.resolvers import cores
-from temper.storage import written_whole
+from temper.schema import check
+from temper.storage import unfinished, written_whole
 
 SCHEMA_VERSION = 1
 RECORD = "result.json"
@@ -97,7 +99,7 @@ class RunRecord:
         """The record of a run's folder.
 
         Raises:
-            FileNotFoundError: there is none.
+            OSError: there is none, or it cannot be read.
             ValueError: it is damaged, or of another schema version.
         """
         path = folder / RECORD
@@ -106,8 +108,9 @@ class RunRecord:
             found = values["schema_version"]
             if found != SCHEMA_VERSION:
                 raise ValueError(f"schema version {found}, this code reads {SCHEMA_VERSION}")
+            check(values)
             return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or foreign ({error})") from error
 
     @property
@@ -140,18 +143,34 @@ def suite_key(evaluation: Mapping[str, Any]) -> str:
 
 
 def collect(study: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every record of a study, in a fixed order, and a line for each that cannot be read."""
+    """Every record of a study, in a fixed order, and a line for each that cannot be read or lies where it does not belong."""
     records, problems = [], []
-    for path in sorted(study.glob(f"*/seed-*/{RECORD}")):
-        if not path.parent.name.removeprefix("seed-").lstrip("-").isdecimal():
+    for folder in sorted(study.glob("*/seed-*")):
+        if not folder.name.removeprefix("seed-").lstrip("-").isdecimal():
             continue  # a run that was set aside
+        if not os.path.lexists(folder / RECORD):
+            problems += [
+                f"{part} is half of a record, whose run was stopped, or is writing it" for part in unfinished(folder / RECORD)
+            ]
+            continue
         try:
-            records.append(RunRecord.read(path.parent))
+            record = RunRecord.read(folder)
+        except OSError as error:
+            problems.append(f"{folder / RECORD} cannot be read ({error.strerror})")
         except ValueError as error:
             problems.append(str(error))
-    return sorted(
-        records, key=lambda r: (r.attack != "none", r.attack, r.penalty != "none", r.penalty, r.digest, r.seed)
-    ), problems
+        else:
+            if folder.parent.name.endswith(f"-{record.digest}") and folder.name == f"seed-{record.seed}":
+                records.append(record)
+            else:
+                problems.append(f"{folder / RECORD} is of another run (digest {record.digest}, seed {record.seed})")
+    return sorted(records, key=in_order), problems
+
+
+def in_order(record: RunRecord) -> tuple[Any, ...]:
+    """The order in which records are told: `none` first."""
+    none = (record.attack != "none", record.attack, record.penalty != "none", record.penalty)
+    return (*none, record.digest, record.seed)
 
 
 def code_digest(targets: Iterable[str] = ()) -> str:

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place, synced, once the block has ended well; else nothing changes."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # as `unfinished` looks for
     try:
         yield part
         with part.open("rb") as file:
@@ -27,6 +27,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What processes that were killed while they wrote `path` left beside it."""
+    return sorted(path.parent.glob(f".{path.name}.*.part"))
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

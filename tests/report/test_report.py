@@ -212,9 +212,10 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     study = written(tmp_path, RUNS)
     for name in ("one", "other"):
         make_report(study, tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
-    assert {path.suffix for path in (tmp_path / "one").iterdir()} == {".csv", ".md", ".tex", ".png", ".pdf"}
+    made = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    for path in made:
+        assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
+    assert {path.suffix for path in made} == {".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
 
 
 def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:
@@ -245,12 +246,17 @@ def test_latex_compiles(tmp_path: Path) -> None:
         pytest.skip("pdflatex is not installed")
     make_report(written(tmp_path, [*RUNS[:3], *AUDITED]), tmp_path / "results")
     tex = (tmp_path / "results/table.tex").read_text()
-    whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + "\n" + tex + r"\end{document}"
+    bibliography = r"\bibliographystyle{plain}\bibliography{references}"
+    for name in ("accuracy", "comparison"):
+        assert (tmp_path / f"results/tables/{name}.tex").read_text() in tex
+    whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + f"\n{tex}\n{bibliography}" + r"\end{document}"
     (tmp_path / "paper.tex").write_text(whole)
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
-    )
-    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    shutil.copyfile(tmp_path / "results/references.bib", tmp_path / "references.bib")
+    pdflatex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    for command in (pdflatex, ["bibtex", "paper"], pdflatex, pdflatex):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert b"undefined" not in done.stdout, "every citation is found"
 
 
 def test_latex_escapes_what_it_must() -> None:

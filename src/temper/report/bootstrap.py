@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import sem
 
-from temper.cell import Cell, Kind
 from temper.records import RunRecord
 from temper.report.frame import evaluations_of
 from temper.report.paired import ALPHA, Contrast
@@ -66,15 +65,9 @@ def _interval(means: np.ndarray) -> Interval:
     return Interval(float(means.std(ddof=1)), float(low), float(high))
 
 
-def run_folder(study: Path, record: RunRecord) -> Path:
-    """Where a run of a study lies."""
-    cell = Cell(record.attack, record.penalty, Kind(record.kind), record.digest)
-    return study / cell.name / f"seed-{record.seed}"
-
-
 def outcomes(
     records: Iterable[RunRecord],
-    folder: Callable[[RunRecord], Path],
+    folder: Callable[[RunRecord], Path | None],
     suite: str,
     checkpoint: str,
     metrics: Sequence[str],
@@ -86,8 +79,9 @@ def outcomes(
     found: Outcomes = {}
     for record in records:
         for key in evaluations_of(record, suite):
-            path = folder(record) / "evaluations" / key / f"{checkpoint}.npz"
-            if not path.is_file():
+            where = folder(record)
+            path = None if where is None else where / "evaluations" / key / f"{checkpoint}.npz"
+            if path is None or not path.is_file():
                 continue
             attacks = ["clean", *record.attacks(key)]
             with np.load(path) as arrays:

@@ -8,13 +8,14 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from temper.records import RunRecord
-from temper.report.bootstrap import outcomes, run_folder
+from temper.report.bootstrap import outcomes
 from temper.report.claims import Judged, judge, load
 from temper.report.effects import effects
 from temper.report.evidence import evidence
 from temper.report.factorial import factors
 from temper.report.paired import Runs
 from temper.report.pareto import front
+from temper.report.studies import folder_of
 from temper.report.table import MISSING, describe, to_latex, to_markdown
 
 # What the page shows; effects.csv has every metric.
@@ -43,13 +44,15 @@ class Conclusions(NamedTuple):
     summary: str
 
 
-def conclude(study: Path, records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig) -> Conclusions:
-    """From finished runs of one study, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
+def conclude(
+    studies: Sequence[Path], records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig
+) -> Conclusions:
+    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
     runs = Runs.of(evidence(records, suite), checkpoint)
-    images = outcomes(records, lambda record: run_folder(study, record), suite, checkpoint, RESAMPLED)
+    images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     found = effects(runs, images, RESAMPLED, sizes.pop() if len(sizes) == 1 else None)
-    judged = judge(load(settings if "report" in settings else None), runs, study.name)
+    judged = judge(load(settings if "report" in settings else None), runs, studies[0].name)
     shown = {"effects": _effects(found), "claims": _claims(judged)}
     parts: list[str] = []
     for name, table in shown.items():

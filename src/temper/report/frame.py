@@ -73,6 +73,8 @@ def settings_of(chosen: Iterable[tuple[RunRecord, str]]) -> dict[tuple[str, str]
     """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ; else empty."""
     groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for record, key in chosen:
+        if (record.digest, key) in groups[record.attack, record.penalty]:
+            continue
         values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
         values["evaluation"] = record.evaluations[key]["suite"]
         groups[record.attack, record.penalty][record.digest, key] = values
@@ -83,7 +85,7 @@ def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, 
     """By key: "key=value, …" for the config values in which it differs from others of its group; empty where it has none."""
     texts = {}
     for group in groups:
-        cells = {identity: _flat(values) for identity, values in group.items()}
+        cells = {identity: flat(values) for identity, values in group.items()}
         differing = [
             key
             for key in sorted(set().union(*cells.values()))
@@ -98,8 +100,9 @@ def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, 
     return texts
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config by dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

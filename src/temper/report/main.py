@@ -1,4 +1,4 @@
-"""temper-report: make the report of a study again from its records."""
+"""temper-report: make the report of a study, or of several together, again from the records."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from temper import cli
-from temper.config import CONF, study_folder
+from temper.config import CONF, study_folders
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def task(config: DictConfig) -> None:
     from temper.progress import say
     from temper.report import make_report
 
-    study = study_folder(config)
-    for line in make_report(study, Path(config.paths.results) / str(config.study), settings=config):
+    studies = study_folders(config)
+    name = str(config.name or "+".join(study.name for study in studies))
+    for line in make_report(studies, Path(config.paths.results) / name, settings=config):
         say(line)

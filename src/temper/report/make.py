@@ -10,51 +10,48 @@ from rich.table import Table as RichTable
 
 from temper.config import CONF
 from temper.progress import console
-from temper.records import RunRecord, collect
+from temper.records import RunRecord
 from temper.report.audit import LEGEND, badges, findings
 from temper.report.conclusions import conclude
 from temper.report.figures import gallery, save
 from temper.report.figures.strength import strengths_of
 from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
-from temper.report.table import table, to_latex, to_markdown
+from temper.report.paper import Printed, paper_of
+from temper.report.studies import gather
 from temper.storage import written_whole
 
-CAPTIONS = {
-    "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
-    "model": "What training changed: generalization, calibration, sensitivity, weights",
-    "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
-    "cost": "What training cost",
-}
-OPTIONAL = {"views"}  # tables of what only some suites measure
 
-
-def make_report(study: Path, results: Path, *, suite: str | None = None, settings: DictConfig | None = None) -> list[Any]:
-    """Write runs.csv, table.md, table.tex, and figures of a study into `results`.
+def make_report(
+    study: Path | Sequence[Path], results: Path, *, suite: str | None = None, settings: DictConfig | None = None
+) -> list[Any]:
+    """Write runs.csv, table.md, table.tex, tables/, references.bib, and figures of a study into `results`.
 
     Args:
-        study: folder of the study's runs.
+        study: folder of the study's runs; of several, they are reported together.
         results: folder of the report; files of an earlier report are replaced whole.
         suite: name of the evaluation to report; None: the one in the settings, or that most runs have.
-        settings: `suite`, `table` and `figures` as in conf/report.yaml, the default.
+        settings: as in conf/report.yaml, the default.
 
     Returns:
         What to show on a terminal: the first table, problems, and where the report lies.
 
     Raises:
-        ValueError: a table names a metric that no run has.
+        ValueError: a setting is wrong, such as a table that names a metric that no run has.
     """
     if settings is None:
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
-    records, problems = collect(study)
+    studies = [study] if isinstance(study, Path) else list(study)
+    title, where = "+".join(folder.name for folder in studies), ", ".join(map(str, studies))
+    records, problems = gather(studies, settings.filter)
     failed = [record for record in records if not record.finished]
     problems += [
         f"{r.attack} x {r.penalty}, seed {r.seed} failed: {(r.error or '').splitlines()[0]}" for r in failed if r.error
     ]
     finished = [record for record in records if record.finished]
     if not finished:
-        return [f"no run of {study} is finished: no report", *problems]
+        return [f"no run of {where} is finished: no report", *problems]
     if not any(map(evaluated, finished)):
-        return [f"no run of {study} was evaluated on the test set: no report", *problems]
+        return [f"no run of {where} was evaluated on the test set: no report", *problems]
     suite = choose_suite(finished, suite or settings.suite)
     others = [record for record in finished if not evaluations_of(record, suite)]
     problems += [f"{r.attack} x {r.penalty}, seed {r.seed} was not evaluated by {suite}" for r in others]
@@ -63,41 +60,46 @@ def make_report(study: Path, results: Path, *, suite: str | None = None, setting
     evaluation = finished[0].evaluations[evaluations_of(finished[0], suite)[0]]
     checkpoints = list(evaluation["checkpoints"])
     checkpoint = settings.table.checkpoint if settings.table.checkpoint in checkpoints else checkpoints[-1]
-    options = {
-        "attacks": list(evaluation["suite"]["attacks"]),
-        "checkpoint": checkpoint,
-        "precision": settings.table.precision,
-        "badges": badges(finished, suite),
-    }
-    columns = {name: list(columns) for name, columns in settings.table.tables.items()}
-    for name in OPTIONAL & columns.keys():
-        columns[name] = [column for column in columns[name] if column.rpartition(":")[2] in set(data.metric)]
-    tables = {name: table(data, chosen, **options) for name, chosen in columns.items() if chosen}
-    audited = findings(finished, suite, checkpoint) if options["badges"] else None
+    if checkpoint != settings.table.checkpoint:
+        problems.append(f"table.checkpoint={settings.table.checkpoint}: {suite} did not evaluate it; {checkpoint} is shown")
+    paper = paper_of(finished, data, suite, settings, checkpoint)
+    tables = paper.tables
+    audited = findings(finished, suite, checkpoint) if badges(finished, suite) else None
     about = describe_study(finished, suite)
 
     results.mkdir(parents=True, exist_ok=True)
     texts = {
         "runs.csv": data.to_csv(index=False, lineterminator="\n"),
-        "table.md": _markdown(study.name, about, tables, audited, problems),
+        "table.md": _markdown(title, about, tables, audited, problems),
         "table.tex": "\n".join(f"% {line}" for line in about)
         + "\n"
-        + "\n".join(to_latex(t, CAPTIONS.get(n, n)) for n, t in tables.items()),
+        + "\n".join(printed.to_latex() for printed in tables.values()),
     }
-    concluded = conclude(study, finished, suite, checkpoint, settings)
+    concluded = conclude(studies, finished, suite, checkpoint, settings)
     texts["table.md"] += "\n" + concluded.markdown
     texts["table.tex"] += "\n" + concluded.latex
     texts |= concluded.files
+    paper.write(results)
     for name, text in texts.items():
         with written_whole(results / name) as part:
             part.write_text(text)
-    figures, missing = gallery(finished, data, [study], suite=suite, checkpoint=checkpoint, wanted=settings.get("figures"))
+    figures, missing = gallery(finished, data, studies, suite=suite, checkpoint=checkpoint, wanted=settings.get("figures"))
     for name, draw in figures.items():
         save(draw, results / name)
-    files = ", ".join(["table.md", "table.tex", *(f"{name}.png" for name in figures), "runs.csv"])
+    files = ", ".join(
+        [
+            "table.md",
+            "table.tex",
+            "tables/",
+            "references.bib",
+            *(f"{name}.png" for name in figures),
+            "runs.csv",
+            *concluded.files,
+        ]
+    )
     return [
-        _for_terminal(next(iter(tables.values()))),
-        *([LEGEND] if options["badges"] else []),
+        _for_terminal(next(iter(tables.values())).plain),
+        *([LEGEND] if audited is not None else []),
         *problems,
         *missing,
         concluded.summary,
@@ -130,11 +132,11 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
 
 
 def _markdown(
-    study: str, about: Sequence[str], tables: Mapping[str, Any], audited: pd.DataFrame | None, problems: Sequence[str]
+    study: str, about: Sequence[str], tables: Mapping[str, Printed], audited: pd.DataFrame | None, problems: Sequence[str]
 ) -> str:
     parts = [f"# {study}", "\n".join(about)]
-    for name, shown in tables.items():
-        parts += [f"## {CAPTIONS.get(name, name)}", to_markdown(shown)]
+    for printed in tables.values():
+        parts += [f"## {printed.caption}", printed.to_markdown()]
     if audited is not None:
         parts += ["## Audit: whether the robust accuracies can be believed", LEGEND]
         parts += ["Every check passed." if audited.empty else audited.to_markdown(index=False, disable_numparse=True)]

@@ -1,59 +1,144 @@
 """Tables of a study: cells down, metrics across, mean ± standard deviation over seeds."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from temper.report.audit import BADGES, Audited
+from temper.report.columns import METRICS, NAMES, Column, Metric, Unit, columns_of, describe
+from temper.report.markup import to_latex, to_markdown
+from temper.report.published import SELECTED_ON_TEST, Entry, Published
+from temper.report.rows import Row, rows_of
+from temper.report.spread import MISSING, Spread, spread, spreads
+
+__all__ = [
+    "METRICS",
+    "MISSING",
+    "NAMES",
+    "Line",
+    "Metric",
+    "Table",
+    "describe",
+    "percent",
+    "spread",
+    "table",
+    "tabulate",
+    "to_latex",
+    "to_markdown",
+]
 
 
-class Metric(NamedTuple):
-    """How a metric is shown: its heading, the factor to its unit, and digits behind the point."""
+class Line(NamedTuple):
+    """What stands in one row.
 
+    Attributes:
+        row: the cell.
+        label: of its penalty, or of the published values beside it.
+        source: "measured", or the name of what was published.
+        n: how many seeds, in words.
+        spreads: one for each column; None where there is no value.
+        signs: for each column what stands behind its value: the badge of an audit, or that it was selected on the test set.
+    """
+
+    row: Row
     label: str
-    factor: float = 100.0
-    precision: int = 1
+    source: str
+    n: str
+    spreads: tuple[Spread | None, ...]
+    signs: tuple[str, ...]
+
+    @property
+    def measured(self) -> bool:
+        return self.source == "measured"
 
 
-# What is not listed is an attack's accuracy: a percentage under its own name.
-METRICS = {
-    "test/clean": Metric("clean %"),
-    "test/worst_case": Metric("worst case %"),
-    "test/ece": Metric("ECE %"),
-    "test/loss": Metric("loss", 1, 3),
-    "test/sensitivity_random": Metric("sensitivity, random", 1, 3),
-    "test/sensitivity_adversarial": Metric("sensitivity, adversarial", 1, 3),
-    "test/minimal_norm": Metric("median distance", 1, 3),
-    "curve/area": Metric("area under the eps curve %"),
-    "corruptions/mean": Metric("corruptions %"),
-    "val/overfitting_to_fgsm": Metric("FGSM - PGD, most %"),
-    "gap/clean": Metric("gap %"),
-    "gap/robust": Metric("robust gap %"),
-    "gap/robust_overfitting": Metric("robust overfitting %"),
-    "val/loss_stability": Metric("loss instability %"),
-    "weights/near_zero": Metric("weights near zero %"),
-    "weights/norm": Metric("weight norm", 1, 2),
-    "weights/lipschitz": Metric("Lipschitz bound", 1, 1),
-    "cost/gradient_evaluations": Metric("gradients per example", 1, 0),
-    "cost/seconds": Metric("training s", 1, 1),
-    "cost/peak_memory": Metric("peak memory MiB", 1, 0),
-}
-NAMES = {
-    "fgsm": "FGSM",
-    "pgd": "PGD",
-    "apgd_ce": "APGD-CE",
-    "apgd_dlr": "APGD-DLR",
-    "square": "Square",
-    "autoattack": "AutoAttack",
-}
-MISSING = "–"
+class Table(NamedTuple):
+    """The numbers of a table, as text and raw."""
+
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+
+    def text(self, precision: int | None = None, *, mark: bool = False) -> pd.DataFrame:
+        """Ready to print.
+
+        Args:
+            precision: digits behind the point, for all columns; None: what suits each.
+            mark: the best mean of each column in bold, as Markdown writes it.
+        """
+        best = [self._best(position) if mark else None for position in range(len(self.columns))]
+        shown = []
+        for line in self.lines:
+            texts = {"attack": line.row.attack, "penalty": line.label}
+            for column, value, sign, mean in zip(self.columns, line.spreads, line.signs, best, strict=True):
+                text = MISSING if value is None else value.text(column.shown, precision)
+                bold = line.measured and value is not None and value.mean == mean
+                texts[column.heading] = (f"**{text}**" if bold else text) + (f" {sign}" if sign else "")
+            shown.append(texts | {"n": line.n})
+        return pd.DataFrame(shown)
+
+    def numbers(self) -> pd.DataFrame:
+        """Raw, in the unit of the record: for each column its mean, standard deviation and n."""
+        shown = []
+        for line in self.lines:
+            numbers: dict[str, object] = dict(zip(("attack", "penalty", "setting"), line.row.cell, strict=True))
+            numbers["source"] = line.source if line.measured else f"{line.source}: {line.label}"
+            for column, value, sign in zip(self.columns, line.spreads, line.signs, strict=True):
+                mean, sd, n = value or Spread(float("nan"), float("nan"), 0)
+                numbers |= {f"{column.name} mean": mean, f"{column.name} sd": sd, f"{column.name} n": n}
+                if any(SELECTED_ON_TEST in other.signs for other in self.lines):
+                    numbers[f"{column.name} selected on test"] = sign == SELECTED_ON_TEST
+            shown.append(numbers)
+        return pd.DataFrame(shown)
+
+    def _best(self, position: int) -> float | None:
+        """The best measured mean of a column, unless there is none, or nothing to tell apart."""
+        better = self.columns[position].shown.better
+        values = [line.spreads[position] for line in self.lines if line.measured]
+        means = {value.mean for value in values if value is not None}
+        if better is None or len(means) < 2:
+            return None
+        return max(means) if better == "higher" else min(means)
 
 
-def describe(metric: str) -> Metric:
-    name = metric.rpartition("/")[2]
-    return METRICS.get(metric) or Metric(f"{name} loss" if name.endswith("_loss") else f"{NAMES.get(name, name)} %")
+def tabulate(
+    data: pd.DataFrame,
+    columns: Iterable[str],
+    attacks: Sequence[str],
+    *,
+    checkpoint: str = "last",
+    unit: Unit = "percent",
+    rows: str | Sequence[str] = "attack",
+    badges: Mapping[Audited, str] | None = None,
+    published: Sequence[Published] = (),
+) -> Table:
+    """One line per cell of attack x penalty; a cell without runs is shown as missing.
+
+    Args:
+        data: rows as `temper.report.frame.frame` gives them.
+        columns, attacks, checkpoint, unit: see `temper.report.columns.columns_of`.
+        rows: see `temper.report.rows.rows_of`.
+        badges: what the audit says of each cell, a sign beside each of its robust accuracies.
+        published: values of papers; a line of theirs stands below the cells that it fits.
+
+    Raises:
+        ValueError: no run has such a metric, or no cell fits such a pattern.
+    """
+    chosen = columns_of(data, columns, attacks, checkpoint, unit)
+    lines, known, study = [], spreads(data), data.seed.nunique()
+    robust = {"test/worst_case", *(f"test/{name}" for name in attacks)}
+    signs = _signs(data, badges or {})
+    ordered = rows_of(data, rows)
+    for row, following in zip(ordered, [*ordered[1:], None], strict=True):
+        # Fewer seeds than the study has is told beside n.
+        n = str(row.seeds) if row.seeds == study else f"{row.seeds} of {study}"
+        values = tuple(known.get((*row.cell, column.checkpoint, column.metric)) for column in chosen)
+        beside = tuple(signs.get((*row.cell, c.checkpoint), "") if c.metric in robust else "" for c in chosen)
+        lines.append(Line(row, row.label, "measured", n, values, beside))
+        if row.seeds and (following is None or following[:2] != row[:2]):
+            beneath = [_published(row, paper, entry, chosen) for paper in published for entry in paper.of(*row[:2])]
+            lines += [line for line in beneath if any(line.spreads)]
+    return Table(chosen, lines)
 
 
 def table(
@@ -65,113 +150,31 @@ def table(
     precision: int | None = None,
     badges: Mapping[Audited, str] | None = None,
 ) -> pd.DataFrame:
-    """One row per cell of attack x penalty, text ready to print; a cell without runs is shown as missing.
-
-    Args:
-        data: rows as `temper.report.frame.frame` gives them.
-        columns: metrics, or checkpoint:metric; "attacks" stands for every attack of the suite.
-        attacks: names of the suite's attacks.
-        checkpoint: of a column that names none.
-        precision: digits behind the point, for all columns; None: what suits each.
-        badges: what the audit says of each cell, a sign beside each of its robust accuracies.
-
-    Raises:
-        ValueError: no run has such a metric.
-    """
-    wanted = [
-        name for column in columns for name in ([f"test/{attack}" for attack in attacks] if column == "attacks" else [column])
-    ]
-    # Fewer seeds than the study has is told beside n.
-    seeds = data.seed.nunique()
-    rows = []
-    for attack, penalty, setting, cell in _cells(data):
-        n = 0 if cell is None else cell.seed.nunique()
-        row = {"attack": attack, "penalty": f"{penalty} ({setting})" if setting else penalty}
-        for column in wanted:
-            where, _, metric = column.rpartition(":")
-            where = where or checkpoint
-            known = data[(data.checkpoint == where) & (data.metric == metric)]
-            if known.empty and metric not in METRICS:
-                raise ValueError(f"table: no run has the metric {metric} for {where!r}; runs.csv lists what there is")
-            shown = describe(metric)
-            heading = shown.label if where in (checkpoint, "run") else f"{shown.label} ({where})"
-            values = None if cell is None else cell[(cell.checkpoint == where) & (cell.metric == metric)].value.dropna()
-            row[heading] = spread(values, shown, precision)
-            if cell is not None and badges and metric in {"test/worst_case", *(f"test/{name}" for name in attacks)}:
-                row[heading] += _badge(cell, where, badges)
-        row["n"] = str(n) if n == seeds else f"{n} of {seeds}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    """The text of a table of all cells; see `tabulate` and `Table.text`."""
+    return tabulate(data, columns, attacks, checkpoint=checkpoint, badges=badges).text(precision)
 
 
-def _badge(cell: pd.DataFrame, checkpoint: str, badges: Mapping[Audited, str]) -> str:
-    """The worst of a cell, which may have been evaluated by several suites of one name."""
-    cells = cell[["digest", "suite"]].drop_duplicates()
-    found = {badges.get(Audited(*key, checkpoint)) for key in zip(cells.digest, cells.suite, strict=True)}
-    return next((f" {sign}" for sign in reversed(BADGES.values()) if sign in found), "")
+def _published(row: Row, paper: Published, entry: Entry, columns: Sequence[Column]) -> Line:
+    values = [entry.value(column.metric, column.checkpoint) for column in columns]
+    found = tuple(None if value is None else value.spread(paper.runs) for value in values)
+    signs = tuple(SELECTED_ON_TEST if value is not None and value.selected_on_test else "" for value in values)
+    return Line(row, f"↳ {paper.paper}: {entry.method}", paper.name, str(paper.runs), found, signs)
 
 
-def spread(values: pd.Series | None, metric: Metric, precision: int | None = None) -> str:
-    """Mean ± standard deviation over seeds; the mean alone for a single seed, which has no spread to tell."""
-    if values is None or values.empty:
-        return MISSING
-    digits = metric.precision if precision is None else precision
-    scaled = values * metric.factor
-    mean = f"{scaled.mean():.{digits}f}"
-    return mean if len(scaled) == 1 else f"{mean} ± {scaled.std():.{digits}f}"
+def _signs(data: pd.DataFrame, badges: Mapping[Audited, str]) -> dict[tuple[str, ...], str]:
+    """By cell and checkpoint, the worst badge of its evaluations: it may have been evaluated by several suites of one name."""
+    if not badges:
+        return {}
+    order = list(BADGES.values())
+    worst: dict[tuple[str, ...], str] = {}
+    evaluated = data[["attack", "penalty", "setting", "checkpoint", "digest", "suite"]].drop_duplicates()
+    for *cell, checkpoint, digest, suite in evaluated.itertuples(index=False):
+        if sign := badges.get(Audited(digest, suite, checkpoint)):
+            key = (*cell, checkpoint)
+            worst[key] = max(worst.get(key, sign), sign, key=order.index)
+    return worst
 
 
 def percent(shares: Sequence[float]) -> str:
     """Mean ± standard deviation of shares, in %; as `spread` of accuracies."""
     return spread(pd.Series(shares, dtype=float), Metric(""))
-
-
-def _cells(data: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame | None]]:
-    """Every attack with every penalty of the study, `none` first; None where there is no run."""
-    attacks, penalties = (
-        sorted(data[axis].unique(), key=lambda name: (name != "none", name)) for axis in ("attack", "penalty")
-    )
-    cells: list[tuple[str, str, str, pd.DataFrame | None]] = []
-    for attack in attacks:
-        for penalty in penalties:
-            runs = data[(data.attack == attack) & (data.penalty == penalty)]
-            if runs.empty:
-                cells.append((attack, penalty, "", None))
-            settings = sorted(runs.setting.unique(), key=_in_order)
-            cells += [(attack, penalty, setting, runs[runs.setting == setting]) for setting in settings]
-    return cells
-
-
-def _in_order(setting: str) -> list[tuple[float, str]]:
-    """strength=3 before strength=10."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", setting)
-    return [(float(part), "") if position % 2 else (0.0, part) for position, part in enumerate(parts)]
-
-
-def to_markdown(shown: pd.DataFrame) -> str:
-    return shown.to_markdown(index=False, colalign=["left", "left", *["right"] * (shown.shape[1] - 2)], disable_numparse=True)
-
-
-def to_latex(shown: pd.DataFrame, caption: str) -> str:
-    """A table environment with booktabs rules."""
-    escaped = shown.rename(columns=_escape).map(_escape)
-    body = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="ll" + "r" * (shown.shape[1] - 2))
-    for sign, command in {"±": r"$\pm$", MISSING: "--", "✓": r"$\surd$", "✗": r"$\times$"}.items():
-        body = body.replace(sign, command)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape(caption)}}}",
-            r"\small",
-            body.strip(),
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _escape(text: str) -> str:
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text

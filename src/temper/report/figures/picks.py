@@ -9,6 +9,7 @@ from temper.cell import Kind
 from temper.classifier import Classifier
 from temper.modules import load
 from temper.records import RunRecord
+from temper.report.studies import folder_of
 
 
 class Pick(NamedTuple):
@@ -40,12 +41,6 @@ def one_of_each_kind(records: Iterable[RunRecord], studies: Sequence[Path]) -> l
     """
     picked: dict[str, Pick] = {}
     for record in records:
-        if record.kind not in picked and (folder := _folder(record, studies)) is not None:
+        if record.kind not in picked and (folder := folder_of(record, studies)) is not None:
             picked[record.kind] = Pick(record, folder)
     return [picked[kind] for kind in Kind if kind in picked]
-
-
-def _folder(record: RunRecord, studies: Sequence[Path]) -> Path | None:
-    """Cells are told apart by their digest, whatever stands before it in the name of their folder."""
-    found = (folder for study in studies for folder in sorted(study.glob(f"*-{record.digest}/seed-{record.seed}")))
-    return next(found, None)

@@ -1,0 +1,171 @@
+"""All tables of a study, each as Markdown, LaTeX and CSV, with the papers of its methods."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from temper.records import RunRecord
+from temper.report import aspects, published
+from temper.report.audit import badges
+from temper.report.columns import Unit, full_name
+from temper.report.frame import evaluations_of
+from temper.report.references import citations, cited, methods_of
+from temper.report.table import Table, tabulate, to_latex, to_markdown
+from temper.storage import written_whole
+
+CAPTIONS = {
+    "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
+    "model": "What training changed: generalization, calibration, sensitivity, weights",
+    "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
+    "cost": "What training cost",
+    "comparison": "What each kind of training is for, and what it was measured to do",
+}
+OPTIONAL = {"views"}  # tables of what only some suites measure
+BEST = "In bold: the best mean of a column, be its lead large or small."
+COMPARED = (
+    "Figures: mean ± standard deviation over seeds of the difference to, or the multiple of, the cell that differs in one axis."
+)
+TEXT_COLUMNS = r"p{1.9cm}*{5}{p{2.1cm}}"  # of the comparison, which is words
+
+
+class Wanted(BaseModel):
+    """`table` of conf/report.yaml, checked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    columns: list[str]
+    rows: str | list[str]
+    precision: int | None = Field(ge=0, le=12)
+    unit: Unit
+    checkpoint: str = Field(pattern="^(best|last)$")
+    published: list[str] | None
+    tables: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, settings: DictConfig) -> "Wanted":
+        """Raises:
+        ValueError: a value is wrong; the message names the key, the value and what would be right.
+        """
+        values: Any = OmegaConf.to_container(settings.table, resolve=True)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[str]"))
+            meant = "Input should be 'best' or 'last'" if key == "checkpoint" else first["msg"]
+            raise ValueError(f"table.{key}={first['input']}: {meant}") from error
+
+
+class Printed(NamedTuple):
+    """One table, ready to be written.
+
+    Attributes:
+        shown: its text, with Markdown's marks; `plain` without.
+        numbers: raw.
+        latex: how LaTeX sets the columns of a table of words; None: it is one of numbers.
+        cited: what follows the caption in LaTeX.
+        notes: what a reader must know, a line each.
+    """
+
+    name: str
+    caption: str
+    shown: pd.DataFrame
+    plain: pd.DataFrame
+    numbers: pd.DataFrame
+    latex: str | None = None
+    cited: str = ""
+    notes: Sequence[str] = ()
+
+    def to_markdown(self) -> str:
+        words = 2 if self.latex is None else self.shown.shape[1]
+        return "\n\n".join([to_markdown(self.shown, words=words), *self.notes])
+
+    def to_latex(self) -> str:
+        notes = "".join(f" {note}" for note in self.notes)
+        return to_latex(self.shown, f"{self.caption}.{notes}", columns=self.latex, cited=self.cited, label=f"tab:{self.name}")
+
+
+class Paper(NamedTuple):
+    """What a study gives a paper.
+
+    Attributes:
+        tables: by name; the first is the one of the paper.
+        bibliography: the papers of all methods and published numbers, as BibTeX.
+    """
+
+    tables: Mapping[str, Printed]
+    bibliography: str
+
+    def write(self, results: Path) -> None:
+        """Each table as tables/<name>.md, .tex and .csv, and references.bib beside them."""
+        folder = results / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {results / "references.bib": self.bibliography}
+        for name, printed in self.tables.items():
+            texts[folder / f"{name}.md"] = printed.to_markdown() + "\n"
+            texts[folder / f"{name}.tex"] = printed.to_latex()
+            texts[folder / f"{name}.csv"] = printed.numbers.to_csv(index=False, lineterminator="\n")
+        for path, text in texts.items():
+            with written_whole(path) as part:
+                part.write_text(text)
+
+
+def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, settings: DictConfig, checkpoint: str) -> Paper:
+    """The tables that are asked for, and the comparison of the kinds.
+
+    Args:
+        records: the runs that were evaluated by the suite.
+        data: their numbers, as `temper.report.frame.frame` gives them.
+        settings: as conf/report.yaml.
+        checkpoint: of a column that names none.
+    """
+    wanted = Wanted.of(settings)
+    keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
+    attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
+    papers = published.load(_asked(records) if wanted.published is None else wanted.published)
+    signs, there = badges(records, suite), set(data.metric)
+    tables: dict[str, Printed] = {}
+    for name, columns in wanted.tables.items():
+        if name in OPTIONAL:
+            columns = [column for column in columns if full_name(column.rpartition(":")[2], there) in there]
+        if columns:
+            made = tabulate(
+                data,
+                columns,
+                attacks,
+                checkpoint=checkpoint,
+                unit=wanted.unit,
+                rows=wanted.rows,
+                badges=signs,
+                published=papers,
+            )
+            tables[name] = _printed(name, made, wanted.precision, papers, records)
+    methods = [*methods_of(records, keys), *(f"published:{paper.name}" for paper in papers)]
+    for name in list(tables)[:1]:
+        unmatched = [paper.describe(records) for paper in papers if not paper.fits(records)]
+        tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
+    texts, numbers = aspects.comparison(data, checkpoint)
+    tables["comparison"] = Printed("comparison", CAPTIONS["comparison"], texts, texts, numbers, TEXT_COLUMNS, notes=[COMPARED])
+    return Paper(tables, "\n".join(reference.text for reference in cited(methods)))
+
+
+def _asked(records: Sequence[RunRecord]) -> list[str]:
+    """The papers that the experiment of these runs named."""
+    return list(dict.fromkeys(str(name) for record in records for name in record.config.get("published") or []))
+
+
+def _printed(
+    name: str, made: Table, precision: int | None, papers: Sequence[published.Published], records: Sequence[RunRecord]
+) -> Printed:
+    shown, notes = made.text(precision, mark=True), []
+    if shown.map(lambda text: "**" in text).any(axis=None):
+        notes.append(BEST)
+    told = {line.source for line in made.lines if any(value is not None for value in line.spreads)}
+    notes += [paper.describe(records) for paper in papers if paper.name in told]
+    if shown.map(lambda text: published.SELECTED_ON_TEST in text).any(axis=None):
+        notes.append(published.LEGEND)
+    return Printed(name, CAPTIONS.get(name, name), shown, made.text(precision), made.numbers(), notes=notes)

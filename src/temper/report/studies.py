@@ -1,0 +1,68 @@
+"""The records of one study or of several together, and which of their cells are reported."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from temper.records import RunRecord, collect, in_order
+
+
+def gather(
+    studies: Sequence[Path], wanted: Mapping[str, str | Sequence[str] | None] | None = None
+) -> tuple[list[RunRecord], list[str]]:
+    """The records of all studies in one order, each run once, and a line for each that is left out though none asked for it.
+
+    Args:
+        wanted: by axis (attack, penalty), the names of the cells that are reported; None: all.
+
+    Raises:
+        ValueError: no cell has a name that is wanted.
+    """
+    found, problems = [], []
+    for study in studies:
+        records, unreadable = collect(study)
+        found += [(study.name, record) for record in records]
+        problems += unreadable
+    records, duplicates = merged(found)
+    return selected(records, wanted or {}), problems + duplicates
+
+
+def merged(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], list[str]]:
+    """Each run (a cell's digest and a seed) once, and a line for each that lies in several studies.
+
+    The first that is finished is counted; where none is, the first.
+
+    Args:
+        found: every record with the name of the study's folder in which it lies.
+    """
+    runs: dict[tuple[str, int], list[tuple[str, RunRecord]]] = {}
+    for study, record in found:
+        runs.setdefault((record.digest, record.seed), []).append((study, record))
+    counted, duplicates = [], []
+    for same in runs.values():
+        where, record = next((each for each in same if each[1].finished), same[0])
+        counted.append(record)
+        if others := [study for study, other in same if other is not record]:
+            name = f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"
+            duplicates.append(f"{name} is a duplicate: counted once, as it is in {where}, and not in {', '.join(others)}")
+    return sorted(counted, key=in_order), duplicates
+
+
+def folder_of(record: RunRecord, studies: Sequence[Path]) -> Path | None:
+    """Where a run lies, in the first of the studies that has it. Cells are told apart by their digest, whatever stands before it
+    in the name of their folder."""
+    found = (folder for study in studies for folder in sorted(study.glob(f"*-{record.digest}/seed-{record.seed}")))
+    return next(found, None)
+
+
+def selected(records: Sequence[RunRecord], wanted: Mapping[str, str | Sequence[str] | None]) -> list[RunRecord]:
+    """Those whose attack and penalty are wanted."""
+    kept = list(records)
+    for axis, names in wanted.items():
+        if names is None:
+            continue
+        names = [names] if isinstance(names, str) else [str(name) for name in names]
+        there = list(dict.fromkeys(getattr(record, axis) for record in records))
+        if unknown := [name for name in names if name not in there]:
+            raise ValueError(f"filter.{axis}: no run has {', '.join(unknown)}; there are {', '.join(there) or 'none'}")
+        kept = [record for record in kept if getattr(record, axis) in names]
+    return kept
