@@ -86,17 +86,8 @@ def make_report(
     figures, missing = gallery(finished, data, studies, suite=suite, checkpoint=checkpoint, wanted=settings.get("figures"))
     for name, draw in figures.items():
         save(draw, results / name)
-    files = ", ".join(
-        [
-            "table.md",
-            "table.tex",
-            "tables/",
-            "references.bib",
-            *(f"{name}.png" for name in figures),
-            "runs.csv",
-            *concluded.files,
-        ]
-    )
+    pictures = [f"{name}.png" for name in figures]
+    files = ", ".join(["table.md", "table.tex", "tables/", "references.bib", *pictures, "runs.csv", *concluded.files])
     return [
         _for_terminal(next(iter(tables.values())).plain),
         *([LEGEND] if audited is not None else []),

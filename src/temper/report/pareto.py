@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from temper.report.paired import Runs
+from temper.report.paired import Key, Runs
 
 # More is better, or less.
 GOALS = {"test/clean": 1, "test/worst_case": 1, "cost/gradient_evaluations": -1}
@@ -35,7 +35,9 @@ def front(runs: Runs, goals: dict[str, int] = GOALS) -> pd.DataFrame:
     values = runs.values[:, :, [runs.metrics.index(metric) for metric in wanted]]
     kept = np.flatnonzero(np.isfinite(values).all(axis=(1, 2)))
     values, signs = values[kept], np.array([goals[metric] for metric in wanted])
-    found = pd.DataFrame([runs.cells[position] for position in kept], columns=runs.cells[0]._fields)
+    found = pd.DataFrame([runs.cells[position] for position in kept], columns=list(Key._fields))
+    if found.empty or not wanted:
+        return found
     found[wanted] = values.mean(axis=1)
     found["front"] = on_front(values.mean(axis=1) * signs)
     seeds = values.shape[1]

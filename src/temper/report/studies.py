@@ -48,8 +48,8 @@ def merged(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], lis
 
 
 def folder_of(record: RunRecord, studies: Sequence[Path]) -> Path | None:
-    """Where a run lies, in the first of the studies that has it. Cells are told apart by their digest, whatever stands before it
-    in the name of their folder."""
+    """Where a run lies, in the first of the studies that has it. Cells are told apart by their digest, whatever stands before
+    it in the name of their folder."""
     found = (folder for study in studies for folder in sorted(study.glob(f"*-{record.digest}/seed-{record.seed}")))
     return next(found, None)
 
