@@ -1,6 +1,7 @@
 """Shared parts of the tests: composed configs, real digits, small networks."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,14 @@ torch.set_num_threads(1)
 def _no_hydra_left() -> Iterator[None]:
     yield
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Lightning ignores SIGINT for good once a fit was interrupted: the tests behind it want to be."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def composed(*overrides: str, name: str = "train") -> DictConfig:
