@@ -231,8 +231,8 @@ def test_figures_of_networks_come_from_what_a_study_left(temper: Callable[..., t
 
     for name in ("one", "other"):
         make_report(study, tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
+    for path in (path for path in (tmp_path / "one").rglob("*") if path.is_file()):
+        assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
 
     picks[1].checkpoint("last").write_bytes(b"no checkpoint")
     shutil.rmtree(picks[0].folder / "checkpoints")
