@@ -117,10 +117,14 @@ class Classifier(pl.LightningModule, ABC):
             self.validation.step_by(step)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.compiler.cudagraph_mark_step_begin()  # what the batch before has left is not needed any more
+        self._begin_graphs()
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        self._begin_graphs()
+
+    def _begin_graphs(self) -> None:
+        if self.compiler is not None and self.compiler.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the batch before has left is not needed any more
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(batch, batch_idx)
