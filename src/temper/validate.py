@@ -1,30 +1,26 @@
 """What no single object can see: settings that contradict each other, or have no effect."""
 
-import copy
 import json
 import math
 import re
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pydantic import StrictBool, TypeAdapter, ValidationError
-from torch import Tensor
 
 from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.attacks.ascent import Ascent
-from temper.attacks.steps import take_step
 from temper.build import build, build_penalties, explain_arguments
+from temper.compilable import validate_compiled
 from temper.config import ConfigError, penalty_specs, plain_part
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
-from temper.models import Compiler, Network, StepNetwork
+from temper.models import Network
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
 from temper.resolvers import workers
@@ -117,21 +113,7 @@ def validate(config: DictConfig) -> list[str]:
             _try("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _try_penalties(module, data)
     if module.compiler is not None:
-        if config.trainer.get("sync_batchnorm"):
-            raise ConfigError("model.compile=true does not go with trainer.sync_batchnorm=true: ranks talk amid the network")
-        if module.compiler.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
-            raise ConfigError(
-                "model.compile=cuda_graphs does not go with trainer.accumulate_grad_batches: the gradients of one batch lie "
-                "where the next one writes; set model.compile to true, or data.batch_size to that of all batches together"
-            )
-        if isinstance(module.attack, Evolving) and module.attack.ramp_eps:
-            growing = [threat.norm for threat, _ in module.attack.full if threat is not None and threat.norm != "linf"]
-            if growing:
-                raise ConfigError(
-                    f"model.compile does not go with attack.ramp_eps under {growing[0]}: every radius would be compiled; set "
-                    "attack.ramp_eps to 0, or leave model.compile at false"
-                )
-        _try_compiled(module, data)
+        validate_compiled(config, module, data)
     if config.evaluation.checkpoints:
         setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
         if setting not in _tried:
@@ -223,32 +205,6 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
         except Exception as error:  # whatever a penalty from outside raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(f"penalty.{name} does not work on this data and model: {reason}") from error
-
-
-def _try_compiled(module: Classifier, data: DataModule) -> None:
-    """Take the gradient of the risk, and of each penalty, through the traced network: what differentiates a gradient, or looks
-    into the network while it runs, does not go with `torch.compile`."""
-    net, attack = copy.deepcopy(module.net), copy.deepcopy(module.attack)
-    tracer = Compiler(backend="aot_eager")  # what cannot be compiled fails there already, in a second
-    tracer.network(net)
-    attack.step_by(tracer.function(take_step))
-    batch = next(iter(data.loader("val", batch_size=4)))
-    weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
-
-    def attempt(key: str, value: Callable[[], Tensor | None]) -> None:
-        try:
-            found = value()
-            if found is not None and found.requires_grad:
-                torch.autograd.grad(found, weights, allow_unused=True)
-        except Exception as error:  # whatever torch, or a part from outside, raises
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ConfigError(f"model.compile=true does not go with {key}: {reason}; leave model.compile at false") from error
-
-    attempt("model", lambda: net(batch.x).sum())
-    attempt("attack", lambda: attack.risk(StepNetwork(net), batch, attack.perturb(net, batch)).sum())
-    for name, penalty in module.penalties:
-        batch = penalty.transform(batch)
-        attempt(f"penalty.{name}", partial(penalty.term, net, batch, batch.x))
 
 
 def build_data(config: DictConfig) -> DataModule:
