@@ -23,7 +23,8 @@ from measuring import begin, composed, machine
 from temper.cell import Kind
 from temper.config import plain
 from temper.progress import say
-from temper.records import RunRecord, collect, provenance
+from temper.provenance import provenance
+from temper.records import RunRecord, collect
 from temper.report import make_report
 
 ATTACKS = ("none", "fgsm", "pgd", "trades", "mart")
