@@ -3,7 +3,6 @@
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -40,8 +39,8 @@ def to_latex(
 ) -> str:
     """A table with booktabs rules; what Markdown sets in bold is bold.
 
-    A table of numbers is made narrower where it is wider than the page, which is turned for it. One of words, or of more rows
-    than a page has, goes on over several pages.
+    One of numbers is made narrower where it is wider than the page, which is turned for it, and goes on in another where it
+    has more rows than a page. One of words is turned, and breaks where the page does.
 
     Args:
         columns: how LaTeX sets those of a table of words; None: one of numbers, two names to the left.
@@ -50,19 +49,30 @@ def to_latex(
     """
     headings = {name: [name] if columns else textwrap.wrap(name, HEADING) for name in shown.columns}
     turned = columns is not None or _width(shown, headings) > WIDE
-    styled = shown.rename(columns=lambda name: _stacked(headings[name])).map(_text).style.hide(axis="index")
-    setting: dict[str, Any] = {"hrules": True, "column_format": columns or "ll" + "r" * (shown.shape[1] - 2)}
-    said = f"{_text(caption)}{cited}"
-    if columns is not None or len(shown) > (ROWS_TURNED if turned else ROWS):
-        body = styled.to_latex(**setting, environment="longtable", caption=said, label=label)
-        lines = [r"{\footnotesize", r"\setlength{\tabcolsep}{4pt}", r"\setlength{\LTcapwidth}{\linewidth}", body.strip(), "}"]
+    printed = shown.rename(columns=lambda name: _stacked(headings[name])).map(_text)
+    said, rows = f"{_text(caption)}{cited}", ROWS_TURNED if turned else ROWS
+    if columns is not None:
+        lines = _of_words(printed, columns, said, label)
     else:
-        names = [rf"\label{{{label}}}"] if label else []
-        body = styled.to_latex(**setting).strip()
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{said}}}", *names, r"\small", FITTED, body + "}", r"\end{table}"]
+        lines = _of_numbers(printed[:rows], rf"\caption{{{said}}}", *([rf"\label{{{label}}}"] if label else []))
+        again = rf"Table~\ref{{{label}}}, continued\par\smallskip" if label else r"Continued\par\smallskip"
+        for first in range(rows, len(printed), rows):
+            lines += _of_numbers(printed[first : first + rows], again)
     if turned:
         lines = [r"\begin{landscape}", *lines, r"\end{landscape}"]
     return "\n".join([f"% {PACKAGES}", *lines, ""])
+
+
+def _of_words(printed: pd.DataFrame, columns: str, caption: str, label: str | None) -> list[str]:
+    body = printed.style.hide(axis="index").to_latex(
+        hrules=True, column_format=columns, environment="longtable", caption=caption, label=label
+    )
+    return [r"{\footnotesize", r"\setlength{\tabcolsep}{4pt}", r"\setlength{\LTcapwidth}{\linewidth}", body.strip(), "}"]
+
+
+def _of_numbers(printed: pd.DataFrame, *above: str) -> list[str]:
+    body = printed.style.hide(axis="index").to_latex(hrules=True, column_format="ll" + "r" * (printed.shape[1] - 2))
+    return [r"\begin{table}", r"\centering", *above, r"\small", FITTED, body.strip() + "}", r"\end{table}"]
 
 
 def words(width: float) -> str:
