@@ -130,7 +130,8 @@ def test_what_a_report_tells_beside_its_numbers_may_be_odd(tmp_path: Path) -> No
         *(("config", key) for key in whole["config"]),
     ]
     places += [("config", "data", "source"), ("versions", "torch"), ("hardware", "cpu"), ("evaluations", SUITE, "suite")]
-    odd = [(place, value) for place in places if place != ("config", "seed") for value in (None, 7, "text", [1], {})]
+    values_of_other_types: tuple[Any, ...] = (None, 7, "text", [1], {})
+    odd = [(place, value) for place in places if place != ("config", "seed") for value in values_of_other_types]
     for seed, (place, value) in enumerate(odd, start=100):
         values = json.loads(json.dumps(whole)) | {"seed": seed}
         node = values
