@@ -228,7 +228,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     made = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     for path in made:
         assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
-    assert {path.suffix for path in made} == {".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
+    assert {path.suffix for path in made} == {".html", ".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
 
 
 def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:

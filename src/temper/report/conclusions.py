@@ -44,12 +44,16 @@ class Conclusions(NamedTuple):
         markdown: of table.md.
         latex: of table.tex.
         summary: for the terminal.
+        judged: the claims.
+        effects: ready to print.
     """
 
     files: dict[str, str]
     markdown: str
     latex: str
     summary: str
+    judged: Judged
+    effects: pd.DataFrame
 
 
 def conclude(
@@ -81,6 +85,8 @@ def conclude(
             if len(table)
         ),
         summary=f"{judged.summary()}: claims.csv",
+        judged=judged,
+        effects=shown["effects"],
     )
 
 

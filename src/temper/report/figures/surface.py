@@ -113,6 +113,7 @@ def directions(net: Network, threat: Threat, batch: Batch) -> tuple[Tensor, Tens
     z = net.lift(batch.x).detach()
     ahead = PGD(threat=threat, steps=20, start="zero").perturb(net, batch) - z
     signs = 2.0 * torch.randint(2, z.shape, generator=generator(0, "loss surface")) - 1
+    signs = signs if batch.mask is None else signs * batch.mask
     aside = signs - ahead * (signs * ahead).sum() / (ahead * ahead).sum().clamp_min(1e-12)
     return tuple(threat.eps * one / threat.length(one).clamp_min(1e-12) for one in (ahead, aside))  # type: ignore[return-value]
 
