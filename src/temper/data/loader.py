@@ -1,6 +1,6 @@
 """A loader without worker processes: the split lies in memory on the device where it is used, and a batch is an index."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 
 import torch
@@ -18,9 +18,9 @@ class Loader:
     a resumed run goes on as if it had never stopped. Without one the order is that of the data.
 
     Args:
-        x: (N, ...) inputs, uint8 pixels or floats in their valid range.
+        x: (N, ...) inputs: uint8 pixels, floats in their valid range, or int64 tokens.
         y: (N,) int64 labels.
-        mask: what an adversary may change, broadcastable to one batch of `x`.
+        mask: of inputs (B, ...), what an adversary may change (see `Batch`); None: everything.
         repeats: how often each batch is given in a row.
         rank, ranks: which part of each batch is given, of how many; together the parts are the batch.
     """
@@ -32,7 +32,7 @@ class Loader:
         *,
         batch_size: int,
         seed: int | None = None,
-        mask: Tensor | None = None,
+        mask: Callable[[Tensor], Tensor | None] | None = None,
         repeats: int = 1,
         rank: int = 0,
         ranks: int = 1,
@@ -71,6 +71,7 @@ class Loader:
             index = whole[self.rank :: self.ranks]
             share = len(index) * self.ranks / len(whole)
             x, y = self.x[index], self.y[index]
-            if not x.is_floating_point():
+            if x.dtype == torch.uint8:
                 x = x.float().div_(255)
-            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=self.mask, share=share), self.repeats)
+            mask = None if self.mask is None else self.mask(x)
+            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=mask, share=share), self.repeats)
