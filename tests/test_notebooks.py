@@ -34,8 +34,9 @@ def test_cells_are_short_and_define_nothing(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_they_execute_in_a_fresh_folder(tmp_path: Path) -> None:
+def test_they_execute_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other: the first makes the small study, the others find it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as everywhere in the tests: other workers want the cores
     folder = tmp_path / "notebooks"
     folder.mkdir()
     for path in NOTEBOOKS:
