@@ -12,7 +12,6 @@ from temper.report.bootstrap import outcomes
 from temper.report.claims import Judged, judge, load
 from temper.report.columns import full_name, on_scale
 from temper.report.effects import effects
-from temper.report.evidence import evidence
 from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
@@ -57,10 +56,19 @@ class Conclusions(NamedTuple):
 
 
 def conclude(
-    studies: Sequence[Path], records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig
+    studies: Sequence[Path],
+    records: Sequence[RunRecord],
+    data: pd.DataFrame,
+    suite: str,
+    checkpoint: str,
+    settings: DictConfig,
 ) -> Conclusions:
-    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
-    runs = Runs.of(evidence(records, suite), checkpoint)
+    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml.
+
+    Args:
+        data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
+    """
+    runs = Runs.of(data, checkpoint)
     images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
