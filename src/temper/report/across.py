@@ -80,7 +80,11 @@ class Across(NamedTuple):
 def data_of(record: RunRecord) -> str:
     """The name of the data set that a run learned from: of a set of torchvision, of a file, or of the source."""
     source = record.config["data"]["source"]
-    return str(source.get("name") or Path(source.get("path") or source["_target_"].rpartition(".")[2]).name.partition(".")[0])
+    if name := source.get("name"):
+        return str(name)
+    if path := source.get("path"):
+        return Path(str(path)).name.partition(".")[0]
+    return str(source.get("_target_", "unknown data")).rpartition(".")[2]
 
 
 def by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
