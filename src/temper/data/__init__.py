@@ -3,6 +3,6 @@
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
 from temper.data.loader import Loader
-from temper.data.sources import Arrays, DataError, Digits, TorchVision
+from temper.data.sources import Arrays, DataError, Digits, ImageFolder, TinyImageNet, TorchVision
 
-__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Loader", "TorchVision"]
+__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "ImageFolder", "Loader", "TinyImageNet", "TorchVision"]
