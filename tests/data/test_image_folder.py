@@ -161,7 +161,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: save(root / "train/ant/00.png", np.full((8, 8), 40_000, np.uint16)),
         r"train/ant/00\.png has more than 8 bits",
     ),
-    "no classes": (lambda root: [shutil.rmtree(root / "train" / name) for name in CLASSES], "train holds no folders"),
+    "no classes": (
+        lambda root: [path.rename(root / path.name) for path in (root / "train").iterdir()],
+        "train holds no folders",
+    ),
     "no folder": (shutil.rmtree, "there is no folder .*data.source.root names"),
 }
 

@@ -9,7 +9,7 @@ import torch
 from temper.config import ConfigError
 from temper.models import Timm
 from temper.modules import build_module
-from temper.validate import validate
+from temper.validate import load_data, validate
 from tests.conftest import composed
 
 timm = pytest.importorskip("timm")
@@ -23,7 +23,8 @@ NETWORKS = {
 
 
 def build(**arguments: Any) -> Timm:
-    return Timm(**{"shape": (3, 32, 32), "classes": 7, "mean": [0.4] * 3, "std": [0.2] * 3} | arguments)
+    given: dict[str, Any] = {"shape": (3, 32, 32), "classes": 7, "mean": [0.4] * 3, "std": [0.2] * 3}
+    return Timm(**given | arguments)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto"])
@@ -63,8 +64,14 @@ def test_attacks_and_penalties_fit(network: str, attack: str) -> None:
     penalties = "penalty=[l2,label_smoothing,cutout,input_gradient,awp,rotation,spectral]"
     config = composed(*NETWORKS[network], f"attack={attack}", penalties, "evaluation=quick")
     validate(config)
-    module = build_module(config)
-    assert isinstance(module.net, Timm) and not module.penalties.terms == {}
+    module = build_module(config).train()
+    batch = module.penalties.transform(next(iter(load_data(config).loader("train", batch_size=16, seed=0))))
+    x_adv = module.attack.perturb(module.net, batch)
+    assert torch.equal(x_adv, batch.x) == (attack == "none")
+    loss = module.loss(module.net, batch, x_adv)
+    (loss.risk + sum(loss.terms.values())).backward()
+    gradients = [parameter.grad for parameter in module.net.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -50,7 +50,8 @@ class Timm(Network):
         given = {"pretrained": pretrained, "in_chans": channels, "num_classes": classes, **(arguments or {})}
         self.module = _create(name, given, image)
         if pretrained:
-            mean, std = (_for_channels(self.module.pretrained_cfg[key], channels) for key in ("mean", "std"))  # type: ignore[index]
+            own = cast(dict[str, Any], self.module.pretrained_cfg)
+            mean, std = (_for_channels(own[key], channels) for key in ("mean", "std"))
         self.normalize = Normalize(mean, std, dims=3)
         self.resize = nn.Identity() if size is None else nn.Upsample(image, mode="bilinear")
         way_out = (
@@ -71,13 +72,17 @@ def _create(name: str, arguments: dict[str, Any], image: tuple[int, int]) -> nn.
     if not timm.is_model(name):
         alike = ", ".join(difflib.get_close_matches(name, timm.list_models(), cutoff=0))
         raise ValueError(f"name: timm has no network {name}; did you mean {alike}?")
-    if timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+    published = timm.get_pretrained_cfg(name)
+    if published is not None and published.fixed_input_size:
         arguments = {"img_size": image, **arguments}
     try:
         module: nn.Module = timm.create_model(name, **arguments)
     except Exception as error:  # whatever a network's own code or a download raises
         way_out = "; without a network set model.pretrained=false" if arguments["pretrained"] else ""
         raise ValueError(f"name: timm cannot build {name} with model.arguments: {first_line(error)}{way_out}") from error
+    for part in module.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False  # its kernels cannot be differentiated twice, as penalties on gradients ask for
     return module
 
 
