@@ -129,7 +129,7 @@ def test_the_data_lie_in_memory_once() -> None:
     data.setup()
     for seed in (0, 1):
         for name in ("train", "val"):
-            for batch in data.ordered(seed=seed, repeats=1).loader(name, batch_size=64, seed=seed):  # type: ignore[arg-type]
+            for batch in data.ordered(seed=seed, repeats=1).loader(name, batch_size=64, seed=seed):
                 assert batch.x.dtype == torch.float32
     gc.collect()
     assert resident() - before < 1.25 * 64

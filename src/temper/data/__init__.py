@@ -2,7 +2,19 @@
 
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
+from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import Arrays, DataError, Digits, ImageFolder, TinyImageNet, TorchVision
 
-__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "ImageFolder", "Loader", "TinyImageNet", "TorchVision"]
+__all__ = [
+    "Arrays",
+    "Batch",
+    "DataError",
+    "DataModule",
+    "Digits",
+    "Domain",
+    "ImageFolder",
+    "Loader",
+    "TinyImageNet",
+    "TorchVision",
+]

@@ -12,8 +12,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
+from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import DataError, Encoder, Fitting, Source
+from temper.data.sources import Bounded, DataError, Encoder, Fitting, Source
 
 SplitName = Literal["train", "val", "test"]
 
@@ -121,7 +122,14 @@ class DataModule(pl.LightningDataModule):
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size].to(device) for part in self.split(name))
         mask = None if self._encoder is None else self._encoder.mask
-        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, repeats=repeats, rank=rank, ranks=ranks)
+        place = {"repeats": repeats, "rank": rank, "ranks": ranks}
+        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, domain=self.domain, **place)
+
+    @property
+    def domain(self) -> Domain | None:
+        """Of the rows of a table, what their features may be."""
+        self.setup()
+        return self._encoder.domain if isinstance(self._encoder, Bounded) else None
 
     @property
     def steps_per_epoch(self) -> int:

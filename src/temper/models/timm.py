@@ -82,7 +82,8 @@ def _create(name: str, arguments: dict[str, Any], image: tuple[int, int]) -> nn.
         raise ValueError(f"name: timm cannot build {name} with model.arguments: {first_line(error)}{way_out}") from error
     for part in module.modules():
         if hasattr(part, "fused_attn"):
-            part.fused_attn = False  # its kernels cannot be differentiated twice, as penalties on gradients ask for
+            # Its kernels cannot be differentiated twice, as penalties on gradients ask for.
+            part.fused_attn = False  # type: ignore[assignment]
     return module
 
 
