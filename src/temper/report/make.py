@@ -122,10 +122,13 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     threats = sorted({f"{e['norm']} eps {e['threat']['eps']}" for e in evaluations})
     keys = sorted({key for r in records for key in evaluations_of(r, suite)})
     sources = [record.config["data"]["source"] for record in records]
-    sets = sorted({source.get("name") or source["_target_"].rpartition(".")[2] for source in sources})
+    sets = sorted({str(source.get("name") or source.get("_target_", "unknown data")).rpartition(".")[2] for source in sources})
     seeds = sorted({record.seed for record in records})
-    versions = ", ".join(f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks"))
-    machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
+    told = ("python", "torch", "pytorch-lightning", "torchattacks")
+    versions = ", ".join(f"{name} {first.versions.get(name, 'unknown')}" for name in told)
+    machines = sorted(
+        {f"{r.hardware.get('gpu', r.hardware.get('cpu', 'unknown machine'))}, {r.threads} thread(s) a run" for r in records}
+    )
     codes = sorted({f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records})
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
     penalized = {(f"{r.attack} x {r.penalty}", float(r.config.get("strength", 1))) for r in records if r.penalty != "none"}
