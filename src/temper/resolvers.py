@@ -1,12 +1,14 @@
 """The interpolations that temper's configs use beyond OmegaConf's own."""
 
+import json
 import netrc
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import urlparse
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from temper.cell import Cell
 from temper.config import ConfigError
@@ -20,6 +22,7 @@ def register_resolvers() -> None:
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
+        "temper.table": lambda key, *, _root_: table(key, _root_.data.source),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -45,6 +48,27 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
             "take trainer=gpu, or leave it at 1"
         )
     return cores()
+
+
+def table(key: str, source: DictConfig) -> Any:
+    """What the rows of a table say of themselves: their "shape", "classes", or a digest of their "content".
+
+    Raises:
+        DataError: they are missing, or not as they should be.
+    """
+    # Not the digest itself, which this may be asked for.
+    setting = {name: source[name] for name in source if name != "content"}
+    plain = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in setting.items()}
+    return measured(json.dumps(plain))[key]
+
+
+@cache
+def measured(setting: str) -> dict[str, Any]:
+    """Rows are read once in a process for this, however many cells are composed."""
+    from hydra.utils import instantiate  # with what it loads: few commands need it
+
+    source = instantiate(json.loads(setting))
+    return {"shape": list(source.shape), "classes": source.classes, "content": source.place.digest}
 
 
 def cores() -> int:

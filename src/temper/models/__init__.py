@@ -16,6 +16,7 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.tabular_resnet import ResNetTabular
 
 __all__ = [
     "CNN",
@@ -29,6 +30,7 @@ __all__ = [
     "NormSlot",
     "Normalize",
     "PreActResNet18",
+    "ResNetTabular",
     "StepNetwork",
     "effective_weights",
     "last_linear",

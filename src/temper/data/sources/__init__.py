@@ -2,6 +2,20 @@
 
 from temper.data.sources.digits import Digits
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
+from temper.data.sources.table import Table
+from temper.data.sources.table_files import BreastCancer, TableFile
 from temper.data.sources.torchvision import TorchVision
 
-__all__ = ["Arrays", "Bounded", "DataError", "Digits", "Encoder", "Fitting", "Source", "TorchVision"]
+__all__ = [
+    "Arrays",
+    "Bounded",
+    "BreastCancer",
+    "DataError",
+    "Digits",
+    "Encoder",
+    "Fitting",
+    "Source",
+    "Table",
+    "TableFile",
+    "TorchVision",
+]
