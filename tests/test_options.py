@@ -20,9 +20,13 @@ from temper.validate import build_data, validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
-SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
+# What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
+SHARED = ("suite", "torchvision", "table", "csv", "nsl_kdd")
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
+    "breast_cancer": ["model=mlp"],
+    "creditcard": ["model=mlp"],
+    "resnet_tabular": ["data=breast_cancer"],
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
     "max_norm": ["penalty.max_norm.limit=0.3"],  # what initial weights exceed
@@ -38,7 +42,7 @@ WITHOUT = {
     "meta": ["penalty=[l1,l2]"],
 }
 BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
-DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "creditcard")
 
 
 def options(*groups: str) -> Iterator[tuple[str, str]]:

@@ -17,24 +17,24 @@ def detection(outcomes: Outcomes) -> dict[str, float]:
     """Average precision, recall at 1 % false alarms, and Matthews correlation, without an attack, under each, and in the worst
     case over all of them; none where there are more than two classes.
 
-    An attack moves examples of both classes: those of class 1 to be missed, those of class 0 to raise an alarm. The score of an
-    example is its probability of class 1 at the point that the attack returned, in the worst case at the point of highest loss.
+    An attack moves examples of both classes: those of class 1 to be missed, those of class 0 to raise an alarm. They are ranked
+    by their odds at the points that it returned, in the worst case by the worst odds of all.
     """
-    if outcomes.probabilities.shape[1] != 2:
+    if not outcomes.odds:
         return {}
-    y, clean = outcomes.y, outcomes.loss
-    metrics = _named("", y, clean, outcomes.clean)
+    y, odds = outcomes.y, torch.stack(list(outcomes.odds.values()))
+    metrics = _named("", y, outcomes.odds["clean"], outcomes.clean)
     for name, right in outcomes.robust.items():
-        metrics |= _named(f"{name}_", y, outcomes.adversarial_loss[name], right)
-    highest = torch.stack([clean, *outcomes.adversarial_loss.values()]).amax(0)
-    return metrics | _named("worst_case_", y, highest, outcomes.worst_case)
+        metrics |= _named(f"{name}_", y, outcomes.odds[name], right)
+    worst = torch.where(y == 1, odds.amin(0), odds.amax(0))
+    return metrics | _named("worst_case_", y, worst, outcomes.worst_case)
 
 
-def _named(prefix: str, y: Tensor, loss: Tensor, right: Tensor) -> dict[str, float]:
-    """The three of one attack, given each example's cross-entropy with its label and whether it is classified rightly, (N,)."""
-    # Cross-entropy is minus the logarithm of the label's probability.
-    loss = loss.double()
-    score = torch.where(y == 1, torch.exp(-loss), -torch.expm1(-loss))
+def _named(prefix: str, y: Tensor, odds: Tensor, right: Tensor) -> dict[str, float]:
+    """The three of one attack, given each example's odds and whether it is classified rightly, (N,)."""
+    # Ranks in [0, 1]: as probabilities the odds of a sure network would be rounded to ties.
+    place = odds.unique(return_inverse=True)[1].double()
+    score = place / place.max().clamp_min(1)
     predicted = torch.where(right, y, 1 - y)
     recall, _ = binary_sensitivity_at_specificity(score, y, min_specificity=1 - FALSE_ALARMS)
     return {
