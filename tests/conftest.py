@@ -139,3 +139,10 @@ def real_data() -> str:
     if not folder:
         pytest.skip("TEMPER_DATA names no folder with MNIST, Fashion-MNIST and CIFAR-10")
     return folder
+
+
+def real_tables() -> str:
+    folder = os.environ.get("TEMPER_TABLES")
+    if not folder:
+        pytest.skip("TEMPER_TABLES names no folder with the samples of card payments and network traffic")
+    return folder

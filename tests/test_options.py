@@ -23,9 +23,13 @@ from temper.validate import build_data, validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
-SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
+# What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
+SHARED = ("suite", "torchvision", "table", "csv", "nsl_kdd")
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
+    "breast_cancer": ["model=mlp"],
+    "creditcard": ["model=mlp"],
+    "resnet_tabular": ["data=breast_cancer"],
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
     "timm": ["model.name=test_resnet"],
@@ -45,7 +49,7 @@ WITHOUT = {
     "meta": ["penalty=[l1,l2]"],
 }
 BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
-DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenette", "tiny_imagenet")
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenette", "tiny_imagenet", "creditcard")
 
 
 def options(*groups: str) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.tabular_resnet import ResNetTabular
 from temper.models.timm import Timm
 from temper.models.wide_resnet import WideResNet
 
@@ -31,6 +32,7 @@ __all__ = [
     "NormSlot",
     "Normalize",
     "PreActResNet18",
+    "ResNetTabular",
     "StepNetwork",
     "Timm",
     "WideResNet",
