@@ -19,7 +19,7 @@ from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
 
-GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
+GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
