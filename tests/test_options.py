@@ -25,6 +25,8 @@ SHARED = ("suite", "torchvision")  # what other options build on, not options th
 NEEDS = {
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
+    "wide_resnet_28_10": ["model.depth=10", "model.width=1"],
+    "wide_resnet_34_10": ["model.depth=16", "model.width=1"],
     "max_norm": ["penalty.max_norm.limit=0.3"],  # what initial weights exceed
     "swa": ["penalty.swa.start=0.5"],  # several epochs of a short run
     "dynamic": ["penalty=[l2,dynamic]"],

@@ -87,6 +87,46 @@ def test_sizes_are_exact_and_stratified() -> None:
     assert data.split("test").y.bincount().min() >= 5
 
 
+class Standardized:
+    """Centred by the mean of what it was fitted on; an adversary may change what is positive."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.mean = float(x.mean())
+
+    def __call__(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x - self.mean).float()[:, None]
+
+    def mask(self, x: torch.Tensor) -> torch.Tensor:
+        return x > 0
+
+
+class Numbers:
+    """A source of numbers that are no tensors yet."""
+
+    def load(self) -> Arrays:
+        y = torch.arange(40) % 2
+        return Arrays(np.arange(40.0), y, np.arange(40.0) + 100, y)
+
+    def fit(self, x: np.ndarray, y: torch.Tensor) -> Standardized:
+        assert len(x) == len(y)
+        return Standardized(x)
+
+
+def test_an_encoder_learns_from_the_training_split_alone() -> None:
+    data = DataModule(source=Numbers(), shape=[1], classes=2, val_fraction=0.25, train_size=20)
+    train, val, test = (data.split(name) for name in ("train", "val", "test"))
+    assert len(train.x) == 20 and float(train.x.mean()) == pytest.approx(0, abs=1e-5)
+    assert abs(float(torch.cat([train.x, val.x]).mean())) > 1e-3, "the validation split had no part in it"
+    assert float(test.x.min()) > 50
+    batch = next(iter(data.loader("train", batch_size=20)))
+    assert batch.mask is not None and torch.equal(batch.mask, batch.x > 0)
+
+
+def test_tokens_stay_whole_numbers() -> None:
+    loader = Loader(torch.tensor([[0, 300], [255, 7]]), torch.zeros(2, dtype=torch.int64), batch_size=2)
+    assert next(iter(loader)).x.tolist() == [[0, 300], [255, 7]]
+
+
 def test_missing_files_say_where_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"MNIST was not found in {tmp_path}.*paths.data=FOLDER"):
         TorchVision(name="MNIST", root=str(tmp_path), download=False).load()

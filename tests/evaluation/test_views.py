@@ -95,7 +95,7 @@ def test_tables_with_two_classes_are_evaluated_by_the_same_suite() -> None:
         optimizer.step()
     net.eval()
     mask = (torch.arange(30) < 20).float()[None]
-    loader = Loader(x[:200], y[:200], batch_size=64, mask=mask)
+    loader = Loader(x[:200], y[:200], batch_size=64, mask=lambda _: mask)
     config = composed("evaluation=standard")
     for threat in (Linf(eps=0.3, lower=-3, upper=3), L2(eps=0.8, lower=-3, upper=3), L1(eps=1.5, lower=-3, upper=3)):
         attacks = {name: instantiate(config.evaluation.attacks[name], threat=threat) for name in config.evaluation.attacks}

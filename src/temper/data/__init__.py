@@ -2,7 +2,8 @@
 
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
+from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import Arrays, DataError, Digits, TorchVision
 
-__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Loader", "TorchVision"]
+__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Domain", "Loader", "TorchVision"]

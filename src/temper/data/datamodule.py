@@ -1,7 +1,7 @@
 """The one datamodule that all cells share."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,16 +11,17 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
+from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import DataError, Source
+from temper.data.sources import Bounded, DataError, Encoder, Fitting, Source
 
 SplitName = Literal["train", "val", "test"]
 
 
 class Split(NamedTuple):
-    """Inputs (N, ...) and labels (N,) of one split."""
+    """Inputs (N, ...) and labels (N,) of one split; a tensor, or until they are encoded what the source loads."""
 
-    x: Tensor
+    x: Any
     y: Tensor
 
 
@@ -65,9 +66,10 @@ class DataModule(pl.LightningDataModule):
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
         self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
         self._splits: dict[SplitName, Split] = {}
+        self._encoder: Encoder | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split once.
+        """Load, split, and encode by what the training split teaches, once.
 
         Raises:
             DataError: the files are missing, an input is not of `shape`, or a split lacks a class.
@@ -75,14 +77,18 @@ class DataModule(pl.LightningDataModule):
         if self._splits:
             return
         arrays = self.source.load()
-        if tuple(arrays.x_train.shape[1:]) != self.shape:
-            raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(arrays.x_train.shape[1:])}")
         train, val = _divide(Split(arrays.x_train, arrays.y_train), self.val_fraction, self.split_seed, "data.val_fraction")
-        self._splits = {
+        splits: dict[SplitName, Split] = {
             "train": _shorten(train, self.train_size, self.split_seed, "data.train_size"),
             "val": val,
             "test": _shorten(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
         }
+        if isinstance(self.source, Fitting):
+            self._encoder = encoder = self.source.fit(*splits["train"])
+            splits = {name: Split(encoder(split.x), split.y) for name, split in splits.items()}
+        if (found := tuple(splits["train"].x.shape[1:])) != self.shape:
+            raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(found)}")
+        self._splits = splits
         for name, split in self._splits.items():
             absent = sorted(set(range(self.classes)) - set(split.y.unique().tolist()))
             if absent:
@@ -107,8 +113,16 @@ class DataModule(pl.LightningDataModule):
         ranks: int = 1,
     ) -> Loader:
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
-        x, y = (part[:size] for part in self.split(name))
-        return Loader(x.to(device), y.to(device), batch_size=batch_size, seed=seed, repeats=repeats, rank=rank, ranks=ranks)
+        x, y = (part[:size].to(device) for part in self.split(name))
+        mask = None if self._encoder is None else self._encoder.mask
+        place = {"repeats": repeats, "rank": rank, "ranks": ranks}
+        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, domain=self.domain, **place)
+
+    @property
+    def domain(self) -> Domain | None:
+        """Of the rows of a table, what their features may be."""
+        self.setup()
+        return self._encoder.domain if isinstance(self._encoder, Bounded) else None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -16,6 +16,7 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.wide_resnet import WideResNet
 
 __all__ = [
     "CNN",
@@ -30,6 +31,7 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
+    "WideResNet",
     "effective_weights",
     "last_linear",
     "lay_out",

@@ -1,48 +1,12 @@
-"""Where data sets come from: a source loads arrays, the datamodule splits and batches them."""
+"""The data sets of torchvision."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from temper.arguments import checked
-
-
-class DataError(ValueError):
-    """The data is missing or not what it should be; the message says where it was looked for and what to do."""
-
-
-class Arrays(NamedTuple):
-    """A data set in memory: inputs (N, ...) as uint8 pixels or floats in their valid range, labels (N,) int64."""
-
-    x_train: Tensor
-    y_train: Tensor
-    x_test: Tensor
-    y_test: Tensor
-
-
-class Source(Protocol):
-    """Anything with this method can stand in a config as `data.source`."""
-
-    def load(self) -> Arrays: ...
-
-
-class Digits:
-    """The 1,797 real handwritten 8x8 digits that come with scikit-learn (UCI "Optical Recognition of Handwritten Digits").
-
-    Values 0..16 become [0, 1]. The set has no test split of its own: a stratified quarter is held out, the same for all runs.
-    """
-
-    def load(self) -> Arrays:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        images, labels = load_digits(return_X_y=True)
-        x = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
-        x_train, x_test, y_train, y_test = train_test_split(x, labels, test_size=0.25, stratify=labels, random_state=0)
-        return Arrays(*map(torch.from_numpy, (x_train, y_train, x_test, y_test)))
+from temper.data.sources.source import Arrays, DataError
 
 
 class TorchVision:

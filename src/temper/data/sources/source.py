@@ -1,0 +1,56 @@
+"""What a data set must offer: arrays, and what is learned from its training split alone before a network sees them."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from temper.data.domain import Domain
+
+
+class DataError(ValueError):
+    """The data is missing or not what it should be; the message says where it was looked for and what to do."""
+
+
+class Arrays(NamedTuple):
+    """A data set in memory.
+
+    Attributes:
+        x_train, x_test: inputs (N, ...) as uint8 pixels or floats in their valid range; of a source that fits an encoder,
+            whatever that takes and an array of row numbers can index, such as a numpy array of texts.
+        y_train, y_test: labels (N,) int64.
+    """
+
+    x_train: Any
+    y_train: Tensor
+    x_test: Any
+    y_test: Tensor
+
+
+class Source(Protocol):
+    """Anything with this method can stand in a config as `data.source`."""
+
+    def load(self) -> Arrays: ...
+
+
+class Encoder(Protocol):
+    """From what a source loads to what a network takes."""
+
+    def __call__(self, x: Any) -> Tensor:
+        """(N, ...) as loaded -> (N, ...) inputs: uint8 pixels, int64 tokens, or floats."""
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Of inputs (B, ...): 1 where an adversary may change them, 0 where not, broadcastable to `net.lift(x)`; None: all."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An encoder of the rows of a table, which knows what their features may be."""
+
+    domain: Domain
+
+
+@runtime_checkable
+class Fitting(Protocol):
+    """A source whose inputs are encoded by what the training split alone teaches: scales of features, a vocabulary."""
+
+    def fit(self, x: Any, y: Tensor) -> Encoder: ...
