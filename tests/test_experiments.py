@@ -36,7 +36,7 @@ CELLS = {
     "pang2021_tricks": 12,
     "galloway2018_weight_decay": 15,
     "factorial": 32,
-    "fashion": 15,
+    "fashion": 10,
 }
 COMMAND = re.compile(r"^#   temper-train ((?:.*\\\n)*.*)", re.MULTILINE)
 
