@@ -246,6 +246,7 @@ BESIDE = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.real_data
 @pytest.mark.parametrize("experiment", CELLS)
 def test_the_whole_runs_from_end_to_end_at_a_small_scale(experiment: str, temper: Temper) -> None:
