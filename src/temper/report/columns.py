@@ -123,8 +123,11 @@ def _column(name: str, there: dict[str, set[str]], checkpoint: str, unit: Unit) 
     return Column(metric, where, heading, shown)
 
 
-def full_name(short: str, there: Iterable[str]) -> str:
+def full_name(short: str, there: Iterable[str], *, key: str = "table") -> str:
     """The metric that a short name stands for; a full one stands for itself.
+
+    Args:
+        key: of the setting that has it, for the message.
 
     Raises:
         ValueError: it stands for none, or for several.
@@ -138,7 +141,7 @@ def full_name(short: str, there: Iterable[str]) -> str:
     if several and (len(several) == 1 or several[0].startswith("test/")):
         return several[0]
     if several:
-        raise ValueError(f"table: {short} may be {' or '.join(several)}: write the one that is meant")
+        raise ValueError(f"{key}: {short} may be {' or '.join(several)}: write the one that is meant")
     near = difflib.get_close_matches(short, [*known, *SHORT], n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"table: no run has the metric {short}{meant}; there are {', '.join(sorted({*known, *SHORT, 'attacks'}))}")
+    raise ValueError(f"{key}: no run has the metric {short}{meant}; there are {', '.join(sorted({*known, *SHORT, 'attacks'}))}")
