@@ -83,7 +83,7 @@ def commands() -> list[tuple[str, tuple[str, ...]]]:
 
 def test_every_experiment_of_a_paper_is_among_those_tested() -> None:
     there = {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")}
-    ours = {"comparison", "fast50", "penalties", "search", "smoke", "strength", "tuned"}
+    ours = {"comparison", "fast50", "penalties", "search", "small", "smoke", "strength", "tuned"}
     assert there - ours == set(CELLS)
 
 
@@ -228,7 +228,7 @@ def test_a_small_scale_goes_before_the_experiment_and_the_command_line_before_bo
     (full,), (small,) = cells("zhang2019_trades"), cells("zhang2019_trades", "scale=small")
     assert (full.trainer.max_epochs, small.trainer.max_epochs) == (76, 2)
     assert small.data.threats.linf.eps == full.data.threats.linf.eps == 0.031, "what it does not name stays"
-    assert (small.paths.outputs, full.paths.outputs) == ("outputs/small", "outputs")
+    assert (small.paths.outputs, full.paths.outputs) == ("outputs/scale_small", "outputs")
     (longer,) = cells("zhang2019_trades", "scale=small", "trainer.max_epochs=3", "data.train_size=64")
     assert (longer.trainer.max_epochs, longer.data.train_size, longer.data.test_size) == (3, 64, small.data.test_size)
 
@@ -253,12 +253,12 @@ def test_the_whole_runs_from_end_to_end_at_a_small_scale(experiment: str, temper
     study = cells(experiment)[0].study
     status, output = temper("train", f"experiment={experiment}", "scale=small", f"paths.data={real_data()}")
     assert status == 0, output
-    records, problems = collect(Path("outputs/small") / study)
+    records, problems = collect(Path("outputs/scale_small") / study)
     assert len(records) == CELLS[experiment] and not problems
     for record in records:
         assert record.finished and not record.error
         (evaluation,) = record.evaluations.values()
         metrics = evaluation["checkpoints"]["last"]["metrics"]
         assert 0 <= metrics["test/autoattack"] <= metrics["test/clean"] <= 1
-    beside = [line for line in Path("results/small", study, "table.md").read_text().splitlines() if "↳" in line]
+    beside = [line for line in Path("results/scale_small", study, "table.md").read_text().splitlines() if "↳" in line]
     assert (BESIDE[experiment] in "".join(beside)) if experiment in BESIDE else not beside

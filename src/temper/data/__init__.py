@@ -4,6 +4,17 @@ from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
 from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import Arrays, DataError, Digits, TorchVision
+from temper.data.sources import Arrays, DataError, Digits, ImageFolder, TinyImageNet, TorchVision
 
-__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Domain", "Loader", "TorchVision"]
+__all__ = [
+    "Arrays",
+    "Batch",
+    "DataError",
+    "DataModule",
+    "Digits",
+    "Domain",
+    "ImageFolder",
+    "Loader",
+    "TinyImageNet",
+    "TorchVision",
+]

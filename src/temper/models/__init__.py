@@ -16,6 +16,7 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.timm import Timm
 from temper.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
+    "Timm",
     "WideResNet",
     "effective_weights",
     "last_linear",

@@ -35,6 +35,7 @@ METRICS = {
     "test/minimal_norm": Metric("median distance", 1, 3),
     "curve/area": Metric("area under the eps curve %"),
     "corruptions/mean": Metric("corruptions %"),
+    "val/clean": Metric("clean, validation %"),
     "val/overfitting_to_fgsm": Metric("FGSM - PGD, most %", better="lower"),
     "gap/clean": Metric("gap %", better="lower"),
     "gap/robust": Metric("robust gap %", better="lower"),
@@ -84,6 +85,12 @@ def describe(metric: str) -> Metric:
     if name.endswith("_loss"):
         return METRICS.get(metric) or Metric(f"{name} loss", better="lower")
     return METRICS.get(metric) or Metric(f"{NAMES.get(name, name)} %")
+
+
+def on_scale(metric: str, scale: str) -> Metric:
+    """How a metric is shown where it was put on a scale: log odds on "logit", and else as it is."""
+    shown = describe(metric)
+    return shown if scale != "logit" else shown._replace(label=shown.label.replace("%", "log odds"), factor=1.0, precision=2)
 
 
 def columns_of(

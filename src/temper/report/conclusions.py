@@ -10,15 +10,14 @@ from omegaconf import DictConfig
 from temper.records import RunRecord
 from temper.report.bootstrap import outcomes
 from temper.report.claims import Judged, judge, load
-from temper.report.columns import full_name
+from temper.report.columns import full_name, on_scale
 from temper.report.effects import effects
-from temper.report.evidence import evidence
 from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
 from temper.report.studies import folder_of
-from temper.report.table import MISSING, describe, to_latex, to_markdown
+from temper.report.table import MISSING, to_latex, to_markdown
 
 RESAMPLED = ("test/clean", "test/worst_case")
 ROWS = 80  # of a table that is still read
@@ -57,10 +56,19 @@ class Conclusions(NamedTuple):
 
 
 def conclude(
-    studies: Sequence[Path], records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig
+    studies: Sequence[Path],
+    records: Sequence[RunRecord],
+    data: pd.DataFrame,
+    suite: str,
+    checkpoint: str,
+    settings: DictConfig,
 ) -> Conclusions:
-    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
-    runs = Runs.of(evidence(records, suite), checkpoint)
+    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml.
+
+    Args:
+        data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
+    """
+    runs = Runs.of(data, checkpoint)
     images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
@@ -94,12 +102,13 @@ def _effects(chosen: pd.DataFrame) -> pd.DataFrame:
     """In the units of their metrics, text ready to print."""
     rows = []
     for row in _rows(chosen):
-        label, factor, digits = _shown(row)
+        shown = on_scale(row.metric, row.scale)
+        factor, digits = shown.factor, shown.precision
         rows.append(
             {
                 "effect": row.effect,
                 "of": row.cell,
-                "on": label,
+                "on": shown.label,
                 "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
                 "g": _number(row.g),
                 "resampled": _range(row.resampled_low * factor, row.resampled_high * factor, digits),
@@ -121,18 +130,11 @@ def _rows(table: pd.DataFrame) -> Iterator[Any]:
     return table.itertuples()
 
 
-def _shown(row: Any) -> tuple[str, float, int]:
-    """What the metric of a row is called on its scale, the factor to its unit, and digits behind the point."""
-    shown = describe(row.metric)
-    if row.scale == "logit":
-        return shown.label.replace("%", "log odds"), 1, 2
-    return shown.label, shown.factor, shown.precision
-
-
 def _claims(judged: Judged) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for row in _rows(judged.table):
-        label, factor, digits = _shown(row)
+        shown = on_scale(row.metric, row.scale)
+        factor, digits = shown.factor, shown.precision
         first = not rows or row.claim != rows[-1]["name"]
         rows.append(
             {
@@ -140,7 +142,7 @@ def _claims(judged: Judged) -> pd.DataFrame:
                 "claim": row.sentence if first else "",
                 "verdict": _marked(row.verdict, row.verdict_holm) if first else "",
                 "by": ("" if row.found == row.verdict else f"{_marked(row.found, row.found_holm)}: ")
-                + f"{label} {row.direction}"
+                + f"{shown.label} {row.direction}"
                 + (f" by {row.margin * factor:+g}" if row.margin else ""),
                 "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
                 "g": _number(row.g),

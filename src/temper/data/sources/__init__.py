@@ -1,7 +1,20 @@
 """Where data sets come from: a source loads arrays, the datamodule splits, encodes and batches them."""
 
 from temper.data.sources.digits import Digits
+from temper.data.sources.image_folder import ImageFolder
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
+from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
 
-__all__ = ["Arrays", "Bounded", "DataError", "Digits", "Encoder", "Fitting", "Source", "TorchVision"]
+__all__ = [
+    "Arrays",
+    "Bounded",
+    "DataError",
+    "Digits",
+    "Encoder",
+    "Fitting",
+    "ImageFolder",
+    "Source",
+    "TinyImageNet",
+    "TorchVision",
+]
