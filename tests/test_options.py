@@ -22,7 +22,7 @@ from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
 
-GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
+GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 # What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
 SHARED = ("suite", "torchvision", "table", "csv", "nsl_kdd")
 # What an option cannot know by itself, and what it is compared with.
