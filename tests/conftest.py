@@ -139,3 +139,10 @@ def real_data() -> str:
     if not folder:
         pytest.skip("TEMPER_DATA names no folder with MNIST, Fashion-MNIST and CIFAR-10")
     return folder
+
+
+def samples() -> str:
+    folder = os.environ.get("TEMPER_SAMPLES")
+    if not folder:
+        pytest.skip("TEMPER_SAMPLES names no folder with samples of texts and tables")
+    return folder

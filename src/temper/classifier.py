@@ -99,6 +99,9 @@ class Classifier(pl.LightningModule, ABC):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+    def setup(self, stage: str) -> None:
+        self.net.observe(self.trainer.datamodule.split("train").x)  # type: ignore[attr-defined]
+
     def configure_model(self) -> None:
         # Before several devices wrap the network, whose gradients they keep in the layout of its weights.
         lay_out(self.net, self.channels_last, self.trainer.strategy.root_device)

@@ -106,6 +106,8 @@ def validate(config: DictConfig) -> list[str]:
     for threat in getattr(module.attack, "threats", [training_threat]):
         if threat is not None:
             _fits("attack.threat", threat, data)
+    if module.attack.evaluation_only:
+        raise ConfigError(f"attack: {type(module.attack).__name__} is for evaluation alone")
     _try("attack", module.attack, module.net, data)
     _validate_stopping(config, module)
     if isinstance(module.attack, Evolving):
@@ -182,6 +184,7 @@ def _try(key: str, attack: Attack, net: Network, data: DataModule, *, several: b
         return
     batch = next(iter(data.loader("val", batch_size=2)))
     try:
+        attack.meet(data.encoder)
         found = attack.perturb(net, batch)
     except Exception as error:  # whatever a library raises where it does not fit
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -209,9 +212,11 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
 
 def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
-    # Threats, statistics and symmetries are there for attack, evaluation, model and penalty to refer to.
+    # Threats, statistics, symmetries and sizes are there for attack, evaluation, model and penalty to refer to.
     replays = OmegaConf.select(config, "attack.replays", default=1)
-    return build(config, "data", without=("threats", "mean", "std", "flip"), seed=config.seed, repeats=replays)
+    return build(
+        config, "data", without=("threats", "mean", "std", "flip", "vocabulary", "length"), seed=config.seed, repeats=replays
+    )
 
 
 def _data_text(config: DictConfig) -> str:

@@ -3,6 +3,18 @@
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
 from temper.data.loader import Loader
-from temper.data.sources import Arrays, DataError, Digits, TorchVision
+from temper.data.sources import IMDB, SST2, Arrays, DataError, Digits, SMSSpam, TextFile, TorchVision
 
-__all__ = ["Arrays", "Batch", "DataError", "DataModule", "Digits", "Loader", "TorchVision"]
+__all__ = [
+    "IMDB",
+    "SST2",
+    "Arrays",
+    "Batch",
+    "DataError",
+    "DataModule",
+    "Digits",
+    "Loader",
+    "SMSSpam",
+    "TextFile",
+    "TorchVision",
+]

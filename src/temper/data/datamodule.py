@@ -40,6 +40,9 @@ class DataModule(pl.LightningDataModule):
         train_size, test_size: keep only so many examples (stratified), None for all.
         seed: the run's; decides the order of the batches.
         repeats: how often training is given each batch in a row.
+
+    Attributes:
+        encoder: what the inputs were encoded by, once they are; None: by nothing.
     """
 
     @checked
@@ -64,8 +67,8 @@ class DataModule(pl.LightningDataModule):
         self.shape, self.classes = tuple(shape), classes
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
         self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
+        self.encoder: Encoder | None = None
         self._splits: dict[SplitName, Split] = {}
-        self._encoder: Encoder | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split, and encode by what the training split teaches, once.
@@ -83,7 +86,7 @@ class DataModule(pl.LightningDataModule):
             "test": _shorten(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
         }
         if isinstance(self.source, Fitting):
-            self._encoder = encoder = self.source.fit(*splits["train"])
+            self.encoder = encoder = self.source.fit(*splits["train"])
             splits = {name: Split(encoder(split.x), split.y) for name, split in splits.items()}
         if (found := tuple(splits["train"].x.shape[1:])) != self.shape:
             raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(found)}")
@@ -113,7 +116,7 @@ class DataModule(pl.LightningDataModule):
     ) -> Loader:
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size].to(device) for part in self.split(name))
-        mask = None if self._encoder is None else self._encoder.mask
+        mask = None if self.encoder is None else self.encoder.mask
         return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, repeats=repeats, rank=rank, ranks=ranks)
 
     @property

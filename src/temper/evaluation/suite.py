@@ -101,6 +101,8 @@ def evaluate(
     test = data.loader("test", batch_size=suite.batch_size, device=device)
     # As many training examples as there are test examples, in a fixed order: enough for a gap, at the cost of no more.
     train = data.loader("train", batch_size=suite.batch_size, device=device, size=len(test.y))
+    for attack in suite.attacks.values():
+        attack.meet(data.encoder)
     outcomes = attack_all(net, suite.attacks, test, seed=seed, keep=EXAMPLES, ledger=ledger)
     before, after = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
     measured = {

@@ -16,6 +16,9 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.text import TextNetwork
+from temper.models.text_cnn import TextCNN
+from temper.models.text_transformer import TextTransformer
 
 __all__ = [
     "CNN",
@@ -30,6 +33,9 @@ __all__ = [
     "Normalize",
     "PreActResNet18",
     "StepNetwork",
+    "TextCNN",
+    "TextNetwork",
+    "TextTransformer",
     "effective_weights",
     "last_linear",
     "lay_out",

@@ -2,6 +2,19 @@
 
 from temper.data.sources.digits import Digits
 from temper.data.sources.source import Arrays, DataError, Encoder, Fitting, Source
+from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
 from temper.data.sources.torchvision import TorchVision
 
-__all__ = ["Arrays", "DataError", "Digits", "Encoder", "Fitting", "Source", "TorchVision"]
+__all__ = [
+    "IMDB",
+    "SST2",
+    "Arrays",
+    "DataError",
+    "Digits",
+    "Encoder",
+    "Fitting",
+    "SMSSpam",
+    "Source",
+    "TextFile",
+    "TorchVision",
+]
