@@ -145,11 +145,11 @@ def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, name:
     weight = net.embedding.weight
     (gradient,) = torch.autograd.grad(term(), weight)
     direction = torch.randn_like(weight)
-    step = 1e-6 * direction
+    step = 1e-4 * direction  # losses are in single precision
     weight.data.add_(step)
     above = term().detach()
     weight.data.sub_(2 * step)
-    torch.testing.assert_close((gradient * direction).sum(), (above - term().detach()) / 2e-6, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close((gradient * direction).sum(), (above - term().detach()) / 2e-4, rtol=1e-2, atol=1e-4)
 
 
 @each
