@@ -20,16 +20,24 @@ from temper.validate import build_data, validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
-SHARED = ("suite", "torchvision")  # what other options build on, not options themselves
+SHARED = ("suite", "torchvision", "texts")  # what other options build on, not options themselves
+HERE = Path(__file__).parent
+TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
+    "wide_resnet_28_10": ["model.depth=10", "model.width=1"],
+    "wide_resnet_34_10": ["model.depth=16", "model.width=1"],
     "max_norm": ["penalty.max_norm.limit=0.3"],  # what initial weights exceed
     "swa": ["penalty.swa.start=0.5"],  # several epochs of a short run
     "dynamic": ["penalty=[l2,dynamic]"],
     "controlled": ["penalty=[l2,controlled]"],
     "meta": ["penalty=[l1,l2,meta]"],
+    "csv_text": [*TEXTS[1:], "model=text_cnn"],
+    "text_cnn": TEXTS,
+    "text_transformer": TEXTS,
+    "text": [*TEXTS, "model=text_cnn", f"evaluation.attacks.substitution.wordnet={HERE / 'data' / 'wordnet'}"],
 }
 WITHOUT = {
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
@@ -38,7 +46,7 @@ WITHOUT = {
     "meta": ["penalty=[l1,l2]"],
 }
 BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
-DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "sst2", "imdb", "sms_spam")
 
 
 def options(*groups: str) -> Iterator[tuple[str, str]]:

@@ -252,8 +252,9 @@ class Classifier(pl.LightningModule, ABC):
         metrics["clean"].update(clean.logits, batch.y)
         metrics[name].update(robust.logits, batch.y)
         if "fgsm" in metrics and name != "fgsm" and (threat := self.single_step) is not None:
-            moved = gradient if batch.mask is None else gradient * batch.mask
-            metrics["fgsm"].update(self.net(threat.project(z + threat.eps * threat.direction(moved, z), z)), batch.y)
+            threat, moved = threat.on(batch), gradient if batch.mask is None else gradient * batch.mask
+            single = threat.settle(threat.project(z + threat.eps * threat.direction(moved, z), z), z)
+            metrics["fgsm"].update(self.net(single), batch.y)
         metrics["loss"].update(clean.loss)
         metrics[f"{name}_loss"].update(robust.loss)
         metrics["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))

@@ -23,8 +23,9 @@ from temper.evaluation import Suite, fingerprint
 from temper.models import Network
 from temper.modules import EXECUTION, load
 from temper.progress import console, say
+from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.randomness import rekey
-from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
+from temper.records import RECORD, RunRecord
 from temper.report import make_report
 from temper.resolvers import workers
 from temper.run import summary

@@ -17,8 +17,9 @@ from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
 from temper.progress import quieten
+from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.ranks import Decision, device_count, leading, rank
-from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
+from temper.records import RECORD, RunRecord
 from temper.storage import set_aside
 from temper.training import join, train
 from temper.validate import build_data, validate

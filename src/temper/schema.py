@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+Status = Literal["passed", "warned", "failed"]
+STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")  # of an audit's check, from good to bad
 Numbers = dict[str, float | None]  # NaN is written as null
 
 
@@ -14,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class Finding(_Strict):
-    status: Literal["passed", "warned", "failed"]
+    status: Status
     figure: float | None
     meaning: str
 

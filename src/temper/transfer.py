@@ -10,14 +10,13 @@ from rich.progress import track
 from torch import Tensor
 
 from temper.attacks import PGD, probing
-from temper.checkpoints import outcomes_file
 from temper.config import ConfigError
 from temper.data import Batch
 from temper.evaluation import Audit, Suite
 from temper.modules import load
 from temper.progress import console
 from temper.randomness import rekey
-from temper.records import RunRecord
+from temper.records import RunRecord, outcomes_file
 from temper.validate import build_data
 
 

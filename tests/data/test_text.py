@@ -50,15 +50,15 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(gzip.compress(text.encode(encoding))) and None
+def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(gzip.compress(text.encode(encoding)))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (cut, "is cut short or damaged .*fetch it again"),
-        (lambda path: path.write_bytes(b"no gzip") and None, "is cut short or damaged"),
+        (lambda path: path.write_bytes(b"no gzip"), "is cut short or damaged"),
         (rewrite("text,label\nun café,1\n", "latin-1"), "is not encoded as UTF-8 .*iconv"),
         (rewrite(""), "cannot be read as a table"),
         (rewrite("words,label\na,1\n"), "has no column 'text'; it has 'words', 'label'"),
@@ -69,7 +69,7 @@ def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
         (rewrite('text,label\na,1\n"b,0\n'), "cannot be read as a table"),
     ],
 )
-def test_a_bad_file_says_what_is_wrong_and_what_to_do(damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+def test_a_bad_file_says_what_is_wrong_and_what_to_do(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"text,label\n" + b"some text,1\n" * 500))
     damage(path)

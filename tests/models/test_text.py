@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -75,20 +76,18 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(name: str) -> None:
 
 def test_a_filter_finds_what_its_window_holds() -> None:
     """Against convolutions of each text by itself."""
-    net = made("cnn")
+    net = cast(Any, made("cnn"))
     text = TOKENS[1, :2]
     z = net.lift(text[None]) * (2 * 6) ** 0.5
     windows = [
-        F.conv1d(z.transpose(1, 2), part[0].weight, part[0].bias, padding=part[0].kernel_size[0] - 1)  # type: ignore[index,union-attr]
-        for part in net.windows  # type: ignore[union-attr]
+        F.conv1d(z.transpose(1, 2), part[0].weight, part[0].bias, padding=part[0].kernel_size[0] - 1) for part in net.windows
     ]
     features = torch.cat([window.relu().amax(2) for window in windows], 1)
     torch.testing.assert_close(net.head(features), net(TOKENS[1:2]))
 
 
 def test_attention_is_torchs_own() -> None:
-    net = made("transformer")
-    block = net.blocks[0]  # type: ignore[index]
+    block = cast(Any, made("transformer")).blocks[0]
     own = nn.MultiheadAttention(6, 2, batch_first=True)
     own.load_state_dict(
         {

@@ -208,6 +208,17 @@ def test_the_suite_that_most_runs_have_is_reported() -> None:
         choose_suite([*RUNS, other], "full")
 
 
+def test_of_suites_that_equally_many_runs_have_the_one_with_the_most_attacks_is_reported() -> None:
+    several = run("pgd", "l1", 0, 0.9, 0.7)
+    wide = several.evaluations[SUITE]["suite"] | {"attacks": {"pgd": {}, "square": {}}}
+    several.evaluations = {"curve-1": several.evaluations[SUITE], "standard-0": several.evaluations[SUITE] | {"suite": wide}}
+    assert choose_suite([several]) == "standard"
+    assert (
+        choose_suite([several, dataclasses.replace(several, evaluations={"curve-1": several.evaluations["curve-1"]})])
+        == "curve"
+    )
+
+
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     study = written(tmp_path, RUNS)
     for name in ("one", "other"):
@@ -215,7 +226,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     made = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     for path in made:
         assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
-    assert {path.suffix for path in made} == {".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
+    assert {path.suffix for path in made} == {".html", ".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
 
 
 def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:

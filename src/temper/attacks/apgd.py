@@ -11,7 +11,7 @@ from temper.attacks.ascent import where_example
 from temper.attacks.filling import Found, Runs, undecided
 from temper.attacks.losses import Climb, View, climb, targeted_dlr
 from temper.attacks.probing import Mode
-from temper.attacks.steps import input_gradient
+from temper.attacks.steps import at_rows, input_gradient
 from temper.attacks.threat import Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -57,8 +57,9 @@ class APGD(Runs):
 
     def run(self, net: Network, batch: Batch, z: Tensor, target: Tensor | None) -> Found:
         found, rows = Found.nothing(z), torch.arange(len(z), device=z.device)
-        state = _State.begin(self.threat, z, batch.mask)
-        view = self._view(net, batch, target)
+        threat = self.threat.on(batch)
+        state = _State.begin(threat, z, batch.mask)
+        view = at_rows(self._view(net, batch, target), threat, z)
         window = max(int(0.22 * self.steps), 1)
         since = 0
         for step in range(self.steps):
@@ -74,10 +75,10 @@ class APGD(Runs):
                     rows, batch = rows[left], batch.select(left)
                     state = state.only(left, batch.mask)
                     target = None if target is None else target[left]
-                    view = self._view(net, batch, target)
+                    view = at_rows(self._view(net, batch, target), threat, state.centre)
                 if len(left) == 0:
                     return found
-            state.step(self.threat)
+            state.step(threat)
         with torch.no_grad():
             state.note(view(state.z), None, batch.y)
         found.put(rows, state.found)

@@ -11,7 +11,7 @@ from temper.arguments import Count, Positive, StepSize, checked
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, View
 from temper.attacks.probing import Mode, probing
-from temper.attacks.steps import Step, step_length, take_step
+from temper.attacks.steps import Step, at_rows, step_length, take_step
 from temper.attacks.threat import Ball, Start, Threat, per_example
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -68,11 +68,11 @@ class Ascent(Attack, ABC):
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            ball = self.threat.around(z)
+            ball = self.threat.on(batch).around(z)
             step_size = step_length(self.step_size, self.threat, self.steps)
             if self.stop_after is not None:
                 return ball.finish(self._stopping(net, batch, ball, step_size, self.stop_after))
-            climb = self.climb(net, batch, z)
+            climb = at_rows(self.climb(net, batch, z), ball.threat, z)
             # A single run that keeps its last point needs no bookkeeping, and no forward pass at its end.
             worst = Worst(z, batch.y) if self.keep == "worst" or self.restarts > 1 else None
             for _ in range(self.restarts):
@@ -87,7 +87,7 @@ class Ascent(Attack, ABC):
         z_adv = ball.start(self.start, batch.mask)
         rows = torch.arange(len(batch), device=z_adv.device)
         left = torch.full_like(rows, stop_after)
-        climb = self.climb(net, batch, ball.x)
+        climb = at_rows(self.climb(net, batch, ball.x), ball.threat, ball.x)
         for _ in range(self.steps):
             moved, view = self.step(climb, ball, z_adv[rows], step_size, batch.mask)
             wrong = view.logits.argmax(1) != batch.y
@@ -97,7 +97,7 @@ class Ascent(Attack, ABC):
                 rows, batch, ball = rows[going], batch.select(going), ball.select(going)
                 if len(rows) == 0:
                     break
-                climb = self.climb(net, batch, ball.x)
+                climb = at_rows(self.climb(net, batch, ball.x), ball.threat, ball.x)
             z_adv[rows] = moved[going]
         return z_adv
 

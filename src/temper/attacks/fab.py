@@ -79,13 +79,14 @@ class FAB(Runs):
             w = w * batch.mask
         at_z = seen.loss + (w * (z - x)).flatten(1).sum(1)
         # Both at once: rows are independent.
-        both = to_plane(torch.cat([x, z]), torch.cat([w, w]), torch.cat([seen.loss, at_z]), self.threat)
-        size = self.threat.length(both).clamp_min(1e-8)
+        threat = self.threat.on(batch)
+        both = to_plane(torch.cat([x, z]), torch.cat([w, w]), torch.cat([seen.loss, at_z]), threat)
+        size = threat.length(both).clamp_min(1e-8)
         from_x, from_z = both.chunk(2)
         size_x, size_z = size.chunk(2)
         share = per_example((size_x / (size_x + size_z)).clamp_max(BIAS), x)
         moved = (1 - share) * (x - z + OVERSHOOT * from_x) + share * OVERSHOOT * from_z
-        return (z + moved).clamp(self.threat.lower, self.threat.upper)
+        return (z + moved).clamp(threat.lower, threat.upper)
 
 
 def to_plane(x: Tensor, w: Tensor, value: Tensor, threat: Threat) -> Tensor:

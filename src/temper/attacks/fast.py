@@ -54,9 +54,10 @@ class NFGSM(Attack):
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            noisy, ball = self.noise.around(z).start("uniform", batch.mask), self.reach.around(z)
-            x_adv, _ = self.step(cross_entropy(net, batch.target), ball, noisy, self.step_size, batch.mask)
-            return ball.finish(x_adv)
+            noise, reach = (threat.on(batch).around(z) for threat in (self.noise, self.reach))
+            noisy = noise.start("uniform", batch.mask)
+            x_adv, _ = self.step(cross_entropy(net, batch.target), reach, noisy, self.step_size, batch.mask)
+            return reach.finish(x_adv)
 
 
 def _wider(threat: Threat, eps: float) -> Threat:
@@ -89,7 +90,8 @@ class GradAlign(Ascent):
         if self.weight == 0:
             return risk
         z = net.lift(batch.x).detach()
-        at_input, nearby = (_gradient(net, batch, point) for point in (z, self.threat.start(z, "uniform")))
+        near = self.threat.on(batch).around(z).start("uniform", batch.mask)
+        at_input, nearby = (_gradient(net, batch, point) for point in (z, near))
         cosine = F.cosine_similarity(at_input, nearby, dim=1)
         # An example without a gradient has no direction to align.
         some = (at_input.detach().abs().sum(1) > 0) & (nearby.detach().abs().sum(1) > 0)
@@ -142,7 +144,8 @@ class Free(Attack):
         with torch.inference_mode(False), torch.enable_grad():
             self._leaf = self.delta[: len(z)].clone().requires_grad_(True)
             moved = self._leaf if batch.mask is None else self._leaf * batch.mask
-            return (z + moved).clamp(self.threat.lower, self.threat.upper)
+            threat = self.threat.on(batch)
+            return (z + moved).clamp(threat.lower, threat.upper)
 
     def after_backward(self) -> None:
         leaf = self._leaf

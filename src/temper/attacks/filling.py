@@ -114,7 +114,7 @@ class Runs(Filling):
                 target = ranking[example, number] if self.targeted else None
                 found.improve(example, self.run(net, batch.select(example), z[example], target))
                 queue = queue[~found.fooled[queue[:, 1]]]
-            return self.threat.finish(found.z, z).detach()
+            return self.threat.on(batch).finish(found.z, z).detach()
 
     def check(self, classes: int) -> None:
         """Whether the attack works for so many classes.

@@ -10,7 +10,7 @@ from temper.attacks.ascent import Ascent
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.multi_norm import mean_over_points
 from temper.attacks.probing import probing
-from temper.attacks.steps import step_length
+from temper.attacks.steps import at_rows, step_length
 from temper.data.batch import Batch
 from temper.models.network import Network
 
@@ -42,7 +42,8 @@ class FreeLB(Ascent):
         """All points one after another, (steps * B, ...)."""
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            ball, climb = self.threat.around(z), self.climb(net, batch, z)
+            ball = self.threat.on(batch).around(z)
+            climb = at_rows(self.climb(net, batch, z), ball.threat, z)
             size = step_length(self.step_size, self.threat, self.steps)
             points = [ball.start(self.start, batch.mask)]
             while len(points) < self.steps:

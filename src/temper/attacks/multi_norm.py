@@ -12,7 +12,7 @@ from temper.attacks.ascent import ascend, where_example
 from temper.attacks.attack import Attack
 from temper.attacks.losses import Climb, cross_entropy
 from temper.attacks.probing import Mode, probing
-from temper.attacks.steps import input_gradient, step_length
+from temper.attacks.steps import at_rows, input_gradient, step_length
 from temper.attacks.threat import Start, Threat
 from temper.data.batch import Batch
 from temper.models.network import Network
@@ -56,9 +56,10 @@ class MultiNorm(Attack):
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
             climb = cross_entropy(net, batch.target)
+            threats = [threat.on(batch) for threat in self.threats]
             if self.strategy == "msd":
-                return self._steepest(climb, z, batch.mask)
-            points = [self._ascend(threat, climb, z, batch.mask) for threat in self.threats]
+                return self._steepest(threats, climb, z, batch.mask)
+            points = [self._ascend(threat, climb, z, batch.mask) for threat in threats]
             if self.strategy == "average":
                 return torch.cat(points)
             return self._worst(climb, points)[0]
@@ -67,23 +68,21 @@ class MultiNorm(Attack):
         return mean_over_points(super().risk, net, batch, x_adv)
 
     def _ascend(self, threat: Threat, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
-        ball = threat.around(z)
+        ball, climb = threat.around(z), at_rows(climb, threat, z)
         size = step_length(None, threat, self.steps)
         start = ball.start(self.start, mask)
         return ball.finish(ascend(climb, ball, start, steps=self.steps, step_size=size, mask=mask, step=self.step))
 
-    def _steepest(self, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
-        x_adv = z if self.start == "zero" else self.threats[0].start(z, self.start)
+    def _steepest(self, threats: list[Threat], climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
+        x_adv = z if self.start == "zero" else threats[0].start(z, self.start)
         x_adv = x_adv if mask is None else z + (x_adv - z) * mask
         for _ in range(self.steps):
             gradient, _ = input_gradient(climb, x_adv)
             gradient = gradient if mask is None else gradient * mask
-            steps = (
-                t.project(x_adv + step_length(None, t, self.steps) * t.direction(gradient, x_adv), z) for t in self.threats
-            )
+            steps = (t.project(x_adv + step_length(None, t, self.steps) * t.direction(gradient, x_adv), z) for t in threats)
             x_adv, norm = self._worst(climb, list(steps))
         finished = x_adv
-        for position, threat in enumerate(self.threats):
+        for position, threat in enumerate(threats):
             finished = where_example(norm == position, threat.finish(x_adv, z), finished)
         return finished.detach()
 

@@ -38,4 +38,4 @@ class Noise(Attack):
             delta = delta * per_example(self.threat.eps / self.threat.length(delta), z)
         if batch.mask is not None:
             delta = delta * batch.mask
-        return self.threat.finish(z + delta, z)
+        return self.threat.on(batch).finish(z + delta, z)

@@ -13,10 +13,10 @@ from temper.attacks.threat import Ball, Threat, per_example
 class Linf(Threat):
     """Every value may move by eps."""
 
-    norm = "linf"
+    norm, power = "linf", math.inf
 
     def diameter(self, features: int) -> float:
-        return self.upper - self.lower
+        return float(self._widths().max())
 
     def length(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().amax(1)
@@ -56,16 +56,16 @@ class Box(Ball):
         return z.clamp(self.lowest, self.highest)
 
     def finish(self, z: Tensor) -> Tensor:
-        return z
+        return self.threat.settle(z, self.x)
 
 
 class L2(Threat):
     """The Euclidean length of the perturbation is at most eps."""
 
-    norm = "l2"
+    norm, power = "l2", 2
 
     def diameter(self, features: int) -> float:
-        return (self.upper - self.lower) * math.sqrt(features)
+        return float(self._widths().square().mean().sqrt()) * math.sqrt(features)
 
     def length(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
@@ -99,10 +99,10 @@ class L1(Threat):
 
     spread: Probability = 0.01
 
-    norm = "l1"
+    norm, power = "l1", 1
 
     def diameter(self, features: int) -> float:
-        return (self.upper - self.lower) * features
+        return float(self._widths().mean()) * features
 
     def length(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).abs().sum(1)

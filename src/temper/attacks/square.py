@@ -49,13 +49,14 @@ class Square(Filling):
         rows = len(batch) if rows is None else rows
         with probing(net, "eval"), torch.no_grad():
             z = net.lift(batch.x).detach()
-            search = _Search(net, batch, z)
-            search.begin(self.threat.project(z + self._stripes(z), z))
+            threat = self.threat.on(batch)
+            search = _Search(net, batch, z, threat)
+            search.begin(threat.project(z + self._stripes(z), z))
             for share, count in self._blocks():
-                search.go(draw(self.threat, z, share, DRAWN), count, rows)
+                search.go(draw(threat, z, share, DRAWN), count, rows)
                 if not search.standing.any():
                     break
-            return self.threat.finish(search.x.view_as(z), z)
+            return threat.finish(search.x.view_as(z), z)
 
     def _stripes(self, z: Tensor) -> Tensor:
         """The start: vertical stripes of random sign, each channel its own, as long as the radius allows."""
@@ -78,8 +79,8 @@ class _Search:
         lowest: their margins, (B,): negative while an example stands.
     """
 
-    def __init__(self, net: Network, batch: Batch, z: Tensor) -> None:
-        self.net, self.y, self.shape = net, batch.y, z.shape[1:]
+    def __init__(self, net: Network, batch: Batch, z: Tensor, threat: Threat) -> None:
+        self.net, self.y, self.shape, self.threat = net, batch.y, z.shape[1:], threat
         self.z = self._flat(z)
         self.x = self.z.clone()
         self.mask = None if batch.mask is None else self._flat(batch.mask.expand_as(z))
@@ -137,7 +138,8 @@ class _Search:
         return now[found], query[first]
 
     def _allowed(self, tried: Tensor, rows: Tensor) -> Tensor:
-        return tried if self.mask is None else self.z[rows] + (tried - self.z[rows]) * self.mask[rows]
+        z = self.z[rows]
+        return self.threat.settle(tried if self.mask is None else z + (tried - z) * self.mask[rows], z)
 
     def _margin(self, x: Tensor, y: Tensor) -> Tensor:
         return margin(self.net(x.view(-1, *self.shape)).float(), y)

@@ -38,6 +38,16 @@ def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
     return gradient, View(view.loss.detach(), view.logits.detach())
 
 
+def at_rows(climb: Climb, threat: Threat, x: Tensor) -> Climb:
+    """The loss at the rows of a table that points around x, (B, F), stand for (`Threat.settle`); of other inputs the same.
+
+    The gradient passes straight through the rounding, as in Athalye et al. 2018 (https://arxiv.org/abs/1802.00420), 4.1.
+    """
+    if threat.domain is None or not threat.domain.discrete:
+        return climb
+    return lambda z: climb(z + (threat.settle(z.detach(), x) - z.detach()))
+
+
 def take_step(climb: Climb, ball: Ball, z: Tensor, size: float | Tensor, mask: Tensor | None) -> tuple[Tensor, View]:
     """One step of the ascent: the next point, (B, ...), and what the network shows at this one."""
     gradient, view = input_gradient(climb, z)

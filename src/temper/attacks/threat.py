@@ -1,5 +1,7 @@
 """What the adversary may do: a norm, a radius, a valid range."""
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
@@ -9,6 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from temper.arguments import Number, Positive
+from temper.data.batch import Batch
+from temper.data.domain import Domain
 
 Start = Literal["zero", "uniform", "gaussian"]
 
@@ -19,7 +23,12 @@ class Threat(ABC):
 
     Args:
         eps: radius, as papers write it ("8/255" is parsed exactly).
-        lower, upper: the valid range of every input value.
+        lower, upper: the valid range of every input value; of the rows of a table each feature has its own (`on`).
+
+    Attributes:
+        norm: its name.
+        power: the one to which lengths of parts add up.
+        domain: what the features of a table may be.
 
     Raises:
         ValueError: eps is not positive, the range is empty, or (linf) eps spans the whole range.
@@ -30,6 +39,8 @@ class Threat(ABC):
     upper: Number = 1.0
 
     norm: ClassVar[str]
+    power: ClassVar[float]
+    domain: ClassVar[Domain | None] = None
 
     def __post_init__(self) -> None:
         if self.lower >= self.upper:
@@ -62,9 +73,23 @@ class Threat(ABC):
     def shrink(self, delta: Tensor, x: Tensor | None = None) -> Tensor:
         """A perturbation back in the ball of radius eps, a new tensor; for l1 the nearest that the range around x allows."""
 
+    def _widths(self) -> Tensor:
+        """Of the valid range, one or one a feature, float64."""
+        return torch.as_tensor(self.upper - self.lower, dtype=torch.float64)
+
     def at(self, eps: float | None) -> Self:
         """The same set with another radius; None: itself."""
         return self if eps is None else replace(self, eps=eps)
+
+    def on(self, batch: Batch) -> Self:
+        """The same set for these inputs: of the rows of a table those that are valid (`Batch.domain`); of others itself."""
+        if batch.domain is None:
+            return self
+        threat, domain = copy.copy(self), batch.domain
+        # Not `replace`, which would hold tensors to be numbers.
+        for name, value in (("domain", domain), ("lower", domain.lower), ("upper", domain.upper)):
+            object.__setattr__(threat, name, value)
+        return threat
 
     def start(self, x: Tensor, how: Start) -> Tensor:
         """Where an attack begins, inside the set: at x, uniformly in the set, or at x + 0.001 * normal (TRADES).
@@ -87,9 +112,28 @@ class Threat(ABC):
         # A hair inside, since the norm of a projected perturbation is itself rounded.
         delta = self.shrink(x_adv.double() - origin, origin)
         exact = delta.mul_(1 - 1e-12).add_(origin).clamp_(self.lower, self.upper)
-        rounded = exact.to(x.dtype)
-        outside = (rounded.double() - origin).abs_() > (exact - origin).abs_()
-        return torch.where(outside, torch.nextafter(rounded, x), rounded)
+        return self.settle(_towards(exact, x, origin), x)
+
+    def settle(self, z: Tensor, x: Tensor) -> Tensor:
+        """A point z of the set around x, (B, F), as the row of a table that it stands for, which is no further away; other
+        inputs as they are.
+
+        A category changes to the one where z is largest if the radius allows the whole way there, one after another, and what
+        the radius then leaves is for the other features; integers are rounded towards x.
+        """
+        domain = self.domain
+        if domain is None or not domain.discrete:
+            return z
+        origin, change = x.double(), torch.zeros_like(x)
+        for group in domain.groups:
+            further = change + domain.category_towards(x, z, group)
+            change = torch.where(per_example(self.length(further.double()) <= self.eps, x), further, change)
+        delta = (z.double() - origin).masked_fill(domain.categorical, 0)
+        if self.power < math.inf:
+            left = (self.eps**self.power - self.length(change.double()) ** self.power).clamp_min(0) ** (1 / self.power)
+            share = left * (1 - 1e-12) / self.length(delta).clamp_min(1e-30)
+            delta = delta * per_example(share.clamp_max(1), delta)
+        return domain.whole_towards(x, _towards(origin + delta, x, origin)) + change
 
 
 class Ball:
@@ -124,6 +168,13 @@ class Ball:
     def finish(self, z: Tensor) -> Tensor:
         """The result of the loop, inside the set exactly."""
         return self.threat.finish(z, self.x)
+
+
+def _towards(exact: Tensor, x: Tensor, origin: Tensor) -> Tensor:
+    """A float64 point in the precision of x, rounded towards it; `origin` is x in float64."""
+    rounded = exact.to(x.dtype)
+    outside = (rounded.double() - origin).abs_() > (exact - origin).abs_()
+    return torch.where(outside, torch.nextafter(rounded, x), rounded)
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:

@@ -53,12 +53,13 @@ class VAT(Attack):
                 logits = net(point)
                 return View(kl_divergence(clean, logits), logits)
 
-            direction = self.threat.uniform(z) / self.threat.eps
+            threat = self.threat.on(batch)
+            direction = threat.uniform(z) / threat.eps
             for _ in range(self.iterations):
                 # Near x the divergence is quadratic, so that its gradient there is its Hessian times the direction.
-                gradient, _ = input_gradient(divergence, z + self.xi * self.threat.eps * direction * mask)
-                direction = self.threat.direction(gradient * mask, z)
-            return self.threat.finish(z + self.threat.eps * direction, z).detach()
+                gradient, _ = input_gradient(divergence, z + self.xi * threat.eps * direction * mask)
+                direction = threat.direction(gradient * mask, z)
+            return threat.finish(z + threat.eps * direction, z).detach()
 
     def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
         clean = net(batch.x)

@@ -2,6 +2,7 @@
 
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
+from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import IMDB, SST2, Arrays, DataError, Digits, SMSSpam, TextFile, TorchVision
 
@@ -13,6 +14,7 @@ __all__ = [
     "DataError",
     "DataModule",
     "Digits",
+    "Domain",
     "Loader",
     "SMSSpam",
     "TextFile",

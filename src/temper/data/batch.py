@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.data.domain import Domain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -20,6 +22,7 @@ class Batch:
         target: what the loss compares with, (B,) int64, or (B, C) probabilities once a label-changing penalty has acted.
         index: which examples of their split these are, (B,) int64.
         mask: 1 where an adversary may change the input and 0 where not, broadcastable to `x`; None: everywhere.
+        domain: of the rows of a table, what each feature may be; None: what the threat says.
         share: of the examples of a step that several devices have among them, times their number: what the mean loss of these
             is multiplied by, so that the mean over devices is that of the whole batch.
     """
@@ -29,6 +32,7 @@ class Batch:
     target: Tensor
     index: Tensor
     mask: Tensor | None = None
+    domain: Domain | None = None
     share: float = 1.0
 
     @classmethod
@@ -54,4 +58,4 @@ class Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()}
-        return replace(self, **moved)
+        return replace(self, **moved, domain=None if self.domain is None else self.domain.to(device))

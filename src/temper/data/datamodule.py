@@ -11,8 +11,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
+from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import DataError, Encoder, Fitting, Source
+from temper.data.sources import Bounded, DataError, Encoder, Fitting, Source
 
 SplitName = Literal["train", "val", "test"]
 
@@ -40,9 +41,6 @@ class DataModule(pl.LightningDataModule):
         train_size, test_size: keep only so many examples (stratified), None for all.
         seed: the run's; decides the order of the batches.
         repeats: how often training is given each batch in a row.
-
-    Attributes:
-        encoder: what the inputs were encoded by, once they are; None: by nothing.
     """
 
     @checked
@@ -67,8 +65,8 @@ class DataModule(pl.LightningDataModule):
         self.shape, self.classes = tuple(shape), classes
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
         self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
-        self.encoder: Encoder | None = None
         self._splits: dict[SplitName, Split] = {}
+        self._encoder: Encoder | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split, and encode by what the training split teaches, once.
@@ -86,7 +84,7 @@ class DataModule(pl.LightningDataModule):
             "test": _shorten(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
         }
         if isinstance(self.source, Fitting):
-            self.encoder = encoder = self.source.fit(*splits["train"])
+            self._encoder = encoder = self.source.fit(*splits["train"])
             splits = {name: Split(encoder(split.x), split.y) for name, split in splits.items()}
         if (found := tuple(splits["train"].x.shape[1:])) != self.shape:
             raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(found)}")
@@ -116,8 +114,21 @@ class DataModule(pl.LightningDataModule):
     ) -> Loader:
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size].to(device) for part in self.split(name))
-        mask = None if self.encoder is None else self.encoder.mask
-        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, repeats=repeats, rank=rank, ranks=ranks)
+        mask = None if self._encoder is None else self._encoder.mask
+        place = {"repeats": repeats, "rank": rank, "ranks": ranks}
+        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, domain=self.domain, **place)
+
+    @property
+    def domain(self) -> Domain | None:
+        """Of the rows of a table, what their features may be."""
+        self.setup()
+        return self._encoder.domain if isinstance(self._encoder, Bounded) else None
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What the inputs were encoded by; None: by nothing."""
+        self.setup()
+        return self._encoder
 
     @property
     def steps_per_epoch(self) -> int:

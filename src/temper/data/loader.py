@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from temper.data.batch import Batch
+from temper.data.domain import Domain
 from temper.data.sources import DataError
 from temper.randomness import generator
 
@@ -21,6 +22,7 @@ class Loader:
         x: (N, ...) inputs: uint8 pixels, floats in their valid range, or int64 tokens.
         y: (N,) int64 labels.
         mask: of inputs (B, ...), what an adversary may change (see `Batch`); None: everything.
+        domain: of the rows of a table, what each feature may be.
         repeats: how often each batch is given in a row.
         rank, ranks: which part of each batch is given, of how many; together the parts are the batch.
     """
@@ -33,6 +35,7 @@ class Loader:
         batch_size: int,
         seed: int | None = None,
         mask: Callable[[Tensor], Tensor | None] | None = None,
+        domain: Domain | None = None,
         repeats: int = 1,
         rank: int = 0,
         ranks: int = 1,
@@ -44,6 +47,7 @@ class Loader:
             )
         self.rank, self.ranks = rank, ranks
         self.x, self.y, self.mask = x, y, mask
+        self.domain = None if domain is None else domain.to(y.device)
         self.batch_size, self.repeats = batch_size, repeats
         self.seed = seed
         self.epoch = 0
@@ -56,7 +60,7 @@ class Loader:
     def only(self, rows: Tensor) -> "Loader":
         """These examples alone, (n,) int64, in this order and in batches of the same size."""
         rows = rows.to(self.y.device)
-        return Loader(self.x[rows], self.y[rows], batch_size=self.batch_size, mask=self.mask)
+        return Loader(self.x[rows], self.y[rows], batch_size=self.batch_size, mask=self.mask, domain=self.domain)
 
     def __len__(self) -> int:
         return -(-len(self.y) // self.batch_size) * self.repeats
@@ -74,4 +78,5 @@ class Loader:
             if x.dtype == torch.uint8:
                 x = x.float().div_(255)
             mask = None if self.mask is None else self.mask(x)
-            yield from repeat(Batch(x=x, y=y, target=y, index=index, mask=mask, share=share), self.repeats)
+            batch = Batch(x=x, y=y, target=y, index=index, mask=mask, domain=self.domain, share=share)
+            yield from repeat(batch, self.repeats)

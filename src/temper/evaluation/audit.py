@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,14 +10,12 @@ from temper.arguments import Count, Probability, checked
 from temper.attacks import PGD, Noise, Square, Threat, probing
 from temper.attacks.ascent import Worst, ascend
 from temper.attacks.losses import cross_entropy
-from temper.attacks.steps import input_gradient, step_length
+from temper.attacks.steps import at_rows, input_gradient, step_length
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
 from temper.randomness import rekey
-
-Status = Literal["passed", "warned", "failed"]
-STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")
+from temper.schema import Status
 
 
 @dataclass(frozen=True)
@@ -127,8 +124,10 @@ class Audit:
             "restarts": _share(standing & doubled & ~restarted),
             "gradient_free": _share(right & ~seen["square"] & ~broken),
             "noise": _share(right & ~seen["noise"] & ~broken),
-            "large_eps": _share(seen["large"]),
         }
+        # Features that cannot change may tell the class whatever the radius.
+        if "large" in seen:
+            figures["large_eps"] = _share(seen["large"])
         found = {name: self.judge(name, figure) for name, figure in figures.items()}
         if attacked:
             found["overfitting"] = self.judge("overfitting", max(_share(seen["fgsm"]) - _share(doubled), 0.0))
@@ -157,9 +156,7 @@ class Audit:
             left = restarted.nonzero().squeeze(1)
             if len(left):
                 restarted[left] &= self._climbs(net, batch.select(left))[0]
-        half = self.threat.diameter(z[0].numel()) / 2
-        large = PGD(threat=replace(self.threat, eps=half), steps=2 * self.steps, keep="worst")
-        return {
+        seen = {
             "right": right,
             "random": ~torch.isclose(one.float().softmax(1), other.float().softmax(1), atol=1e-4).all(1),
             "zero": (gradient == 0).flatten(1).all(1),
@@ -169,8 +166,12 @@ class Audit:
             "steps": right & steps,
             "doubled": right & doubled,
             "restarted": right & restarted,
-            "large": right & self._withstands(net, batch, lambda: large.perturb(net, batch)),
         }
+        if batch.mask is None:
+            half = self.threat.on(batch).diameter(z[0].numel()) / 2
+            large = PGD(threat=replace(self.threat, eps=half), steps=2 * self.steps, keep="worst")
+            seen["large"] = right & self._withstands(net, batch, lambda: large.perturb(net, batch))
+        return seen
 
     @staticmethod
     def _withstands(net: Network, batch: Batch, perturb: Callable[[], Tensor]) -> Tensor:
@@ -181,14 +182,14 @@ class Audit:
         """Which examples withstand PGD, and PGD that goes on for as long again, (B,) bool each."""
         with probing(net, "eval"):
             z = net.lift(batch.x).detach()
-            climb = cross_entropy(net, batch.y)
-            ball, worst, verdicts = self.threat.around(z), Worst(z, batch.y), []
+            ball, worst, verdicts = self.threat.on(batch).around(z), Worst(z, batch.y), []
+            climb = at_rows(cross_entropy(net, batch.y), ball.threat, z)
             step_size = step_length(None, self.threat, self.steps)
             point = ball.start("uniform", batch.mask)
             for _ in range(2):
                 point = ascend(climb, ball, point, steps=self.steps, step_size=step_size, mask=batch.mask, worst=worst)
-                verdicts.append(~worst.wrong)
-        return verdicts[0], verdicts[1]
+                verdicts.append(self._withstands(net, batch, lambda: ball.finish(worst.z)))
+        return verdicts[0], verdicts[0] & verdicts[1]
 
 
 def _share(chosen: Tensor) -> float:

@@ -55,7 +55,7 @@ def sensitivities(net: Network, attack: Attack, threat: Threat, loader: Loader, 
     for number, batch in enumerate(loader):
         rekey(seed, "sensitivity", number)
         z = net.lift(batch.x).detach()
-        values["random"].append(sensitivity(net, z, threat.start(z, "uniform")))
+        values["random"].append(sensitivity(net, z, threat.on(batch).around(z).start("uniform", batch.mask)))
         values["adversarial"].append(sensitivity(net, z, attack.perturb(net, batch)))
     return {f"sensitivity_{name}": float(torch.cat(parts).mean()) for name, parts in values.items()}
 

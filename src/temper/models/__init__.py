@@ -19,6 +19,7 @@ from temper.models.step import StepNetwork, still_statistics
 from temper.models.text import TextNetwork
 from temper.models.text_cnn import TextCNN
 from temper.models.text_transformer import TextTransformer
+from temper.models.wide_resnet import WideResNet
 
 __all__ = [
     "CNN",
@@ -36,6 +37,7 @@ __all__ = [
     "TextCNN",
     "TextNetwork",
     "TextTransformer",
+    "WideResNet",
     "effective_weights",
     "last_linear",
     "lay_out",

@@ -65,6 +65,6 @@ class LocalLinearity(Penalty):
                 return View((seen.loss - here - linear).abs(), seen.logits)
 
             step_size = step_length(self.step_size, self.threat, self.steps)
-            ball = self.threat.around(z)
+            ball = self.threat.on(batch).around(z)
             start = ball.start("uniform", batch.mask)
             return ball.finish(ascend(gamma, ball, start, steps=self.steps, step_size=step_size, mask=batch.mask))

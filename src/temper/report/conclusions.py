@@ -36,12 +36,16 @@ class Conclusions(NamedTuple):
         markdown: of table.md.
         latex: of table.tex.
         summary: for the terminal.
+        judged: the claims.
+        effects: ready to print.
     """
 
     files: dict[str, str]
     markdown: str
     latex: str
     summary: str
+    judged: Judged
+    effects: pd.DataFrame
 
 
 def conclude(
@@ -66,6 +70,8 @@ def conclude(
         markdown="\n\n".join(parts) + "\n",
         latex="\n".join(to_latex(table, CAPTIONS[name]) for name, table in shown.items() if len(table)),
         summary=f"{judged.summary()}: claims.csv",
+        judged=judged,
+        effects=shown["effects"],
     )
 
 

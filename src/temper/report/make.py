@@ -16,6 +16,7 @@ from temper.report.conclusions import conclude
 from temper.report.figures import gallery, save
 from temper.report.figures.strength import strengths_of
 from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
+from temper.report.page import Contents, chart, infographic, origin, render
 from temper.report.paper import Printed, paper_of
 from temper.report.studies import gather
 from temper.storage import written_whole
@@ -87,14 +88,30 @@ def make_report(
     for name, draw in figures.items():
         save(draw, results / name)
     pictures = [f"{name}.png" for name in figures]
-    files = ", ".join(["table.md", "table.tex", "tables/", "references.bib", *pictures, "runs.csv", *concluded.files])
+    files = ["index.html", "table.md", "table.tex", "tables/", "references.bib", *pictures, "runs.csv", *concluded.files]
+    page = Contents(
+        title=title,
+        about=about,
+        cards=infographic(data, checkpoint),
+        judged=concluded.judged,
+        chart=chart(data, checkpoint),
+        tables=tables,
+        effects=concluded.effects,
+        audited=audited,
+        pictures=[results / name for name in pictures],
+        problems=problems + missing,
+        origin=origin(finished, studies, suite),
+        files=files[1:],
+    )
+    with written_whole(results / "index.html") as part:
+        part.write_text(render(page))
     return [
         _for_terminal(next(iter(tables.values())).plain),
         *([LEGEND] if audited is not None else []),
         *problems,
         *missing,
         concluded.summary,
-        f"report: {results}/{files}",
+        f"report: {results}/{', '.join(files)}",
     ]
 
 

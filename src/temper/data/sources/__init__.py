@@ -1,7 +1,7 @@
 """Where data sets come from: a source loads arrays, the datamodule splits, encodes and batches them."""
 
 from temper.data.sources.digits import Digits
-from temper.data.sources.source import Arrays, DataError, Encoder, Fitting, Source
+from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
 from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
 from temper.data.sources.torchvision import TorchVision
 
@@ -9,6 +9,7 @@ __all__ = [
     "IMDB",
     "SST2",
     "Arrays",
+    "Bounded",
     "DataError",
     "Digits",
     "Encoder",

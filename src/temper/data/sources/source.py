@@ -4,6 +4,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from temper.data.domain import Domain
+
 
 class DataError(ValueError):
     """The data is missing or not what it should be; the message says where it was looked for and what to do."""
@@ -38,6 +40,13 @@ class Encoder(Protocol):
 
     def mask(self, x: Tensor) -> Tensor | None:
         """Of inputs (B, ...): 1 where an adversary may change them, 0 where not, broadcastable to `net.lift(x)`; None: all."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An encoder of the rows of a table, which knows what their features may be."""
+
+    domain: Domain
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from temper.attacks import PGD, Threat, probing
 from temper.build import build
 from temper.data import Batch, DataModule
 from temper.models import Network
+from temper.modules import load
 from temper.randomness import generator
 from temper.report.figures.picks import Pick
 from temper.report.figures.style import SEQUENTIAL, VERMILLION, WIDEST, legend, sample
@@ -55,7 +56,7 @@ def surfaces(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> l
     kept = [(pick, key) for pick, key in zip(picks, suites, strict=True) if pick.checkpoint(checkpoint).is_file()]
     if not kept:
         return []
-    networks = [pick.network(checkpoint).net for pick, _ in kept]
+    networks = [load(pick.checkpoint(checkpoint))[0].net for pick, _ in kept]
     batch = next(iter(_data(kept[0][0]).loader("test", batch_size=100)))
     if SIDE**2 * sum(_operations(net, batch.x[:1]) for net in networks) > AFFORDABLE:
         return []
@@ -112,6 +113,7 @@ def directions(net: Network, threat: Threat, batch: Batch) -> tuple[Tensor, Tens
     z = net.lift(batch.x).detach()
     ahead = PGD(threat=threat, steps=20, start="zero").perturb(net, batch) - z
     signs = 2.0 * torch.randint(2, z.shape, generator=generator(0, "loss surface")) - 1
+    signs = signs if batch.mask is None else signs * batch.mask
     aside = signs - ahead * (signs * ahead).sum() / (ahead * ahead).sum().clamp_min(1e-12)
     return tuple(threat.eps * one / threat.length(one).clamp_min(1e-12) for one in (ahead, aside))  # type: ignore[return-value]
 

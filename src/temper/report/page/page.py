@@ -1,0 +1,97 @@
+"""From the parts of a report to its page."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from temper.report.claims import Judged
+from temper.report.markup import BOLD
+from temper.report.page.captions import FIGURES
+from temper.report.page.infographic import Card
+from temper.report.page.origin import Origin
+from temper.report.page.verdicts import claims, counts
+from temper.report.paper import Printed
+
+HERE = Path(__file__).parent
+CODE = re.compile(r"`(.+?)`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What stands on the page.
+
+    Attributes:
+        title: of the study.
+        about: what the numbers rest on, a sentence each.
+        cards: the infographic.
+        judged: the claims.
+        chart: see `temper.report.page.plane.chart`.
+        tables: by name; words are in `comparison`.
+        effects: ready to print.
+        audited: what of the audit did not pass; None: there was no audit.
+        pictures: PNG files, in their order.
+        problems: what is not in the tables.
+        origin: how each number is made again.
+        files: that lie beside the page.
+    """
+
+    title: str
+    about: Sequence[str]
+    cards: Sequence[Card]
+    judged: Judged
+    chart: Mapping[str, Any] | None
+    tables: Mapping[str, Printed]
+    effects: pd.DataFrame
+    audited: pd.DataFrame | None
+    pictures: Sequence[Path]
+    problems: Sequence[str]
+    origin: Origin
+    files: Sequence[str]
+
+
+def render(contents: Contents) -> str:
+    """The page as HTML, with everything that it shows inside of it; the same contents give the same bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"marked": marked, "picture": _picture, "embedded": _embedded}
+    return environment.get_template("page.html.jinja").render(
+        page=contents,
+        claims=claims(contents.judged),
+        counts=counts(contents.judged),
+        captions=FIGURES,
+        style=Markup((HERE / "style.css").read_text()),
+        scripts=[Markup((HERE / name).read_text()) for name in ("tables.js", "chart.js")],
+        library=Markup(_library()) if contents.chart else "",
+    )
+
+
+def marked(text: str) -> Markup:
+    """Markdown's bold and code as HTML; all else stays text."""
+    text = BOLD.sub(r"<strong>\1</strong>", str(escape(text)))
+    return Markup(CODE.sub(r"<code>\1</code>", text))
+
+
+def _picture(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _embedded(value: Any) -> Markup:
+    """As JSON that a script can hold: no value can end it."""
+    return Markup(json.dumps(value).replace("<", r"\u003c"))
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", r"<\/script")

@@ -1,0 +1,115 @@
+"""The claims of a study for the page: each sentence with its verdict, and each of its parts with its interval as a picture."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from temper.report.claims import Judged, Verdict
+from temper.report.columns import Metric, describe
+
+SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.UNDECIDED: "?", Verdict.LACKING: "–"}
+SMALLEST = 1e-16  # p: what float64 leaves of less is no number to print
+
+
+class Interval(NamedTuple):
+    """Mean and 95 % interval in a picture that is 100 wide, with 0 in its middle.
+
+    Attributes:
+        left, width: of the side on which a claim holds, which begins at its margin.
+    """
+
+    low: float
+    mean: float
+    high: float
+    left: float
+    width: float
+
+
+class PartShown(NamedTuple):
+    """One contrast on one metric.
+
+    Attributes:
+        contrast: which cells are set against which.
+        asked: where the difference is to lie, such as "clean % lower" or "weights near zero % above +10".
+        text: the difference with its interval, in the metric's unit.
+        interval: None where there is none, as of one seed.
+    """
+
+    found: Verdict
+    contrast: str
+    asked: str
+    text: str
+    interval: Interval | None
+    g: str
+    p: str
+    n: int
+    seeds: str
+    lacks: str
+
+
+class ClaimShown(NamedTuple):
+    """One claim."""
+
+    name: str
+    sentence: str
+    verdict: Verdict
+    sign: str
+    joined: str
+    note: str
+    parts: Sequence[PartShown]
+
+
+def claims(judged: Judged) -> list[ClaimShown]:
+    """All claims in their order."""
+    shown = []
+    for name, rows in judged.table.groupby("claim", sort=False):
+        first = rows.iloc[0]
+        joined = "all of" if str(first.joined).startswith("all") else "one of" if first.joined else ""
+        verdict = Verdict(first.verdict)
+        parts = [_part(row) for _, row in rows.iterrows()]
+        shown.append(ClaimShown(str(name), first.sentence, verdict, SIGNS[verdict], joined, first.note, parts))
+    return shown
+
+
+def counts(judged: Judged) -> list[tuple[Verdict, int]]:
+    """How many claims have each verdict, those that none has left out."""
+    found = Counter(judged.verdicts.values())
+    return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
+
+
+def _part(row: pd.Series) -> PartShown:
+    metric = describe(row.metric)
+    side = ("above", "higher") if row.direction == "more" else ("below", "lower")
+    asked = f"{metric.label} " + (f"{side[0]} {row.margin * metric.factor:+g}" if row.margin else side[1])
+    seeds = "" if pd.isna(row.seeds_needed) else f"{row.seeds_needed:.0f}" if row.seeds_needed < 10_000 else "over 10,000"
+    return PartShown(
+        Verdict(row.found),
+        row.contrast.replace(" - ", " against "),
+        asked,
+        _text(row, metric),
+        _interval(row),
+        "" if pd.isna(row.g) or math.isinf(row.g) else f"{row.g:+.1f}",  # a difference that all seeds share has no g
+        "" if pd.isna(row.p_holm) else f"{max(row.p_holm, SMALLEST):.2g}",
+        int(row.n),
+        seeds,
+        row.lacks,
+    )
+
+
+def _text(row: pd.Series, metric: Metric) -> str:
+    if pd.isna(row["mean"]):
+        return ""
+    mean, low, high = (f"{value * metric.factor:+.{metric.precision}f}" for value in (row["mean"], row.low, row.high))
+    return mean if pd.isna(row.low) else f"{mean} [{low}, {high}]"
+
+
+def _interval(row: pd.Series) -> Interval | None:
+    if pd.isna(row.low) or pd.isna(row["mean"]):
+        return None
+    widest = 1.1 * max(abs(row.low), abs(row.high), abs(row.margin)) or 1.0
+    low, mean, high, edge = (50 + 50 * value / widest for value in (row.low, row["mean"], row.high, row.margin))
+    left, width = (edge, 100 - edge) if row.direction == "more" else (0.0, edge)
+    return Interval(*(round(value, 2) for value in (low, mean, high, left, width)))
