@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pydantic import StrictBool, TypeAdapter, ValidationError
@@ -102,6 +103,7 @@ def validate(config: DictConfig) -> list[str]:
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
+    _embeds(module.net, data)
     training_threat: Threat | None = getattr(module.attack, "threat", None)
     for threat in getattr(module.attack, "threats", [training_threat]):
         if threat is not None:
@@ -145,6 +147,7 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
     Raises:
         ConfigError: naming the part that does not.
     """
+    _embeds(net, data)
     _fits("evaluation.threat", suite.threat, data)
     for name, attack in suite.attacks.items():
         if attack.training_only:
@@ -158,6 +161,15 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
             raise ConfigError(
                 f"evaluation.corruptions.names: {', '.join(sorted(unfit))} is not for inputs of shape {list(data.shape)}"
             )
+
+
+def _embeds(net: Network, data: DataModule) -> None:
+    """Whether an adversary can move in what the network makes of its inputs."""
+    x = data.split("train").x[:1]
+    if x.dtype == torch.int64 and not net.lift(x).is_floating_point():
+        raise ConfigError(
+            "model: inputs are tokens, and this network does not embed them; take model=text_cnn or text_transformer"
+        )
 
 
 def _fits(key: str, threat: Threat, data: DataModule) -> None:
