@@ -23,7 +23,8 @@ TEXTS = (
     "model.filters=8",
     "optimizer=adam",
     "optimizer.lr=1e-2",
-    "trainer.max_epochs=3",
+    "trainer.max_epochs=6",
+    "data.batch_size=16",
 )
 WORDS = ("evaluation=text", f"evaluation.attacks.substitution.wordnet={HERE / 'wordnet'}", "evaluation.attacks.pgd.steps=5")
 

@@ -103,6 +103,10 @@ def validate(config: DictConfig) -> list[str]:
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
+    try:
+        module.net.observe(data.split("train").x)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     _embeds(module.net, data)
     training_threat: Threat | None = getattr(module.attack, "threat", None)
     for threat in getattr(module.attack, "threats", [training_threat]):
