@@ -2,11 +2,12 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
 from hydra.errors import CompactHydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from temper.claims import ClaimLost
 
@@ -38,4 +39,7 @@ def explain(error: BaseException) -> str:
         elif error.errno == errno.ENOSPC:
             way_out = "; free some space, and the same command goes on"
         return f"{error.filename}: {error.strerror}{way_out}"
+    if isinstance(error, InterpolationResolutionError):
+        # What a resolver raised, without OmegaConf's words around it.
+        return re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error)).splitlines()[0]
     return str(error).strip() or type(error).__name__

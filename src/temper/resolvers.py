@@ -3,10 +3,11 @@
 import netrc
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import urlparse
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from temper.cell import Cell
 from temper.config import ConfigError
@@ -20,6 +21,7 @@ def register_resolvers() -> None:
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
+        "temper.image_folder": lambda key, *, _root_: image_folder(key, _root_.data.source),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -45,6 +47,25 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
             "take trainer=gpu, or leave it at 1"
         )
     return cores()
+
+
+def image_folder(key: str, source: DictConfig) -> Any:
+    """What a folder of images says of itself: its "shape", "classes" or "content".
+
+    Raises:
+        DataError: it is missing, or not as it should be.
+    """
+    size = tuple(source.size) if OmegaConf.is_list(source.size) else source.size
+    found = getattr(measured(source.root, size, source.channels, source.test), key)
+    return list(found) if key == "shape" else found
+
+
+@cache
+def measured(*setting: Any) -> Any:
+    """A folder of images is listed once in a process, however many cells are composed."""
+    from temper.data.sources.image_folder import measure  # it loads torch, which few commands need
+
+    return measure(*setting)
 
 
 def cores() -> int:

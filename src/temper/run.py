@@ -22,7 +22,7 @@ from temper.ranks import Decision, device_count, leading, rank
 from temper.records import RECORD, RunRecord
 from temper.storage import set_aside
 from temper.training import join, train
-from temper.validate import build_data, validate
+from temper.validate import load_data, validate
 
 log = logging.getLogger("temper")
 
@@ -63,7 +63,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         loggers: list[Logger] = []
         status = 1
         try:
-            data = build_data(config)
+            data = load_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
                 train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from temper.report.audit import badges, findings
 from temper.report.figures import pareto_front
 from temper.report.figures.strength import strength_figure, strengths_of
 from temper.report.frame import choose_suite, frame
+from temper.report.markup import PACKAGES
 from temper.report.table import MISSING, Metric, spread, table, to_latex
 from tests.test_records import record
 
@@ -255,12 +257,13 @@ def test_a_study_without_finished_runs(tmp_path: Path) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    make_report(written(tmp_path, [*RUNS[:3], *AUDITED]), tmp_path / "results")
+    many = [run("trades", "l2", s, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in range(1, 60)]
+    make_report(written(tmp_path, [*RUNS[:3], *AUDITED, *many]), tmp_path / "results")
     tex = (tmp_path / "results/table.tex").read_text()
     bibliography = r"\bibliographystyle{plain}\bibliography{references}"
     for name in ("accuracy", "comparison"):
         assert (tmp_path / f"results/tables/{name}.tex").read_text() in tex
-    whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + f"\n{tex}\n{bibliography}" + r"\end{document}"
+    whole = rf"\documentclass{{article}}{PACKAGES}\begin{{document}}" + f"\n{tex}\n{bibliography}" + r"\end{document}"
     (tmp_path / "paper.tex").write_text(whole)
     shutil.copyfile(tmp_path / "results/references.bib", tmp_path / "references.bib")
     pdflatex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
@@ -268,6 +271,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert b"undefined" not in done.stdout, "every citation is found"
+    overfull = re.findall(r"Overfull .hbox \((\d+)", done.stdout.decode(errors="replace"))
+    assert all(int(points) < 5 for points in overfull), "what is wider than its page"
 
 
 def test_latex_escapes_what_it_must() -> None:

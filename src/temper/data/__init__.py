@@ -4,7 +4,18 @@ from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
 from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import IMDB, SST2, Arrays, DataError, Digits, SMSSpam, TextFile, TorchVision
+from temper.data.sources import (
+    IMDB,
+    SST2,
+    Arrays,
+    DataError,
+    Digits,
+    ImageFolder,
+    SMSSpam,
+    TextFile,
+    TinyImageNet,
+    TorchVision,
+)
 
 __all__ = [
     "IMDB",
@@ -15,8 +26,10 @@ __all__ = [
     "DataModule",
     "Digits",
     "Domain",
+    "ImageFolder",
     "Loader",
     "SMSSpam",
     "TextFile",
+    "TinyImageNet",
     "TorchVision",
 ]

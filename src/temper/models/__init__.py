@@ -19,6 +19,7 @@ from temper.models.step import StepNetwork, still_statistics
 from temper.models.text import TextNetwork
 from temper.models.text_cnn import TextCNN
 from temper.models.text_transformer import TextTransformer
+from temper.models.timm import Timm
 from temper.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "TextCNN",
     "TextNetwork",
     "TextTransformer",
+    "Timm",
     "WideResNet",
     "effective_weights",
     "last_linear",

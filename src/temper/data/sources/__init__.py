@@ -1,8 +1,10 @@
 """Where data sets come from: a source loads arrays, the datamodule splits, encodes and batches them."""
 
 from temper.data.sources.digits import Digits
+from temper.data.sources.image_folder import ImageFolder
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
 from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
+from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "Digits",
     "Encoder",
     "Fitting",
+    "ImageFolder",
     "SMSSpam",
     "Source",
     "TextFile",
+    "TinyImageNet",
     "TorchVision",
 ]

@@ -64,7 +64,7 @@ def surfaces(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> l
         known = torch.stack([net(batch.x).argmax(1) == batch.y for net in networks]).all(0)
     row = known.int().argmax().reshape(1)
     return [
-        _surface(pick.title, net, _threat(pick, key), batch.select(row))
+        loss_around(pick.title, net, _threat(pick, key), batch.select(row))
         for (pick, key), net in zip(kept, networks, strict=True)
     ]
 
@@ -91,7 +91,7 @@ def _operations(net: Network, x: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def _surface(title: str, net: Network, threat: Threat, batch: Batch) -> Surface:
+def loss_around(title: str, net: Network, threat: Threat, batch: Batch) -> Surface:
     """The loss at x + a * adversarial + b * random, both directions of length eps in the threat's norm and orthogonal; the
     valid range of inputs is left out of account, so that the plane is one."""
     adversarial, random = directions(net, threat, batch)
