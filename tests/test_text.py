@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from temper.config import ConfigError
 from temper.validate import validate
 from tests.conftest import composed
+from tests.test_options import BY_EPOCH, NEEDS, _outside_of_a_trainer, options, trajectory
+
+__all__ = ["_outside_of_a_trainer"]  # a fixture
 
 HERE = Path(__file__).parent / "data"
 TEXTS = (
@@ -81,6 +85,32 @@ def test_what_does_not_go_with_texts_is_said(overrides: tuple[str, ...], message
     short = [text for text in TEXTS if not ("model" in text and any(o.startswith("model=") for o in overrides))]
     with pytest.raises(ValueError, match=message):
         validate(composed(*short, *overrides))
+
+
+FOR_IMAGES = ("crop_flip", "cutmix", "cutout", "mixup", "noise", "rotation")
+RESIDUAL = ("stochastic_depth",)  # branches, which text_cnn has none of
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
+@pytest.mark.parametrize("option", [o for _, o in options("penalty") if o not in (*BY_EPOCH, *FOR_IMAGES, *RESIDUAL)])
+def test_every_penalty_trains_on_texts(option: str) -> None:
+    needed = [override for override in NEEDS.get(option, []) if "model" not in override]
+    found = trajectory(*TEXTS, "attack=fgm", f"penalty=[{option}]", *needed)
+    assert torch.isfinite(found).all()
+    assert option == "none" or not torch.equal(found, trajectory(*TEXTS, "attack=fgm"))
+
+
+@pytest.mark.parametrize("option", FOR_IMAGES)
+def test_penalties_that_are_for_images_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"penalty.{option}.*"):
+        validate(composed(*TEXTS, f"penalty=[{option}]"))
+
+
+@pytest.mark.usefixtures("_outside_of_a_trainer")
+@pytest.mark.parametrize("option", [o for _, o in options("attack") if o not in ("none", "torchattacks")])
+def test_every_attack_trains_on_texts(option: str) -> None:
+    found = trajectory(*TEXTS, f"attack={option}")
+    assert torch.isfinite(found).all() and not torch.equal(found, trajectory(*TEXTS))
 
 
 def test_synonyms_are_for_texts_alone() -> None:

@@ -32,7 +32,9 @@ class TextCNN(TextNetwork):
         super().__init__(vocabulary=vocabulary, dim=dim)
         self.widths = list(widths)
         self.windows = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(dim, filters, width, padding=width - 1), NormSlot(filters, dims=1), nn.ReLU())
+            nn.Sequential(
+                nn.Conv1d(dim, filters, width, padding=width - 1), NormSlot(filters, dims=1), nn.ReLU(), DropoutSlot(dims=1)
+            )
             for width in widths
         )
         self.head = nn.Sequential(DropoutSlot(), nn.Linear(len(widths) * filters, classes))
