@@ -82,9 +82,8 @@ def commands() -> list[tuple[str, tuple[str, ...]]]:
 
 
 def test_every_experiment_of_a_paper_is_among_those_tested() -> None:
-    there = {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")}
-    ours = {"comparison", "fast50", "penalties", "search", "small", "smoke", "strength", "tuned"}
-    assert there - ours == set(CELLS)
+    written = {path.stem: path.read_text() for path in (Path(CONF) / "experiment").glob("*.yaml")}
+    assert {name for name, text in written.items() if "/evaluation: paper" in text} <= set(CELLS) <= set(written)
 
 
 @pytest.mark.parametrize(

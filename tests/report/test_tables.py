@@ -195,6 +195,7 @@ def test_published_data_are_plausible(path: Path) -> None:
         assert all(names == " + ".join(sorted(names.split(" + "))) for names in entry.penalties), "as cells are named"
         assert len({(value.metric, value.checkpoint) for value in entry.values}) == len(entry.values)
         assert all(0 < value.value < 100 for value in entry.values if value.metric.startswith("test/"))
+    assert bool(paper.spread_over) == any(value.sd is not None for entry in paper.entries for value in entry.values)
 
 
 def test_published_names_and_files_that_are_wrong(tmp_path: Path) -> None:

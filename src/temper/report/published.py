@@ -72,7 +72,7 @@ class Published(_Data):
         setup: by key of the config, the value that the paper's training had.
         about: what else it had.
         runs: how many seeds.
-        spread_over: what the standard deviations are over.
+        spread_over: what the standard deviations are over, where there are some.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Published(_Data):
     setup: dict[str, str | int | float]
     about: str
     runs: int
-    spread_over: str
+    spread_over: str = ""
     entries: list[Entry]
 
     def of(self, attack: str, penalty: str) -> list[Entry]:
@@ -102,7 +102,8 @@ class Published(_Data):
         other = [f"{key}={config.get(key)}" for key, value in self.setup.items() if str(config.get(key)) != str(value)]
         entries = {entry.method: entry for record in beside for entry in self.of(record.attack, record.penalty)}
         notes = [f"{entry.method}: {entry.note}" for entry in entries.values() if entry.note]
-        said = f"{self.paper}: {self.about}; ± over {self.spread_over}. Source: {self.source}."
+        spread = f"; ± over {self.spread_over}" if self.spread_over else ""
+        said = f"{self.paper}: {self.about}{spread}. Source: {self.source}."
         differs = (
             f" This study has {', '.join(other)}: not the paper's setup, so that only the order compares." if other else ""
         )
