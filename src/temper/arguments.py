@@ -19,7 +19,7 @@ def parse_number(value: Any) -> Any:
     try:
         return float(Fraction(value.replace(" ", "")))
     except (ValueError, ZeroDivisionError):
-        number = float(value) if value.strip().lower() in ("inf", "nan") else None
+        number = float(value) if value.strip().lower() in ("inf", "-inf", "nan") else None
         if number is None or math.isnan(number):
             raise ValueError("should be a number such as 0.1, 1e-3 or 8/255") from None
         return number

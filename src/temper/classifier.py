@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -47,6 +47,7 @@ class Classifier(pl.LightningModule, ABC):
         validation: the attack that every epoch is validated by, whatever the training attack.
         validation_name: its metric is `val/<name>`.
         classes: number of logits.
+        by_class: whether accuracies of the validation are means over classes, for data of which most is of one class.
         seed: of the run; all randomness is keyed by it.
         config: plain values from which `load` rebuilds this module.
         compiler: of the network and of the steps of attacks, in training; None: they are not compiled.
@@ -65,6 +66,7 @@ class Classifier(pl.LightningModule, ABC):
         validation_name: str,
         classes: int,
         seed: int,
+        by_class: bool = False,
         config: dict[str, Any] | None = None,
         compiler: Compiler | None = None,
         channels_last: bool | None = None,
@@ -87,8 +89,9 @@ class Classifier(pl.LightningModule, ABC):
         self.single_step: Threat | None = getattr(validation, "threat", None)
         accuracies += () if self.single_step is None or validation_name == "fgsm" else ("fgsm",)
         means = ("loss", f"{validation_name}_loss", "zero_gradients")
+        average: Literal["macro", "micro"] = "macro" if by_class else "micro"
         self.val_metrics = nn.ModuleDict(
-            {name: MulticlassAccuracy(classes, average="micro", validate_args=False) for name in accuracies}
+            {name: MulticlassAccuracy(classes, average=average, validate_args=False) for name in accuracies}
             | {name: MeanMetric() for name in means}
         )
 
@@ -271,7 +274,8 @@ class Classifier(pl.LightningModule, ABC):
 
     @property
     def monitor(self) -> str:
-        """What best.ckpt is chosen by: validation accuracy, robust where an attack is trained against, clean where not."""
+        """What best.ckpt is chosen by: validation accuracy, robust where an attack is trained against, clean where not. With
+        weights of classes it is the mean over classes."""
         return "val/clean" if isinstance(self.attack, NoAttack) else f"val/{self.validation_name}"
 
     @property

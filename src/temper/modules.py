@@ -85,6 +85,7 @@ def build_module(config: DictConfig) -> Classifier:
         validation=build(config, "validation", without=("name",)),
         validation_name=config.validation.name,
         classes=config.data.classes,
+        by_class=config.data.get("class_weights") is not None,
         seed=config.seed,
         config=plain(config),
         compiler=Compiler.of(config.model.get("compile")),

@@ -1,5 +1,6 @@
 """The interpolations that temper's configs use beyond OmegaConf's own."""
 
+import json
 import netrc
 import os
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def register_resolvers() -> None:
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
-        "temper.image_folder": lambda key, *, _root_: image_folder(key, _root_.data.source),
+        "temper.source": lambda key, *, _root_: of_source(key, _root_.data.source),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -49,23 +50,25 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
     return cores()
 
 
-def image_folder(key: str, source: DictConfig) -> Any:
-    """What a folder of images says of itself: its "shape", "classes" or "content".
+def of_source(key: str, source: DictConfig) -> Any:
+    """What the files of a data set say of themselves: their "shape", "classes" or "content" (`temper.data.sources.Measured`).
 
     Raises:
-        DataError: it is missing, or not as it should be.
+        DataError: they are missing, or not as they should be.
     """
-    size = tuple(source.size) if OmegaConf.is_list(source.size) else source.size
-    found = getattr(measured(source.root, size, source.channels, source.test), key)
+    # Not the content itself, which this may be asked for.
+    setting = {name: source[name] for name in source if name != "content"}
+    plain = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in setting.items()}
+    found = getattr(measured(json.dumps(plain)), key)
     return list(found) if key == "shape" else found
 
 
 @cache
-def measured(*setting: Any) -> Any:
-    """A folder of images is listed once in a process, however many cells are composed."""
-    from temper.data.sources.image_folder import measure  # it loads torch, which few commands need
+def measured(setting: str) -> Any:
+    """Files are read once in a process for this, however many cells are composed."""
+    from hydra.utils import instantiate  # with what it loads: few commands need it
 
-    return measure(*setting)
+    return instantiate(json.loads(setting)).measure()
 
 
 def cores() -> int:

@@ -157,6 +157,8 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
         if attack.training_only:
             raise ConfigError(f"evaluation.attacks.{name}: {type(attack).__name__} is for training alone")
         _try(f"evaluation.attacks.{name}", attack, net, data, several=False)
+    if suite.minimal_norm is not None and data.domain is not None:
+        raise ConfigError("evaluation.minimal_norm: its attacks know no range for each feature; set it to null for tables")
     if suite.corruptions is not None:
         possible = applicable(data.shape)
         if not possible:
@@ -178,8 +180,11 @@ def _embeds(net: Network, data: DataModule) -> None:
 
 def _fits(key: str, threat: Threat, data: DataModule) -> None:
     """A threat set that suits the inputs: not wider than they are, and around them."""
-    if threat.eps > (limit := threat.diameter(math.prod(data.shape))):
+    limit = threat.on(next(iter(data.loader("val", batch_size=1)))).diameter(math.prod(data.shape))
+    if threat.eps > limit:
         raise ConfigError(f"{key}.eps is {threat.eps:g}, but no two inputs are further apart than {limit:g}")
+    if data.domain is not None:
+        return  # each feature has its own range
     x = data.split("train").x
     low, high = (float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 1.0)
     if low < threat.lower or high > threat.upper:

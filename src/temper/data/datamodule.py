@@ -11,7 +11,7 @@ from pydantic import Field
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from temper.arguments import Count, checked
+from temper.arguments import Count, Positive, checked
 from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import Bounded, DataError, Encoder, Fitting, Source
@@ -40,6 +40,8 @@ class DataModule(pl.LightningDataModule):
         val_fraction: share of the training set that is held out for validation.
         split_seed: of the validation split, the same for every run so that seeds differ in training alone.
         train_size, test_size: keep only so many examples (stratified), None for all.
+        class_weights: how often examples of each class are drawn for training, in any unit; "balanced": every class as often
+            as any other; None: each example once an epoch.
         seed: the run's; decides the order of the batches.
         repeats: how often training is given each batch in a row.
     """
@@ -56,6 +58,7 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         train_size: Count | None = None,
         test_size: Count | None = None,
+        class_weights: Literal["balanced"] | Sequence[Positive] | None = None,
         seed: int = 0,
         repeats: Count = 1,
     ) -> None:
@@ -66,6 +69,9 @@ class DataModule(pl.LightningDataModule):
         self.shape, self.classes = tuple(shape), classes
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
         self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
+        self.class_weights = class_weights
+        if class_weights not in (None, "balanced") and len(class_weights) != classes:
+            raise ValueError(f"class_weights: there are {len(class_weights)} of them for {classes} classes")
         self._splits: dict[SplitName, Split] = {}
         self._encoder: Encoder | None = None
 
@@ -115,6 +121,7 @@ class DataModule(pl.LightningDataModule):
         device: torch.device | str = "cpu",
         seed: int | None = None,
         size: int | None = None,
+        chances: Tensor | None = None,
         repeats: int = 1,
         rank: int = 0,
         ranks: int = 1,
@@ -122,8 +129,18 @@ class DataModule(pl.LightningDataModule):
         """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
         x, y = (part[:size].to(device) for part in self.split(name))
         mask = None if self._encoder is None else self._encoder.mask
-        place = {"repeats": repeats, "rank": rank, "ranks": ranks}
-        return Loader(x, y, batch_size=batch_size, seed=seed, mask=mask, domain=self.domain, **place)
+        return Loader(
+            x,
+            y,
+            batch_size=batch_size,
+            seed=seed,
+            mask=mask,
+            domain=self.domain,
+            chances=chances,
+            repeats=repeats,
+            rank=rank,
+            ranks=ranks,
+        )
 
     @property
     def domain(self) -> Domain | None:
@@ -145,8 +162,25 @@ class DataModule(pl.LightningDataModule):
         return self._train_loader(self._device)
 
     def _train_loader(self, device: torch.device | str) -> Loader:
-        place = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size} if self.trainer is not None else {}
-        return self.loader("train", batch_size=self.batch_size, device=device, seed=self.seed, repeats=self.repeats, **place)
+        trainer = self.trainer
+        return self.loader(
+            "train",
+            batch_size=self.batch_size,
+            device=device,
+            seed=self.seed,
+            chances=self._chances(),
+            repeats=self.repeats,
+            rank=0 if trainer is None else trainer.global_rank,
+            ranks=1 if trainer is None else trainer.world_size,
+        )
+
+    def _chances(self) -> Tensor | None:
+        """How likely each training example is to be drawn, (N,), in any unit."""
+        if self.class_weights is None:
+            return None
+        y = self.split("train").y
+        weights = y.bincount().reciprocal() if self.class_weights == "balanced" else torch.tensor(self.class_weights)
+        return weights[y].double()
 
     def val_dataloader(self) -> Loader:
         return self.loader("val", batch_size=1000, device=self._device)

@@ -18,11 +18,15 @@ class Loader:
     With a seed the order of an epoch depends on (seed, epoch) alone, so every cell of that seed sees the same batches and
     a resumed run goes on as if it had never stopped. Without one the order is that of the data.
 
+    Where examples have chances, an epoch draws as many as there are, each time from all of them: what it minimizes is on
+    average the risk with these weights, whichever risk and penalties that is.
+
     Args:
         x: (N, ...) inputs: uint8 pixels, floats in their valid range, or int64 tokens.
         y: (N,) int64 labels.
         mask: of inputs (B, ...), what an adversary may change (see `Batch`); None: everything.
         domain: of the rows of a table, what each feature may be.
+        chances: how likely each example is to be drawn, (N,) in any unit; None: each is given once an epoch.
         repeats: how often each batch is given in a row.
         rank, ranks: which part of each batch is given, of how many; together the parts are the batch.
     """
@@ -36,6 +40,7 @@ class Loader:
         seed: int | None = None,
         mask: Callable[[Tensor], Tensor | None] | None = None,
         domain: Domain | None = None,
+        chances: Tensor | None = None,
         repeats: int = 1,
         rank: int = 0,
         ranks: int = 1,
@@ -48,7 +53,7 @@ class Loader:
         self.rank, self.ranks = rank, ranks
         self.x, self.y, self.mask = x, y, mask
         self.domain = None if domain is None else domain.to(y.device)
-        self.batch_size, self.repeats = batch_size, repeats
+        self.chances, self.batch_size, self.repeats = chances, batch_size, repeats
         self.seed = seed
         self.epoch = 0
         # Lightning announces each epoch through `loader.sampler.set_epoch`.
@@ -70,7 +75,11 @@ class Loader:
         if self.seed is None:
             order = torch.arange(count)
         else:
-            order = torch.randperm(count, generator=generator(self.seed, "order", self.epoch))
+            key = generator(self.seed, "order", self.epoch)
+            if self.chances is None:
+                order = torch.randperm(count, generator=key)
+            else:
+                order = self.chances.multinomial(count, replacement=True, generator=key)
         for whole in order.to(self.y.device).split(self.batch_size):
             index = whole[self.rank :: self.ranks]
             share = len(index) * self.ranks / len(whole)

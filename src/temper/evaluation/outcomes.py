@@ -32,6 +32,7 @@ class Outcomes(NamedTuple):
         kept: rows of the K examples that are kept to be looked at, (K,) int64, spread evenly over the split.
         points: their inputs under "clean", (K, ...), and by attack what became of them; cascades, which take on only what still
             stands, leave none.
+        odds: of two classes, logit of class 1 minus that of class 0, (N,), under "clean" and by attack; none of more classes.
     """
 
     y: Tensor
@@ -42,6 +43,7 @@ class Outcomes(NamedTuple):
     predicted: dict[str, Tensor]
     kept: Tensor
     points: dict[str, Tensor]
+    odds: dict[str, Tensor]
 
     @property
     def clean(self) -> Tensor:
@@ -86,15 +88,17 @@ def attack_all(
         y, before = clean["y"], clean["probabilities"].argmax(1)
         right = before == y
         robust, loss, predicted, points = {}, {}, {}, {"clean": clean["points"]}
+        odds = {"clean": clean["odds"]} if "odds" in clean else {}
         for name, attack in attacks.items():
             if isinstance(attack, Cascade):
-                found = _cascade(net, name, attack, loader, before, y, clean["loss"], seed, ledger)
+                found = _cascade(net, name, attack, loader, clean, seed, ledger)
             else:
                 found = _attacked(net, name, attack, loader, kept, seed, ledger)
                 points[name] = found["points"]
             robust[name], loss[name] = right & (found["prediction"] == y), found["loss"]
             predicted[name] = torch.where(right, found["prediction"], before)
-    return Outcomes(y, clean["probabilities"], clean["loss"], robust, loss, predicted, kept, points)
+            odds |= {name: found["odds"]} if "odds" in found else {}
+    return Outcomes(y, clean["probabilities"], clean["loss"], robust, loss, predicted, kept, points, odds)
 
 
 def _clean(net: Network, batch: Batch, kept: Tensor, seed: int, number: int) -> dict[str, Tensor]:
@@ -102,7 +106,8 @@ def _clean(net: Network, batch: Batch, kept: Tensor, seed: int, number: int) -> 
     logits = net(batch.x).float()
     loss = F.cross_entropy(logits, batch.y, reduction="none")
     points = batch.x[torch.isin(batch.index.cpu(), kept)]
-    return {"y": batch.y.cpu(), "probabilities": logits.softmax(1).cpu(), "loss": loss.cpu(), "points": points.cpu()}
+    found = {"y": batch.y, "probabilities": logits.softmax(1), "loss": loss, "points": points, **_odds(logits)}
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def _attacked(
@@ -131,7 +136,8 @@ def _attacked(
             x_adv = attack.perturb(net, batch, **more)
             logits = net(x_adv).float()
             loss = F.cross_entropy(logits, batch.y, reduction="none")
-            return {"prediction": logits.argmax(1), "loss": loss, "points": x_adv[torch.isin(batch.index.cpu(), kept)]}
+            points = x_adv[torch.isin(batch.index.cpu(), kept)]
+            return {"prediction": logits.argmax(1), "loss": loss, "points": points, **_odds(logits)}
 
         own = "" if rows is None else f"-{crc32(rows[batch.index.cpu()].numpy().tobytes()):08x}"
         pieces.append(ledger.piece(f"{name}-{number}{own}", compute))
@@ -143,9 +149,7 @@ def _cascade(
     name: str,
     cascade: Cascade,
     loader: Loader,
-    before: Tensor,
-    y: Tensor,
-    loss: Tensor,
+    clean: dict[str, Tensor],
     seed: int,
     ledger: Ledger,
 ) -> dict[str, Tensor]:
@@ -153,8 +157,10 @@ def _cascade(
 
     Those with the highest loss so far come first: batches of what falls easily are soon done, and the others stay full.
     """
-    prediction, loss, none = before.clone(), loss.clone(), torch.empty(0, dtype=torch.int64)
-    highest = loss.clone()
+    y, none = clean["y"], torch.empty(0, dtype=torch.int64)
+    now: dict[str, Tensor] = {name: clean[name].clone() for name in ("loss", "odds") if name in clean}
+    now["prediction"] = clean["probabilities"].argmax(1)
+    prediction, highest = now["prediction"], now["loss"].clone()
     for stage, attack in cascade.attacks.items():
         order = highest.argsort(descending=True, stable=True)
         standing = order[prediction[order] == y[order]]
@@ -164,8 +170,13 @@ def _cascade(
         highest[standing] = torch.maximum(highest[standing], found["loss"])
         broken = found["prediction"] != y[standing]
         fallen = standing[broken]
-        prediction[fallen], loss[fallen] = found["prediction"][broken], found["loss"][broken]
-    return {"prediction": prediction, "loss": loss}
+        for name, values in now.items():
+            values[fallen] = found[name][broken]
+    return now
+
+
+def _odds(logits: Tensor) -> dict[str, Tensor]:
+    return {"odds": logits[:, 1] - logits[:, 0]} if logits.shape[1] == 2 else {}
 
 
 def _joined(pieces: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from temper.data.vocabulary import Vocabulary
 from temper.evaluation.audit import Audit
 from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.curve import Curve, curve_metrics
+from temper.evaluation.imbalance import detection
 from temper.evaluation.ledger import Ledger
 from temper.evaluation.metrics import accuracies, gaps, sensitivities, share, weight_statistics
 from temper.evaluation.minimal_norm import MinimalNorm
@@ -108,6 +109,7 @@ def evaluate(
     before, after = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
     measured = {
         "test": accuracies(outcomes) | sensitivities(net, suite.gap_attack, suite.threat, test, seed=seed),
+        "detection": detection(outcomes),
         "gap": gaps(before, after, "gap"),
         "weights": weight_statistics(net, data.shape),
     }

@@ -16,6 +16,7 @@ from temper.models.network import (
 )
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
+from temper.models.tabular_resnet import ResNetTabular
 from temper.models.text import TextNetwork
 from temper.models.text_cnn import TextCNN
 from temper.models.text_transformer import TextTransformer
@@ -34,6 +35,7 @@ __all__ = [
     "NormSlot",
     "Normalize",
     "PreActResNet18",
+    "ResNetTabular",
     "StepNetwork",
     "TextCNN",
     "TextNetwork",

@@ -48,6 +48,12 @@ METRICS = {
     "cost/seconds": Metric("training s", 1, 1, "lower"),
     "cost/peak_memory": Metric("peak memory MiB", 1, 0, "lower"),
 }
+# How class 1 of two is found, by the last words of a metric's name.
+DETECTION = {
+    "average_precision": Metric("average precision %"),
+    "recall": Metric("recall at 1 % false alarms %"),
+    "matthews": Metric("Matthews", 1, 3),
+}
 NAMES = {
     "fgsm": "FGSM",
     "pgd": "PGD",
@@ -55,6 +61,7 @@ NAMES = {
     "apgd_dlr": "APGD-DLR",
     "square": "Square",
     "autoattack": "AutoAttack",
+    "worst_case": "worst case",
 }
 # A metric is also known by the last part of its name (of several, that of the test set comes first), and these by another.
 SHORT = {
@@ -81,7 +88,11 @@ class Column(NamedTuple):
 
 
 def describe(metric: str) -> Metric:
-    name = metric.rpartition("/")[2]
+    group, _, name = metric.rpartition("/")
+    if group == "detection":
+        kind = next(kind for kind in DETECTION if name.endswith(kind))
+        attack, shown = name.removesuffix(kind).rstrip("_"), DETECTION[kind]
+        return shown._replace(label=f"{NAMES.get(attack, attack)}: {shown.label}") if attack else shown
     if name.endswith("_loss"):
         return METRICS.get(metric) or Metric(f"{name} loss", better="lower")
     return METRICS.get(metric) or Metric(f"{NAMES.get(name, name)} %")

@@ -22,10 +22,11 @@ CAPTIONS = {
     "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
     "model": "What training changed: generalization, calibration, sensitivity, weights",
     "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
+    "detection": "How class 1 of two is found: average precision, recall, Matthews correlation; clean and in the worst case",
     "cost": "What training cost",
     "comparison": "What each kind of training is for, and what it was measured to do",
 }
-OPTIONAL = {"views"}  # tables of what only some suites measure
+OPTIONAL = {"views", "detection"}  # tables of what only some suites, or data of two classes, have
 BEST = "In bold: the best mean of a column, be its lead large or small."
 COMPARED = (
     "Figures: mean ± standard deviation over seeds of the difference to, or the multiple of, the cell that differs in one axis."

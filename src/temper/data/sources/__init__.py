@@ -3,6 +3,8 @@
 from temper.data.sources.digits import Digits
 from temper.data.sources.image_folder import ImageFolder
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
+from temper.data.sources.table import Table
+from temper.data.sources.table_files import BreastCancer, TableFile
 from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
 from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
@@ -12,6 +14,7 @@ __all__ = [
     "SST2",
     "Arrays",
     "Bounded",
+    "BreastCancer",
     "DataError",
     "Digits",
     "Encoder",
@@ -19,6 +22,8 @@ __all__ = [
     "ImageFolder",
     "SMSSpam",
     "Source",
+    "Table",
+    "TableFile",
     "TextFile",
     "TinyImageNet",
     "TorchVision",
