@@ -38,6 +38,10 @@ benchmark: $(INSTALLED) ## speed on this CPU, in under ten minutes: docs/perform
 	@$(BIN)/python scripts/benchmark_side_by_side.py --device cpu --quick
 	@$(BIN)/python scripts/benchmark_scaling.py --quick
 
+notebook: $(INSTALLED) ## run the notebooks; with their figures they lie in results/notebooks
+	@mkdir -p results/notebooks
+	@$(BIN)/jupyter-execute --output='../results/notebooks/{notebook_name}' notebooks/*.ipynb
+
 # uv reads the override of torchattacks' pinned requests from pyproject.toml, inside this folder only.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or later is needed, this is " + sys.version)'

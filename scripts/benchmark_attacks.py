@@ -37,7 +37,7 @@ from temper.attacks.steps import take_step
 from temper.data import Batch, DataModule, Digits
 from temper.models import CNN, Compiler, Network, PreActResNet18, lay_out
 from temper.progress import say
-from temper.records import provenance
+from temper.provenance import provenance
 
 STEPS = 10
 BATCH_SIZE = 128

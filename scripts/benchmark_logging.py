@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 
 from temper.cell import run_folder
 from temper.config import CONF
-from temper.records import provenance
+from temper.provenance import provenance
 from temper.resolvers import register_resolvers
 from temper.run import run
 

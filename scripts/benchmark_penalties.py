@@ -34,7 +34,7 @@ from temper.cli import explain
 from temper.config import CONF
 from temper.modules import build_module
 from temper.progress import say
-from temper.records import provenance
+from temper.provenance import provenance
 from temper.resolvers import register_resolvers
 from temper.validate import build_data
 

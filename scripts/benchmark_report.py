@@ -1,18 +1,21 @@
 """What it takes to collect and report a study of a thousand runs: seconds and memory. The goal: under 30 s and 1 GB.
 
-    python scripts/benchmark_report.py --runs 1000 --metrics 30
+    python scripts/benchmark_report.py --runs 1000 --metrics 30 --images 10000
 
-The records are made up in a temporary folder, in the shape of real ones: a grid of 5 attacks x 10 penalties x 4 strengths,
-curves of 30 epochs, two checkpoints of so many metrics, an audit. The report is what temper-report makes, figures included, in
-a process of its own, so that its peak memory is the report's.
+The records are made up in a temporary folder, in the shape of real ones: a grid of 5 attacks x (none and 13 penalties at 3
+strengths) x 5 seeds, curves of 30 epochs, two checkpoints of so many metrics, an audit; and beside each what happened to every
+test image under every attack, from which effects are resampled. What is measured is temper-report itself, a process of its own,
+with its imports, its tables, effects, claims and figures. Figures of networks (surface, weights) are not among them: they need
+checkpoints of real ones, whatever the number of runs.
 """
 
 import argparse
-import multiprocessing
-import resource
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,32 @@ from measuring import begin, composed, machine
 from temper.cell import Kind
 from temper.config import plain
 from temper.progress import say
-from temper.records import RunRecord, collect, provenance
-from temper.report import make_report
+from temper.provenance import provenance
+from temper.records import RunRecord, outcomes_path
+from temper.storage import write_arrays
 
 ATTACKS = ("none", "fgsm", "pgd", "trades", "mart")
-PENALTIES = ("none", "l1", "l2", "dropout", "batch_norm", "label_smoothing", "mixup", "cutout", "awp", "ema")
-STRENGTHS = (0.1, 0.3, 1.0, 3.0)
+PENALTIES = (
+    "l1",
+    "l2",
+    "dropout",
+    "batch_norm",
+    "label_smoothing",
+    "mixup",
+    "cutout",
+    "awp",
+    "ema",
+    "sam",
+    "swa",
+    "noise",
+    "jacobian",
+)
+STRENGTHS = (0.3, 1.0, 3.0)
+CELLS = [(a, p, s) for a in ATTACKS for p, s in [("none", 1.0), *((p, s) for p in PENALTIES for s in STRENGTHS)]]
+SUITE = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")
 NAMED = (
     "test/clean",
-    *(f"test/{attack}" for attack in ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")),
+    *(f"test/{attack}" for attack in SUITE),
     "test/worst_case",
     "gap/clean",
     "gap/robust",
@@ -41,30 +61,31 @@ NAMED = (
 EPOCHS = 30
 
 
-def main(runs: int, metrics: int) -> None:
+def main(runs: int, metrics: int, images: int) -> None:
     begin()
     say(machine(torch.device("cpu")))
     with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "scale"
         start = time.perf_counter()
-        size = write(study, runs, metrics)
-        say(f"{runs} records of {metrics} metrics written: {time.perf_counter() - start:.1f} s, {size / 2**20:.0f} MiB")
-        for name, step in (("collect", collect_all), ("collect and report, figures included", report)):
-            seconds, busy, peak, before = measured(step, study, Path(folder) / "results")
-            say(
-                f"{name}: {seconds:.1f} s ({busy:.1f} s of the CPU), peak memory {peak:.0f} MiB, {before:.0f} MiB after imports"
-            )
+        size = write(Path(folder) / "outputs" / "scale", runs, metrics, images)
+        said = f"{runs} records of {metrics} metrics, {images} images each, written: {time.perf_counter() - start:.1f} s"
+        say(f"{said}, {size / 2**20:.0f} MiB of records")
+        paths = [f"paths.outputs={folder}/outputs", f"paths.results={folder}/results"]
+        for name, code, arguments in (
+            ("imports alone", "import temper.report", []),
+            ("temper-report", "from temper.report.main import main; main()", ["study=scale", *paths]),
+        ):
+            seconds, busy, peak = measured(code, arguments)
+            say(f"{name}: {seconds:.1f} s ({busy:.1f} s of the CPU), peak memory {peak:.0f} MiB")
 
 
-def write(study: Path, runs: int, metrics: int) -> int:
-    """A study of so many finished runs; returns the bytes of its records."""
+def write(study: Path, runs: int, metrics: int, images: int) -> int:
+    """A study of so many finished runs, and what happened to every image; returns the bytes of its records."""
     known, rng, size = provenance(), np.random.default_rng(0), 0
     config = plain(composed("evaluation=standard"))
     suite = config["evaluation"]
-    cells = [(a, p, s) for a in ATTACKS for p in PENALTIES for s in STRENGTHS]
     for number in range(runs):
-        (attack, penalty, strength), seed = cells[number % len(cells)], number // len(cells)
-        digest = f"{number % len(cells):08x}"
+        (attack, penalty, strength), seed = CELLS[number % len(CELLS)], number // len(CELLS)
+        digest = f"{number % len(CELLS):08x}"
         kind = Kind.of(attacked=attack != "none", penalized=penalty != "none")
 
         def checkpoint() -> dict[str, Any]:
@@ -100,36 +121,28 @@ def write(study: Path, runs: int, metrics: int) -> int:
         folder.mkdir(parents=True)
         record.write(folder)
         size += (folder / "result.json").stat().st_size
+        right = {name: rng.random(images) < 0.7 for name in ("clean", *SUITE)}
+        write_arrays(outcomes_path(folder, "standard-00000000", "last"), right)
     return size
 
 
-def collect_all(study: Path, results: Path) -> None:
-    records, problems = collect(study)
-    assert records and not problems, problems
-
-
-def report(study: Path, results: Path) -> None:
-    make_report(study, results)
-
-
-def measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, ...]:
-    """Seconds, those of the CPU, peak memory in MiB, and how much of that there was before, in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (step, study, results))
-
-
-def _measured(step: Callable[[Path, Path], None], study: Path, results: Path) -> tuple[float, ...]:
-    before, start, busy = _peak(), time.perf_counter(), time.process_time()
-    step(study, results)
-    return time.perf_counter() - start, time.process_time() - busy, _peak(), before
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def measured(code: str, arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, those of the CPU, and peak memory in MiB of a Python process of its own."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", f"{code}\nprint(open('/proc/self/status').read())", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        # What the system knows of a child's peak (ru_maxrss) begins with that of the process that started it.
+        peak = re.search(r"VmHWM:\s+(\d+) kB", process.stdout.read())
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert peak and process.returncode == 0, code
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime, int(peak[1]) / 1024
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--metrics", type=int, default=30)
+    parser.add_argument("--images", type=int, default=10_000)
     main(**vars(parser.parse_args()))

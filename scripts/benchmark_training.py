@@ -36,7 +36,7 @@ from temper.data import Arrays, DataError, TorchVision
 from temper.models import PreActResNet18
 from temper.modules import build_module
 from temper.progress import say
-from temper.records import provenance
+from temper.provenance import provenance
 from temper.validate import build_data, validate_settings
 
 # What each side has beside the one above it.

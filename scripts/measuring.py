@@ -16,7 +16,7 @@ from temper.build import build
 from temper.callbacks import Cost, Curves
 from temper.classifier import Classifier
 from temper.config import CONF
-from temper.records import provenance
+from temper.provenance import provenance
 from temper.resolvers import cores, register_resolvers
 
 

@@ -18,7 +18,8 @@ from rich.table import Table
 
 from temper.config import CONF, plain_part
 from temper.progress import say
-from temper.records import RunRecord, collect, suite_key
+from temper.provenance import suite_key
+from temper.records import RunRecord, collect
 from temper.resolvers import register_resolvers
 
 FULL, MIXED = "32-true", "bf16-mixed"

@@ -29,7 +29,8 @@ from rich.table import Table
 from temper.cell import run_folder
 from temper.config import CONF, plain_part
 from temper.progress import duration, say
-from temper.records import RunRecord, suite_key
+from temper.provenance import suite_key
+from temper.records import RunRecord
 from temper.resolvers import register_resolvers
 
 EXPERIMENT, SEARCHED_ON = "experiment=fast50", "data.test_size=1000"

@@ -1,4 +1,4 @@
-"""Training holds on to nothing: after a thousand steps it takes the memory that it took after ten."""
+"""Training holds on to nothing: after a thousand steps it takes the memory that it took after ten. The data lie in it once."""
 
 import ctypes
 import gc
@@ -13,6 +13,7 @@ import torch
 from measuring import trainer_of
 from torch import Tensor, nn
 
+from temper.data import Arrays, DataModule
 from temper.modules import build_module
 from temper.validate import build_data
 from tests.conftest import composed
@@ -109,3 +110,26 @@ def hold_a_chain_of_graphs(net: nn.Module) -> None:
 def test_graphs_that_are_held_show() -> None:
     assert growth(*CELLS["pgd"], prepare=hold_every_graph).tensors > MANY / 2
     assert growth(*CELLS["pgd"], prepare=hold_a_chain_of_graphs).memory > 2 * NOISE
+
+
+class Images:
+    """A source of random images, 64 MiB of them to train on."""
+
+    def load(self) -> Arrays:
+        x, y = (torch.randint(256, (2**14, 1, 64, 64), dtype=torch.uint8), torch.arange(2**14) % 10)
+        return Arrays(x, y, x[:100].clone(), y[:100])
+
+
+@LINUX
+def test_the_data_lie_in_memory_once() -> None:
+    """Not beside what was read, nor again for each loader, epoch or run."""
+    gc.collect()
+    before = resident()
+    data = DataModule(source=Images(), shape=(1, 64, 64), classes=10, batch_size=64)
+    data.setup()
+    for seed in (0, 1):
+        for name in ("train", "val"):
+            for batch in data.ordered(seed=seed, repeats=1).loader(name, batch_size=64, seed=seed):
+                assert batch.x.dtype == torch.float32
+    gc.collect()
+    assert resident() - before < 1.25 * 64

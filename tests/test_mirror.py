@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from temper.attacks import PGD, Cascade, Linf
-from temper.checkpoints import outcomes_file
 from temper.data import DataModule, Loader
 from temper.evaluation import attack_all
 from temper.loggers import content
@@ -23,7 +22,7 @@ from temper.mirror import Mirror
 from temper.mirror.final import amplified, contact_sheet, final_numbers, pictures
 from temper.mirror.names import direction
 from temper.models import CNN
-from temper.records import RunRecord
+from temper.records import RunRecord, outcomes_file
 from tests.conftest import QUICK, composed
 
 Temper = Callable[..., tuple[int, str]]

@@ -1,32 +1,51 @@
-"""Notebooks run from top to bottom on a real study, and carry no outputs."""
+"""Notebooks run from top to bottom where nothing was run before, define nothing of their own, and carry no outputs."""
 
-import json
-from collections.abc import Callable
+import ast
+import shutil
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
-from tests.conftest import QUICK
-
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+LONGEST = 16  # lines of code: what is read at one glance
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_outputs_in_git(path: Path) -> None:
-    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    cells = code_cells(path)
+    assert cells and all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_short_and_define_nothing(path: Path) -> None:
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= LONGEST, cell.source
+        nodes = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in nodes), cell.source
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_executes(path: Path, temper: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, output = temper("train", "-m", "attack=none,pgd", "penalty=none,l2", "seed=0,1", "study=grid", *QUICK)
-    assert status == 0, output
-    monkeypatch.setenv("TEMPER_STUDY", str(tmp_path / "outputs" / "grid"))
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    kinds = {output.get("output_type") for cell in notebook.cells for output in cell.get("outputs", [])}
-    assert "execute_result" in kinds and "error" not in kinds
-    assert "image/png" in str(notebook), "figures are shown"
+@pytest.mark.timeout(1200)
+def test_they_execute_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other: the first makes the small study, the others find it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as everywhere in the tests: other workers want the cores
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder)
+        notebook = nbformat.read(folder / path.name, as_version=4)
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert "error" not in {output.output_type for output in outputs}
+        assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3, "figures are shown"
+        if path.stem == "02_an_attack_up_close":
+            assert "[True, True]" in str(outputs), "the loop that is written out finds what PGD finds"
+    assert len(list((tmp_path / "outputs" / "small").glob("*/seed-*/result.json"))) == 18

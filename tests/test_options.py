@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
 
 from temper.build import build
@@ -29,6 +32,10 @@ NEEDS = {
     "resnet_tabular": ["data=breast_cancer"],
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
+    "timm": ["model.name=test_resnet"],
+    "image_folder": ["data.source.root=${oc.env:IMAGES}"],
+    "wide_resnet_28_10": ["model.depth=10", "model.width=1"],
+    "wide_resnet_34_10": ["model.depth=16", "model.width=1"],
     "max_norm": ["penalty.max_norm.limit=0.3"],  # what initial weights exceed
     "swa": ["penalty.swa.start=0.5"],  # several epochs of a short run
     "dynamic": ["penalty=[l2,dynamic]"],
@@ -42,7 +49,7 @@ WITHOUT = {
     "meta": ["penalty=[l1,l2]"],
 }
 BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
-DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "creditcard")
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenette", "tiny_imagenet", "creditcard")
 
 
 def options(*groups: str) -> Iterator[tuple[str, str]]:
@@ -112,6 +119,18 @@ def chosen(group: str, option: str) -> list[str]:
     return [f"{group}=[{option}]" if group == "penalty" else f"{group}={option}", *NEEDS.get(option, [])]
 
 
+@pytest.fixture
+def _images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of images, named by the environment."""
+    for part, name in product(("train", "test"), ("ant", "bee")):
+        (tmp_path / part / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.full((8, 8, 3), number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+    monkeypatch.setenv("IMAGES", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_images")
 @pytest.mark.parametrize(("group", "option"), list(options(*GROUPS)))
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
     config = composed(*chosen(group, option))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from temper.records import RECORD, RunRecord, code_digest, collect, provenance, suite_key, targets_of
+from temper.provenance import code_digest, provenance, suite_key, targets_of
+from temper.records import RECORD, RunRecord, collect
 
 
 def record(**changes: object) -> RunRecord:

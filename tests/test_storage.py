@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from temper.storage import WholeCheckpointIO, set_aside, write_arrays, written_whole
+from temper.checkpoint_io import WholeCheckpointIO
+from temper.storage import set_aside, write_arrays, written_whole
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -17,7 +16,8 @@ from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stabili
 from temper.evaluation.suite import Evaluation
 from temper.models import Network, lay_out
 from temper.modules import load
-from temper.records import RunRecord, code_digest, suite_key, targets_of
+from temper.provenance import code_digest, suite_key, targets_of
+from temper.records import RunRecord, outcomes_path
 from temper.storage import set_aside, write_arrays
 
 log = logging.getLogger("temper")
@@ -90,7 +90,7 @@ def evaluate_networks(
                 evaluations[name] = evaluate(
                     net, suite, data, seed=record.seed, device=device, attacked=attacked, ledger=ledger
                 )
-        write_arrays(folder / "evaluations" / key / f"{name}.npz", evaluations[name].arrays)
+        write_arrays(outcomes_path(folder, key, name), evaluations[name].arrays)
     return {
         "suite": values,
         "versions": suite.versions,
@@ -111,9 +111,3 @@ def forget_pieces(folder: Path, key: str) -> None:
 
 def _pieces(folder: Path, key: str) -> Path:
     return folder / "evaluations" / key / "pieces"
-
-
-def outcomes_file(folder: Path, key: str, checkpoint: str) -> dict[str, np.ndarray]:
-    """What happened to every example, as an evaluation left it."""
-    with np.load(folder / "evaluations" / key / f"{checkpoint}.npz") as arrays:
-        return dict(arrays)

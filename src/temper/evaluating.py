@@ -23,13 +23,14 @@ from temper.evaluation import Suite, fingerprint
 from temper.models import Network
 from temper.modules import EXECUTION, load
 from temper.progress import console, say
+from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.randomness import rekey
-from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
+from temper.records import RECORD, RunRecord
 from temper.report import make_report
 from temper.resolvers import workers
 from temper.run import summary
 from temper.transfer import transfer
-from temper.validate import build_data, validate_suite
+from temper.validate import load_data, validate_suite
 
 
 def evaluate_runs(
@@ -98,7 +99,7 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
             key = suite_key(plain_part(config, "evaluation"))
             _same_code(record, folder, values["stale"])
             if not record.has(key):
-                data = build_data(config)
+                data = load_data(config)
                 first = load(folder / "checkpoints" / f"{config.evaluation.checkpoints[0]}.ckpt")[0]
                 validate_suite(Suite.of(config), first.net, data)
                 record.evaluations[key] = evaluate_checkpoints(config, data, folder, record, device=device, show=show)
@@ -189,7 +190,7 @@ def _evaluate_into(
     key = suite_key(plain_part(config, "evaluation"))
     with sole_owner(folder), device_of_its_own(accelerator) as device:
         if not record.has(key):
-            data = build_data(config)
+            data = load_data(config)
             validate_suite(Suite.of(config), next(iter(networks.values()))[0], data)
             record.evaluations[key] = evaluate_networks(config, networks, data, folder, record, device=device, show=True)
             record.write(folder)

@@ -13,7 +13,8 @@ from temper.build import build
 from temper.cell import Cell, identity
 from temper.cli import explain
 from temper.mirror import Mirror
-from temper.records import RunRecord, code_digest, targets_of
+from temper.provenance import code_digest, targets_of
+from temper.records import RunRecord
 
 log = logging.getLogger("temper")
 

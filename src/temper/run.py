@@ -17,11 +17,12 @@ from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
 from temper.progress import quieten
+from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.ranks import Decision, device_count, leading, rank
-from temper.records import RECORD, RunRecord, code_digest, provenance, suite_key, targets_of
+from temper.records import RECORD, RunRecord
 from temper.storage import set_aside
 from temper.training import join, train
-from temper.validate import build_data, validate
+from temper.validate import load_data, validate
 
 log = logging.getLogger("temper")
 
@@ -62,7 +63,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         loggers: list[Logger] = []
         status = 1
         try:
-            data = build_data(config)
+            data = load_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
                 train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)

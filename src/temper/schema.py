@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+Status = Literal["passed", "warned", "failed"]
+STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")  # of an audit's check, from good to bad
 Numbers = dict[str, float | None]  # NaN is written as null
 
 
@@ -14,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class Finding(_Strict):
-    status: Literal["passed", "warned", "failed"]
+    status: Status
     figure: float | None
     meaning: str
 
@@ -47,6 +49,10 @@ class Recorded(_Strict):
     seed: int
     code: str
     config: dict[str, Any]
+    commit: str | None = None
+    dirty: bool | None = None
+    threads: int = 1
+    epochs: int = 0
     versions: dict[str, Any] = {}
     hardware: dict[str, Any] = {}
     curves: dict[str, list[float | None]] = {}
@@ -55,14 +61,52 @@ class Recorded(_Strict):
     error: str | None = None
 
 
-def check(values: Any) -> None:
+class _Source(_Strict):
+    source: dict[str, Any]
+
+
+class _Named(_Strict):
+    name: str
+
+
+class _Config(_Strict):
+    data: _Source
+    validation: _Named
+    attack: dict[str, Any] = {}
+    strength: float = 1.0
+    published: list[str] | None = None
+
+
+class _Threat(_Strict):
+    eps: str | float
+
+
+class _Measured(_Strict):
+    norm: str
+    threat: _Threat
+
+
+class _Evaluated(_Strict):
+    suite: _Measured
+
+
+class Described(_Strict):
+    """What of a record a report tells beside its numbers: the data, the validation attack, the threat, the machine."""
+
+    config: _Config
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    evaluations: dict[str, _Evaluated]
+
+
+def check(values: Any, shape: type[BaseModel] = Recorded) -> None:
     """Hold what was read to this shape.
 
     Raises:
         ValueError: it has another; the message names the place, and what should stand there.
     """
     try:
-        Recorded.model_validate(values)
+        shape.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}") from error

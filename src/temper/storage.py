@@ -4,11 +4,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 
 @contextmanager
@@ -32,19 +29,6 @@ def written_whole(path: Path) -> Iterator[Path]:
 def unfinished(path: Path) -> list[Path]:
     """What processes that were killed while they wrote `path` left beside it."""
     return sorted(path.parent.glob(f".{path.name}.*.part"))
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's own moves checkpoints from the temporary folder: across file systems a kill leaves half a file."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as part:
-            try:
-                torch.save(checkpoint, part)
-            except RuntimeError as error:  # torch's own word for a full disk
-                raise OSError(f"{path} could not be written; is the disk full? ({str(error).splitlines()[0]})") from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from temper.bar import TrainingBar
 from temper.build import build
 from temper.callbacks import Cost, Curves, PeakMemory, Provenance, checkpoint_callbacks
+from temper.checkpoint_io import WholeCheckpointIO
 from temper.checkpoints import checkpoint_to_resume
 from temper.classifier import Classifier
 from temper.data import DataModule
@@ -25,8 +26,7 @@ from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
 from temper.ranks import Decision, end_with_the_first, followed, part_ways
 from temper.records import RunRecord
-from temper.storage import WholeCheckpointIO
-from temper.validate import build_data
+from temper.validate import load_data
 
 log = logging.getLogger("temper")
 
@@ -79,7 +79,7 @@ def join(config: DictConfig, folder: Path) -> None:
     if decision.train:
         module = build_module(config)
         trainer = _trainer(config, module, folder, [Curves(), Cost(), *module.penalties.callbacks()], loggers=[])
-        trainer.fit(module, build_data(config), ckpt_path=decision.checkpoint)
+        trainer.fit(module, load_data(config), ckpt_path=decision.checkpoint)
         part_ways()
 
 

@@ -10,15 +10,14 @@ from rich.progress import track
 from torch import Tensor
 
 from temper.attacks import PGD, probing
-from temper.checkpoints import outcomes_file
 from temper.config import ConfigError
 from temper.data import Batch
 from temper.evaluation import Audit, Suite
 from temper.modules import load
 from temper.progress import console
 from temper.randomness import rekey
-from temper.records import RunRecord
-from temper.validate import build_data
+from temper.records import RunRecord, outcomes_file
+from temper.validate import load_data
 
 
 def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:
@@ -51,7 +50,7 @@ def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:
         if judged.audit is None:
             raise ConfigError(f"transfer is part of the audit, which the suite {key} leaves out")
         audits[folder] = judged.audit
-        data = build_data(run)
+        data = load_data(run)
         batches[folder] = next(iter(data.loader("test", batch_size=judged.audit.size, device=device)))
         attack = PGD(threat=judged.threat, steps=2 * judged.audit.steps, keep="worst")
         rekey(records[folder].seed, "transfer")

@@ -223,9 +223,14 @@ def _data_text(config: DictConfig) -> str:
     return json.dumps(plain_part(config, "data"))
 
 
+def load_data(config: DictConfig) -> DataModule:
+    """The same with its splits in memory, once for all runs of this process that have the data in common."""
+    replays = OmegaConf.select(config, "attack.replays", default=1)
+    return _loaded(_data_text(config)).ordered(seed=config.seed, repeats=replays)
+
+
 @lru_cache(maxsize=2)
 def _loaded(text: str) -> DataModule:
-    """The data of a config, loaded once for all cells that share it; the seed of a run changes the order of batches alone."""
     data = build_data(OmegaConf.create({"data": json.loads(text), "seed": 0}))
     data.setup()
     return data

@@ -126,13 +126,13 @@ def test_numbers_name_classes_too(tmp_path: Path) -> None:
 def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path) -> None:
     path = written(people(), tmp_path)
     before = source(tmp_path)
-    digest = before.place.digest
+    digest = before.content
     with gzip.open(tmp_path / "people.csv.gz", "wb") as file:
         file.write(path.read_bytes())
     path.unlink()
     assert np.array_equal(source(tmp_path).load().x_train, before.load().x_train)
     written(people(57), tmp_path)
-    assert source(tmp_path).place.digest != digest
+    assert source(tmp_path).content != digest
 
 
 def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:

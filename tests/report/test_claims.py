@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from scipy.special import expit
 
 from temper.report import make_report
 from temper.report.claims import All, AnyOf, Claim, Part, Verdict, judge, load, parts, verdict
@@ -20,7 +21,7 @@ from tests.report.test_statistics import Cells, numbers
 CLAIMS = load()
 NONE, PGD, L2 = ("none", "none"), ("pgd", "none"), ("none", "l2")
 SPREAD = np.array([-0.01, 0.0, 0.01])
-WIDE = 300 * SPREAD
+WIDE = 30 * SPREAD
 
 
 def cells_of(part: Part) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -45,7 +46,7 @@ def study(claim: Claim, shift: float, spread: np.ndarray) -> Runs:
     for _, part in parts(claim.holds):
         moved, still = cells_of(part)
         size = part.margin + (shift if part.direction == "more" else -shift)
-        cells: Cells = {cell: [5.0] * len(spread) for cell in still} | {cell: (5 + size + spread).tolist() for cell in moved}
+        cells: Cells = {cell: [0.5] * len(spread) for cell in still} | {cell: (0.5 + size + spread).tolist() for cell in moved}
         tables.append(numbers(cells, metric=part.metric))
     # Parts of one metric and cell would be two numbers: the first is taken.
     return Runs.of(pd.concat(tables).drop_duplicates(["attack", "penalty", "seed", "metric"]))
@@ -54,12 +55,12 @@ def study(claim: Claim, shift: float, spread: np.ndarray) -> Runs:
 @pytest.mark.parametrize("name", CLAIMS)
 def test_the_verdict_on_each_claim(name: str) -> None:
     def said(shift: float, spread: np.ndarray = SPREAD) -> Verdict:
-        return judge({name: CLAIMS[name]}, study(CLAIMS[name], shift, spread), "s").verdicts[name]
+        return judge({name: CLAIMS[name]}, study(CLAIMS[name], shift, spread), "s", 1000).verdicts[name]
 
-    assert said(0.5) == Verdict.SUPPORTED
-    assert said(-0.5) == Verdict.CONTRADICTED
-    assert said(0.5, WIDE) == said(-0.5, WIDE) == Verdict.UNDECIDED
-    assert said(0.5, SPREAD[:1]) == Verdict.UNDECIDED, "one seed is not a result"
+    assert said(0.2) == Verdict.SUPPORTED
+    assert said(-0.2) == Verdict.CONTRADICTED
+    assert said(0.2, WIDE) == said(-0.2, WIDE) == Verdict.UNDECIDED
+    assert said(0.2, SPREAD[:1]) == Verdict.UNDECIDED, "one seed is not a result"
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -107,6 +108,48 @@ def test_a_dynamic_penalty_is_set_against_the_best_fixed_one() -> None:
     data = pd.concat([*fixed, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])
     row = judge(CLAIMS, Runs.of(data), "s").table.set_index("claim").loc["dynamic_beats_fixed"]
     assert row.pairs == 1 and row["mean"] == pytest.approx(0.05)
+
+
+def test_the_best_fixed_penalty_is_chosen_by_validation() -> None:
+    tables = []
+    for number, (test, validation) in enumerate([([0.5, 0.51], [0.9, 0.9]), ([0.6, 0.61], [0.8, 0.8])]):
+        for metric, values in (("test/worst_case", test), ("val/pgd", validation)):
+            table = numbers({("pgd", "l2"): values}, metric=metric, setting=f"strength={number}")
+            tables.append(table.assign(digest=f"fixed{number}"))
+    runs = Runs.of(pd.concat([*tables, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})]))
+    row = judge(CLAIMS, runs, "s").table.set_index("claim").loc["dynamic_beats_fixed"]
+    assert row["mean"] == pytest.approx(0.15), "the better one on the validation split is the worse one on the test set"
+    bare = judge(
+        CLAIMS, Runs.of(pd.concat([tables[0], tables[2], numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])), "s"
+    ).table
+    assert "which favours it" in bare.set_index("claim").note["dynamic_beats_fixed"]
+
+
+def test_what_adds_up_in_log_odds_is_not_more_than_the_sum() -> None:
+    noise = np.array([-0.01, 0.0, 0.01])
+    cells: Cells = {NONE: expit(-4 + noise).tolist(), L2: expit([-3.0] * 3).tolist()}
+    cells |= {PGD: expit([0.0] * 3).tolist(), ("pgd", "l2"): expit([1.0] * 3).tolist()}
+    judged = judge(CLAIMS, Runs.of(numbers(cells)), "s", 10_000)
+    found = judged.table.query("claim == 'more_than_the_sum'").set_index("scale").found
+    assert found["own"].tolist() == ["supported", "lacking"] and found["logit"] == "undecided"
+    assert judged.verdicts["more_than_the_sum"] == "undecided"
+
+
+def test_what_does_not_withstand_the_correction_is_told() -> None:
+    values: Cells = {NONE: [0.1, 0.2, 0.3], PGD: [0.2, 0.4, 0.46], L2: [0.1, 0.25, 0.28]}
+    tables = [numbers(values, metric=metric) for metric in ("test/worst_case", "gap/clean", "cost/seconds")]
+    judged = judge(CLAIMS, Runs.of(pd.concat(tables)), "s")
+    row = judged.table.set_index("claim").loc["adversarial_raises_robustness"]
+    assert row.p < 0.05 < row.p_holm
+    assert row.verdict == row.found == "supported" and row.verdict_holm == row.found_holm == "undecided"
+    assert judged.verdicts["adversarial_raises_robustness"] == "supported", "a verdict is by its interval"
+
+
+def test_an_optional_part_counts_where_it_was_measured() -> None:
+    needed = Part.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": "a", "direction": "more"})
+    optional = needed.model_copy(update={"metric": "b", "optional": True})
+    for found, expected in (("lacking", "supported"), ("undecided", "undecided"), ("contradicted", "contradicted")):
+        assert verdict(All(all=[needed, optional]), {needed: Verdict.SUPPORTED, optional: Verdict(found)}) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,6 +225,16 @@ def test_outcomes_per_example_are_found_beside_the_records(tmp_path: Path) -> No
     make_report(folder, tmp_path / "results")
     found = pd.read_csv(tmp_path / "results/effects.csv").query("effect == 'attack' and metric == 'test/worst_case'")
     assert found.images_sd.notna().all() and (found.resampled_low < found.resampled_high).all()
+
+
+def test_the_metrics_of_the_effects_are_chosen(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    written(tmp_path / "outputs", RUNS)
+    status, output = temper("report", "study=study", "effects.metrics=[gap]", "figures=[]")
+    assert status == 0, output
+    effects = Path("results/study/table.md").read_text().partition("## Effects")[2].partition("## Claims")[0]
+    assert "gap %" in effects and "worst case %" not in effects
+    status, output = temper("report", "study=study", "effects.metrics=[speed]")
+    assert status != 0 and "effects.metrics: no run has the metric speed" in output
 
 
 def test_claims_of_ones_own_are_judged(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

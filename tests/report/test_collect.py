@@ -117,6 +117,35 @@ def test_what_is_broken_does_not_keep_a_report_from_being_made(tmp_path: Path) -
         assert f"seed-{number}/{RECORD}" in shown
 
 
+def test_what_a_report_tells_beside_its_numbers_may_be_odd(tmp_path: Path) -> None:
+    """Every part of a config, the versions, the hardware and an evaluation: gone, or of another type."""
+    study = written(tmp_path, RUNS)
+    whole = dataclasses.asdict(RUN)
+    places = [
+        ("config",),
+        ("versions",),
+        ("hardware",),
+        ("commit",),
+        ("threads",),
+        *(("config", key) for key in whole["config"]),
+    ]
+    places += [("config", "data", "source"), ("versions", "torch"), ("hardware", "cpu"), ("evaluations", SUITE, "suite")]
+    values_of_other_types: tuple[Any, ...] = (None, 7, "text", [1], {})
+    odd = [(place, value) for place in places if place != ("config", "seed") for value in values_of_other_types]
+    for seed, (place, value) in enumerate(odd, start=100):
+        values = json.loads(json.dumps(whole)) | {"seed": seed}
+        node = values
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = value
+        folder = study / "pgd+none-pgdnone" / f"seed-{seed}"
+        folder.mkdir()
+        (folder / RECORD).write_text(json.dumps(values))
+    shown = "\n".join(map(str, make_report(study, tmp_path / "results")))
+    assert "damaged or foreign (config.data: " in shown and "damaged or foreign (config.validation: " in shown
+    assert (tmp_path / "results/table.md").exists()
+
+
 def test_studies_are_merged_and_a_run_in_both_counts_once(tmp_path: Path) -> None:
     one, other = written(tmp_path / "a", RUNS[:3]), written(tmp_path / "b", RUNS[2:])
     one, other = one.rename(tmp_path / "one"), other.rename(tmp_path / "other")

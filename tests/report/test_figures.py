@@ -24,6 +24,7 @@ from temper.report.figures.cells import in_order, in_words
 from temper.report.figures.cost import cost
 from temper.report.figures.curves import curves
 from temper.report.figures.examples import Example, examples, kept_examples
+from temper.report.figures.filmstrip import filmstrip
 from temper.report.figures.heatmap import heatmap
 from temper.report.figures.interaction import interaction
 from temper.report.figures.picks import one_of_each_kind
@@ -239,3 +240,19 @@ def test_figures_of_networks_come_from_what_a_study_left(temper: Callable[..., t
     said = [line for line in make_report(study, tmp_path / "damaged") if "left out" in str(line)]
     assert len(said) == 2 and all("last.ckpt is damaged" in line for line in said)
     assert (tmp_path / "damaged" / "examples.png").exists() and not (tmp_path / "damaged" / "weights.png").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_filmstrip_shows_every_step(channels: int) -> None:
+    points = torch.full((3, channels, 4, 4), 0.5)
+    points[1:, :, 0, 0] += torch.tensor([0.1, 0.2])[:, None]
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.25, 0.7, 0.05]])
+    figure = filmstrip(points, probabilities.log(), 0)
+    images, changes, bars = np.array(figure.axes).reshape(3, 3)
+    assert [panel.get_title() for panel in images] == ["before", "step 1", "step 2"]
+    shown = [np.ma.filled(panel.images[0].get_array(), np.nan)[0, 0].max() for panel in changes]
+    assert shown == pytest.approx([0.5, 0.75, 1.0]), "grey where nothing changed, the end of the map at the greatest change"
+    assert [panel.get_xlabel() for panel in bars] == ["loss 0.36\n0 ✓", "loss 0.69\n0 ✓", "loss 1.39\n1 ✗"]
+    for panel, row in zip(bars, probabilities, strict=True):
+        assert [bar.get_height() for bar in panel.patches[:3]] == pytest.approx(row.tolist())
+    assert [any(bar.get_hatch() for bar in panel.patches) for panel in bars] == [False, False, True]

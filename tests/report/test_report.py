@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from temper.report.audit import badges, findings
 from temper.report.figures import pareto_front
 from temper.report.figures.strength import strength_figure, strengths_of
 from temper.report.frame import choose_suite, frame
+from temper.report.markup import PACKAGES
 from temper.report.table import MISSING, Metric, spread, table, to_latex
 from tests.test_records import record
 
@@ -208,6 +210,17 @@ def test_the_suite_that_most_runs_have_is_reported() -> None:
         choose_suite([*RUNS, other], "full")
 
 
+def test_of_suites_that_equally_many_runs_have_the_one_with_the_most_attacks_is_reported() -> None:
+    several = run("pgd", "l1", 0, 0.9, 0.7)
+    wide = several.evaluations[SUITE]["suite"] | {"attacks": {"pgd": {}, "square": {}}}
+    several.evaluations = {"curve-1": several.evaluations[SUITE], "standard-0": several.evaluations[SUITE] | {"suite": wide}}
+    assert choose_suite([several]) == "standard"
+    assert (
+        choose_suite([several, dataclasses.replace(several, evaluations={"curve-1": several.evaluations["curve-1"]})])
+        == "curve"
+    )
+
+
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     study = written(tmp_path, RUNS)
     for name in ("one", "other"):
@@ -215,7 +228,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     made = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     for path in made:
         assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
-    assert {path.suffix for path in made} == {".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
+    assert {path.suffix for path in made} == {".html", ".bib", ".csv", ".md", ".tex", ".png", ".pdf"}
 
 
 def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:
@@ -244,12 +257,13 @@ def test_a_study_without_finished_runs(tmp_path: Path) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    make_report(written(tmp_path, [*RUNS[:3], *AUDITED]), tmp_path / "results")
+    many = [run("trades", "l2", s, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in range(1, 60)]
+    make_report(written(tmp_path, [*RUNS[:3], *AUDITED, *many]), tmp_path / "results")
     tex = (tmp_path / "results/table.tex").read_text()
     bibliography = r"\bibliographystyle{plain}\bibliography{references}"
     for name in ("accuracy", "comparison"):
         assert (tmp_path / f"results/tables/{name}.tex").read_text() in tex
-    whole = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + f"\n{tex}\n{bibliography}" + r"\end{document}"
+    whole = rf"\documentclass{{article}}{PACKAGES}\begin{{document}}" + f"\n{tex}\n{bibliography}" + r"\end{document}"
     (tmp_path / "paper.tex").write_text(whole)
     shutil.copyfile(tmp_path / "results/references.bib", tmp_path / "references.bib")
     pdflatex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
@@ -257,6 +271,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert b"undefined" not in done.stdout, "every citation is found"
+    overfull = re.findall(r"Overfull .hbox \((\d+)", done.stdout.decode(errors="replace"))
+    assert all(int(points) < 5 for points in overfull), "what is wider than its page"
 
 
 def test_latex_escapes_what_it_must() -> None:

@@ -4,7 +4,17 @@ from temper.data.batch import Batch
 from temper.data.datamodule import DataModule
 from temper.data.domain import Domain
 from temper.data.loader import Loader
-from temper.data.sources import Arrays, BreastCancer, DataError, Digits, Table, TableFile, TorchVision
+from temper.data.sources import (
+    Arrays,
+    BreastCancer,
+    DataError,
+    Digits,
+    ImageFolder,
+    Table,
+    TableFile,
+    TinyImageNet,
+    TorchVision,
+)
 
 __all__ = [
     "Arrays",
@@ -14,8 +24,10 @@ __all__ = [
     "DataModule",
     "Digits",
     "Domain",
+    "ImageFolder",
     "Loader",
     "Table",
     "TableFile",
+    "TinyImageNet",
     "TorchVision",
 ]

@@ -1,7 +1,8 @@
 """The one datamodule that all cells share."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from copy import copy
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -94,13 +95,19 @@ class DataModule(pl.LightningDataModule):
             splits = {name: Split(encoder(split.x), split.y) for name, split in splits.items()}
         if (found := tuple(splits["train"].x.shape[1:])) != self.shape:
             raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(found)}")
-        self._splits = splits
-        for name, split in self._splits.items():
+        for name, split in splits.items():
             absent = sorted(set(range(self.classes)) - set(split.y.unique().tolist()))
             if absent:
                 raise DataError(f"the {name} split has no example of class {', '.join(map(str, absent))}")
             if int(split.y.max()) >= self.classes:
                 raise DataError(f"data.classes is {self.classes}, but the {name} split has label {int(split.y.max())}")
+        self._splits = splits
+
+    def ordered(self, *, seed: int, repeats: int) -> Self:
+        """The same splits, in the order of batches of another run."""
+        other = copy(self)
+        other.seed, other.repeats = seed, repeats
+        return other
 
     def split(self, name: SplitName) -> Split:
         self.setup()

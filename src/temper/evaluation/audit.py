@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,9 +15,7 @@ from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
 from temper.randomness import rekey
-
-Status = Literal["passed", "warned", "failed"]
-STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")
+from temper.schema import Status
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,8 @@ def _cascade(
     Those with the highest loss so far come first: batches of what falls easily are soon done, and the others stay full.
     """
     y, none = clean["y"], torch.empty(0, dtype=torch.int64)
-    now = {
-        "prediction": clean["probabilities"].argmax(1),
-        **{name: clean[name].clone() for name in ("loss", "odds") if name in clean},
-    }
+    now: dict[str, Tensor] = {name: clean[name].clone() for name in ("loss", "odds") if name in clean}
+    now["prediction"] = clean["probabilities"].argmax(1)
     prediction, highest = now["prediction"], now["loss"].clone()
     for stage, attack in cascade.attacks.items():
         order = highest.argsort(descending=True, stable=True)

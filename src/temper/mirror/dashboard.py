@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from temper.checkpoints import outcomes_file
 from temper.cli import explain
 from temper.config import ConfigError
 from temper.mirror.comparisons import comparisons
 from temper.mirror.final import contact_sheet
-from temper.records import RunRecord, collect
+from temper.records import RunRecord, collect, outcomes_file
 from temper.report.audit import LEGEND, badges
 from temper.report.frame import choose_suite, evaluations_of, frame
 from temper.report.make import describe_study

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from temper.checkpoints import outcomes_file
-from temper.records import RunRecord
+from temper.records import RunRecord, outcomes_file
 
 if TYPE_CHECKING:
     import wandb

@@ -17,6 +17,8 @@ from temper.models.network import (
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
 from temper.models.tabular_resnet import ResNetTabular
+from temper.models.timm import Timm
+from temper.models.wide_resnet import WideResNet
 
 __all__ = [
     "CNN",
@@ -32,6 +34,8 @@ __all__ = [
     "PreActResNet18",
     "ResNetTabular",
     "StepNetwork",
+    "Timm",
+    "WideResNet",
     "effective_weights",
     "last_linear",
     "lay_out",

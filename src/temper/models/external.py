@@ -48,24 +48,31 @@ class External(Network):
         self.module = _make(factory, dict(arguments or {}))
         if weights is not None:
             _load(self.module, Path(weights))
-        self._check(factory, tuple(shape), classes)
+        check_logits(self, f"factory: {factory}", shape, classes)
 
     def logits(self, z: Tensor) -> Tensor:
         out: Tensor = self.module(self.normalize(z))
         return out
 
-    def _check(self, factory: str, shape: tuple[int, ...], classes: int) -> None:
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                found = self.logits(torch.zeros(2, *shape)).shape
-        except Exception as error:  # whatever a foreign module raises where the input does not fit
-            raise ValueError(f"factory: {factory} does not take inputs of shape {list(shape)}: {_line(error)}") from error
-        finally:
-            self.train(training)
-        if tuple(found) != (2, classes):
-            raise ValueError(f"factory: {factory} gives {list(found[1:])} for each input, and the data have {classes} classes")
+
+def check_logits(net: Network, named: str, shape: Sequence[int], classes: int, *, way_out: str = "") -> None:
+    """Pass two inputs through a network that was made elsewhere.
+
+    Raises:
+        ValueError: it does not take inputs of this shape, or gives other logits; the message begins with `named`.
+    """
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            found = net(torch.zeros(2, *shape)).shape
+    except Exception as error:  # whatever a foreign module raises where the input does not fit
+        hint = f"; {way_out}" if way_out else ""
+        raise ValueError(f"{named} does not take inputs of shape {list(shape)}: {first_line(error)}{hint}") from error
+    finally:
+        net.train(training)
+    if tuple(found) != (2, classes):
+        raise ValueError(f"{named} gives {list(found[1:])} for each input, and the data have {classes} classes")
 
 
 def _make(factory: str, arguments: dict[str, Any]) -> nn.Module:
@@ -75,7 +82,7 @@ def _make(factory: str, arguments: dict[str, Any]) -> nn.Module:
         try:
             module = torch.jit.load(factory, map_location="cpu")
         except RuntimeError as error:
-            raise ValueError(f"factory: {factory} is no TorchScript file ({_line(error)})") from error
+            raise ValueError(f"factory: {factory} is no TorchScript file ({first_line(error)})") from error
         return module
     source, colon, name = factory.partition(":")
     if not colon or not name:
@@ -96,7 +103,7 @@ def _make(factory: str, arguments: dict[str, Any]) -> nn.Module:
             made = getattr(importlib.import_module(source), name)(**arguments)
     except Exception as error:  # whatever a foreign factory raises
         hint = "; pip install timm" if isinstance(error, ImportError) and source == "timm" else ""
-        raise ValueError(f"factory: {factory} failed: {_line(error)}{hint}") from error
+        raise ValueError(f"factory: {factory} failed: {first_line(error)}{hint}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"factory: {factory} made a {type(made).__name__}, not a torch.nn.Module")
     return made
@@ -111,8 +118,9 @@ def _load(module: nn.Module, path: Path) -> None:
             state = state[key] if isinstance(state.get(key), Mapping) else state
         module.load_state_dict(state)
     except Exception as error:  # a damaged file, or weights of another network
-        raise ValueError(f"weights: {path} does not fit this network: {_line(error)}") from error
+        raise ValueError(f"weights: {path} does not fit this network: {first_line(error)}") from error
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in short."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""The pre-activation ResNet-18 for 32x32 images that the robustness literature trains."""
+"""The pre-activation ResNet-18 for 32x32 images that the robustness literature trains, and what other depths share with it."""
 
 from collections.abc import Sequence
 
@@ -43,23 +43,40 @@ class PreActResNet18(Network):
         self, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float], width: Count = 64
     ) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise ValueError(f"shape: a ResNet takes images (C, H, W), not inputs of shape {list(shape)}")
-        stages, inputs = [], width
-        for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
-            stages += [Block(inputs, outputs, stride), Block(outputs, outputs, 1)]
-            inputs = outputs
-        self.layers = nn.Sequential(
-            Normalize(mean, std, dims=3),
-            nn.Conv2d(shape[0], width, 3, 1, 1, bias=False),
-            *stages,
-            nn.BatchNorm2d(inputs),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            DropoutSlot(),
-            nn.Linear(inputs, classes),
-        )
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.layers = preactivated(shape=shape, classes=classes, mean=mean, std=std, inputs=width, widths=widths, blocks=2)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
+
+
+def preactivated(
+    *,
+    shape: Sequence[int],
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    inputs: int,
+    widths: Sequence[int],
+    blocks: int,
+) -> nn.Sequential:
+    """A convolution to `inputs` channels, stages of so many blocks at each width, the linear layer; every stage but the first
+    begins by halving rows and columns."""
+    if len(shape) != 3:
+        raise ValueError(f"shape: a ResNet takes images (C, H, W), not inputs of shape {list(shape)}")
+    first, stages = inputs, []
+    for stage, outputs in enumerate(widths):
+        for block in range(blocks):
+            stages.append(Block(inputs, outputs, stride=2 if stage > 0 and block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(
+        Normalize(mean, std, dims=3),
+        nn.Conv2d(shape[0], first, 3, 1, 1, bias=False),
+        *stages,
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        DropoutSlot(),
+        nn.Linear(inputs, classes),
+    )

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from temper.evaluation.audit import STATUSES, Status
 from temper.records import RunRecord
 from temper.report.frame import evaluations_of, settings_of
+from temper.schema import STATUSES, Status
 
 BADGES: dict[Status, str] = {"passed": "✓", "warned": "!", "failed": "✗"}
 LEGEND = "Beside a robust accuracy: ✓ its audit passed for every seed, ! it was warned, ✗ it failed for some seed."

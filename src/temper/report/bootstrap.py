@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import sem
 
-from temper.records import RunRecord
+from temper.records import RunRecord, outcomes_path
 from temper.report.frame import evaluations_of
 from temper.report.paired import ALPHA, Contrast
 
@@ -80,7 +80,7 @@ def outcomes(
     for record in records:
         for key in evaluations_of(record, suite):
             where = folder(record)
-            path = None if where is None else where / "evaluations" / key / f"{checkpoint}.npz"
+            path = None if where is None else outcomes_path(where, key, checkpoint)
             if path is None or not path.is_file():
                 continue
             attacks = ["clean", *record.attacks(key)]

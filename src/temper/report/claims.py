@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError,
 
 from temper.arguments import Number
 from temper.config import CONF, ConfigError
-from temper.report.factorial import floors, squares
+from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
 from temper.report.lacking import cells_lacking, metric_lacking
-from temper.report.paired import STATISTICS, Runs, holm, mean_of_pairs, summarize
+from temper.report.paired import ALPHA, STATISTICS, Runs, holm, mean_of_pairs, summarize
 from temper.report.power import seeds_needed
 from temper.report.sides import Side, pairs
 
@@ -38,16 +38,20 @@ class Part(Strict):
 
     of: Side | None = None
     against: Side | None = None
-    best: bool = False
+    best: str = ""
     synergy: Side | None = None
     metric: str
+    scale: Literal["own", "logit"] = "own"
     direction: Literal["more", "less"]
     margin: Number = 0.0
+    optional: bool = False
 
     @model_validator(mode="after")
     def _one_contrast(self) -> Self:
         if (self.synergy is None) == (self.of is None or self.against is None):
             raise ValueError("a part needs `of` and `against`, or `synergy` alone")
+        if self.scale == "logit" and not is_accuracy(self.metric):
+            raise ValueError("only an accuracy has log odds: scale=logit")
         return self
 
     @property
@@ -121,25 +125,30 @@ def parts(node: Part | All | AnyOf, joined: str = "") -> Iterator[tuple[str, Par
 
 
 def verdict(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> Verdict:
-    """Of the whole, from those of its parts: Kleene's three values, where what is lacking is unknown too."""
+    """Of the whole, from those of its parts: Kleene's three values. What is lacking is unknown; left out if optional."""
     if isinstance(node, Part):
         return found[node]
     decisive, otherwise = Verdict.CONTRADICTED, Verdict.SUPPORTED
     nodes = node.all if isinstance(node, All) else node.any
     if isinstance(node, AnyOf):
         decisive, otherwise = otherwise, decisive
-    there = {verdict(each, found) for each in nodes}
+    there = {verdict(each, found) for each in nodes if not _left_out(each, found)}
     return next((v for v in (decisive, Verdict.LACKING, Verdict.UNDECIDED) if v in there), otherwise)
+
+
+def _left_out(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> bool:
+    return isinstance(node, Part) and node.optional and found[node] == Verdict.LACKING
 
 
 class Judged(NamedTuple):
     """Claims with their verdicts.
 
     Attributes:
-        table: one row per part: claim, sentence, verdict (of the claim), joined, metric, contrast, direction, margin, found
-            (the verdict of the part), pairs, `paired.STATISTICS` (p: of the mean against the margin), p_holm (within the family
-            of all claims), seeds_needed (of what is undecided), lacks, note.
-        verdicts: by the name of the claim.
+        table: one row per part: claim, sentence, verdict (of the claim, by intervals), verdict_holm (what is left of it where
+            parts whose p_holm is above 0.05 are undecided), joined, metric, scale, contrast, direction, margin, found and
+            found_holm (the same of the part), pairs, `paired.STATISTICS` (p: of the mean against the margin), p_holm (within
+            the family of all claims), seeds_needed (of what is undecided), lacks, note.
+        verdicts: by the name of the claim, by intervals.
     """
 
     table: pd.DataFrame
@@ -154,37 +163,47 @@ class Judged(NamedTuple):
         return ", ".join(said).replace(" ", f" {noun} ", 1) if said else "no claims"
 
 
-def judge(claims: Mapping[str, Claim], runs: Runs, study: str) -> Judged:
+def judge(claims: Mapping[str, Claim], runs: Runs, study: str, examples: int | None = None) -> Judged:
     """Each claim by all numbers of a study.
 
     Args:
         study: its name, for the command that would make what it lacks.
+        examples: images in the test set; None: unknown, and nothing is judged on the logit scale.
     """
-    rows, verdicts = [], {}
+    scales = {"own": runs} | ({} if examples is None else {"logit": on_logit_scale(runs, examples)})
+    rows = []
     for name, claim in claims.items():
-        judged = [_judge(part, runs, study) | {"joined": joined} for joined, part in parts(claim.holds)]
-        verdicts[name] = verdict(claim.holds, {row["part"]: row["found"] for row in judged})
-        for row in judged:
+        for joined, part in parts(claim.holds):
+            row = _judge(part, scales, study)
             note = " ".join(filter(None, [claim.note, row.pop("flag")]))
-            rows.append({"claim": name, "sentence": claim.sentence, "verdict": verdicts[name], **row, "note": note})
-    columns = ["claim", "sentence", "verdict", "joined", "metric", "contrast", "direction", "margin", "found", "pairs"]
-    columns += [*STATISTICS, "p_holm", "seeds_needed", "lacks", "note"]
-    table = pd.DataFrame(rows, columns=[*columns, "part"]).drop(columns="part")
+            rows.append({"claim": name, "sentence": claim.sentence, "joined": joined, **row, "note": note})
+    columns = ["claim", "sentence", "verdict", "verdict_holm", "joined", "metric", "scale", "contrast", "direction", "margin"]
+    columns += ["found", "found_holm", "pairs", *STATISTICS, "p_holm", "seeds_needed", "lacks", "note"]
+    table = pd.DataFrame(rows, columns=[*columns, "part"])
     table["p_holm"] = holm(table.p, pd.Series("claims", index=table.index))
-    return Judged(table, verdicts)
+    decided = table.found.isin([Verdict.SUPPORTED, Verdict.CONTRADICTED])
+    table["found_holm"] = table.found.mask(decided & (table.p_holm > ALPHA), Verdict.UNDECIDED)
+    for column, found in {"verdict": table.found, "verdict_holm": table.found_holm}.items():
+        by_part = {key: dict(zip(own.part, found[own.index], strict=True)) for key, own in table.groupby("claim", sort=False)}
+        table[column] = table.claim.map({name: verdict(claim.holds, by_part[name]) for name, claim in claims.items()})
+    return Judged(table.drop(columns="part"), dict(zip(table.claim, table.verdict, strict=True)))
 
 
-def _judge(part: Part, runs: Runs, study: str) -> dict[str, Any]:
-    row = {"part": part, "metric": part.metric, "contrast": part.contrast, "direction": part.direction, "margin": part.margin}
+def _judge(part: Part, scales: Mapping[str, Runs], study: str) -> dict[str, Any]:
+    row = {"part": part} | {name: getattr(part, name) for name in ("metric", "scale", "contrast", "direction", "margin")}
     row |= {"pairs": 0, "n": 0, "found": Verdict.LACKING, "lacks": "", "flag": "", "seeds_needed": math.nan}
+    runs = scales["own"]
     chosen = _contrasts(part, runs)
     if not chosen:
         sides = [side for side in (part.synergy, part.of, part.against) if side]
-        return row | {"lacks": cells_lacking(runs, sides, study, steered=part.best)}
+        return row | {"lacks": cells_lacking(runs, sides, study, steered=bool(part.best))}
     if part.metric not in runs.metrics:
         return row | {"lacks": metric_lacking(part.metric, study)}
-    number = runs.metrics.index(part.metric)
-    series = [runs.difference(contrast)[:, number] for contrast in chosen]
+    if part.scale not in scales:
+        return row | {"lacks": "the number of test images: the outcomes beside the records, which a copy may have left behind"}
+    scaled = scales[part.scale]
+    number = scaled.metrics.index(part.metric)
+    series = [scaled.difference(contrast)[:, number] for contrast in chosen]
     found: dict[Any, Any] = summarize(mean_of_pairs(series)[None], part.margin).iloc[0].to_dict()
     row |= {**found, "n": int(found["n"]), "pairs": sum(bool(np.isfinite(each).any()) for each in series)}
     if row["n"] == 0:
@@ -195,6 +214,8 @@ def _judge(part: Part, runs: Runs, study: str) -> dict[str, Any]:
     if part.synergy:
         flagged = {floors(runs, contrast).get(part.metric, "") for contrast in chosen} - {""}
         row["flag"] = "; ".join(sorted(flagged))
+    if part.best and part.best not in runs.metrics:
+        row["flag"] = f"No run has {part.best}: the best is chosen by {part.metric} itself, which favours it."
     return row
 
 
@@ -204,8 +225,9 @@ def _contrasts(part: Part, runs: Runs) -> Sequence[Mapping[Any, float]]:
         return [square.effects["synergy"] for square in chosen]
     assert part.of and part.against
     best = None
-    if part.best and part.metric in runs.metrics:
+    judged_by = next((metric for metric in (part.best, part.metric) if metric in runs.metrics), None)
+    if part.best and judged_by:
         sign = 1 if part.direction == "more" else -1
-        means = np.ma.masked_invalid(runs.values[:, :, runs.metrics.index(part.metric)]).mean(axis=1) * sign
+        means = np.ma.masked_invalid(runs.values[:, :, runs.metrics.index(judged_by)]).mean(axis=1) * sign
         best = dict(zip(runs.cells, means.filled(-np.inf), strict=True))
     return pairs(runs, part.of, part.against, best)

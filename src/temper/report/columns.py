@@ -35,6 +35,7 @@ METRICS = {
     "test/minimal_norm": Metric("median distance", 1, 3),
     "curve/area": Metric("area under the eps curve %"),
     "corruptions/mean": Metric("corruptions %"),
+    "val/clean": Metric("clean, validation %"),
     "val/overfitting_to_fgsm": Metric("FGSM - PGD, most %", better="lower"),
     "gap/clean": Metric("gap %", better="lower"),
     "gap/robust": Metric("robust gap %", better="lower"),
@@ -97,6 +98,12 @@ def describe(metric: str) -> Metric:
     return METRICS.get(metric) or Metric(f"{NAMES.get(name, name)} %")
 
 
+def on_scale(metric: str, scale: str) -> Metric:
+    """How a metric is shown where it was put on a scale: log odds on "logit", and else as it is."""
+    shown = describe(metric)
+    return shown if scale != "logit" else shown._replace(label=shown.label.replace("%", "log odds"), factor=1.0, precision=2)
+
+
 def columns_of(
     data: pd.DataFrame, wanted: Iterable[str], attacks: Sequence[str], checkpoint: str, unit: Unit = "percent"
 ) -> list[Column]:
@@ -134,8 +141,11 @@ def _column(name: str, there: dict[str, set[str]], checkpoint: str, unit: Unit) 
     return Column(metric, where, heading, shown)
 
 
-def full_name(short: str, there: Iterable[str]) -> str:
+def full_name(short: str, there: Iterable[str], *, key: str = "table") -> str:
     """The metric that a short name stands for; a full one stands for itself.
+
+    Args:
+        key: of the setting that has it, for the message.
 
     Raises:
         ValueError: it stands for none, or for several.
@@ -149,7 +159,7 @@ def full_name(short: str, there: Iterable[str]) -> str:
     if several and (len(several) == 1 or several[0].startswith("test/")):
         return several[0]
     if several:
-        raise ValueError(f"table: {short} may be {' or '.join(several)}: write the one that is meant")
+        raise ValueError(f"{key}: {short} may be {' or '.join(several)}: write the one that is meant")
     near = difflib.get_close_matches(short, [*known, *SHORT], n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"table: no run has the metric {short}{meant}; there are {', '.join(sorted({*known, *SHORT, 'attacks'}))}")
+    raise ValueError(f"{key}: no run has the metric {short}{meant}; there are {', '.join(sorted({*known, *SHORT, 'attacks'}))}")

@@ -10,21 +10,28 @@ from omegaconf import DictConfig
 from temper.records import RunRecord
 from temper.report.bootstrap import outcomes
 from temper.report.claims import Judged, judge, load
+from temper.report.columns import full_name, on_scale
 from temper.report.effects import effects
-from temper.report.evidence import evidence
 from temper.report.factorial import factors
+from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
 from temper.report.studies import folder_of
-from temper.report.table import MISSING, describe, to_latex, to_markdown
+from temper.report.table import MISSING, to_latex, to_markdown
 
-# What the page shows; effects.csv has every metric.
-SHOWN = ("test/clean", "test/worst_case", "curve/area")
 RESAMPLED = ("test/clean", "test/worst_case")
 ROWS = 80  # of a table that is still read
 CAPTIONS = {
     "effects": "Effects: paired differences by seed, mean and 95 % t interval, effect size g, Holm's p by effect and metric",
     "claims": "Claims: what this study says of them, by 95 % t intervals over seeds",
+}
+
+UNCORRECTED = "†"
+NOTES = {"claims": f" {UNCORRECTED} Not after Holm's correction over all claims."}
+# What LaTeX wraps: names with their settings, and sentences.
+COLUMNS = {
+    "effects": f"l{words(4)}{words(2.9)}rrrrrr",
+    "claims": f"{words(4.4)}{words(2.1)}{words(3.5)}{words(3.2)}rrr{words(1.2)}",
 }
 
 
@@ -49,43 +56,59 @@ class Conclusions(NamedTuple):
 
 
 def conclude(
-    studies: Sequence[Path], records: Sequence[RunRecord], suite: str, checkpoint: str, settings: DictConfig
+    studies: Sequence[Path],
+    records: Sequence[RunRecord],
+    data: pd.DataFrame,
+    suite: str,
+    checkpoint: str,
+    settings: DictConfig,
 ) -> Conclusions:
-    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml."""
-    runs = Runs.of(evidence(records, suite), checkpoint)
+    """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml.
+
+    Args:
+        data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
+    """
+    runs = Runs.of(data, checkpoint)
     images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
-    found = effects(runs, images, RESAMPLED, sizes.pop() if len(sizes) == 1 else None)
-    judged = judge(load(settings if "report" in settings else None), runs, studies[0].name)
-    shown = {"effects": _effects(found), "claims": _claims(judged)}
+    examples = sizes.pop() if len(sizes) == 1 else None
+    found = effects(runs, images, RESAMPLED, examples)
+    judged = judge(load(settings if "report" in settings else None), runs, studies[0].name, examples)
+    metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]
+    chosen = _chosen(found, metrics)
+    shown = {"effects": _effects(chosen.head(ROWS)), "claims": _claims(judged)}
     parts: list[str] = []
     for name, table in shown.items():
         parts += [f"## {CAPTIONS[name]}", to_markdown(table) if len(table) else "None can be told."]
-        parts += _about_effects(found, runs) if name == "effects" else _about_claims(judged)
+        parts += _about_effects(chosen, metrics, runs) if name == "effects" else _about_claims(judged)
     return Conclusions(
         files={
             name: table.to_csv(index=False, lineterminator="\n")
             for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": front(runs)}.items()
         },
         markdown="\n\n".join(parts) + "\n",
-        latex="\n".join(to_latex(table, CAPTIONS[name]) for name, table in shown.items() if len(table)),
+        latex="\n".join(
+            to_latex(table, f"{CAPTIONS[name]}.{NOTES.get(name, '')}", columns=COLUMNS[name], label=f"tab:{name}")
+            for name, table in shown.items()
+            if len(table)
+        ),
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
         effects=shown["effects"],
     )
 
 
-def _effects(found: pd.DataFrame) -> pd.DataFrame:
-    """Those on the metrics that are shown, in their units, text ready to print."""
+def _effects(chosen: pd.DataFrame) -> pd.DataFrame:
+    """In the units of their metrics, text ready to print."""
     rows = []
-    for row in _rows(_chosen(found).head(ROWS)):
-        shown = describe(row.metric)
-        factor, digits = (shown.factor, shown.precision) if row.scale != "logit" else (1, 2)
+    for row in _rows(chosen):
+        shown = on_scale(row.metric, row.scale)
+        factor, digits = shown.factor, shown.precision
         rows.append(
             {
                 "effect": row.effect,
                 "of": row.cell,
-                "on": shown.label if row.scale != "logit" else shown.label.replace("%", "log odds"),
+                "on": shown.label,
                 "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
                 "g": _number(row.g),
                 "resampled": _range(row.resampled_low * factor, row.resampled_high * factor, digits),
@@ -97,10 +120,10 @@ def _effects(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _chosen(found: pd.DataFrame) -> pd.DataFrame:
-    """Main effects are means of those that are shown."""
-    chosen = found[found.metric.isin(SHOWN) & found.effect.isin(["attack", "penalty", "synergy"])]
-    return chosen.sort_values("metric", key=lambda metric: metric.map(SHOWN.index), kind="stable")
+def _chosen(found: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The effects that are shown, metric by metric; main effects are means of them."""
+    chosen = found[found.metric.isin(metrics) & found.effect.isin(["attack", "penalty", "synergy"])]
+    return chosen.sort_values("metric", key=lambda metric: metric.map(metrics.index), kind="stable")
 
 
 def _rows(table: pd.DataFrame) -> Iterator[Any]:
@@ -110,19 +133,18 @@ def _rows(table: pd.DataFrame) -> Iterator[Any]:
 def _claims(judged: Judged) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for row in _rows(judged.table):
-        shown = describe(row.metric)
+        shown = on_scale(row.metric, row.scale)
+        factor, digits = shown.factor, shown.precision
         first = not rows or row.claim != rows[-1]["name"]
         rows.append(
             {
                 "name": row.claim,
                 "claim": row.sentence if first else "",
-                "verdict": str(row.verdict) if first else "",
-                "by": ("" if row.found == row.verdict else f"{row.found}: ")
+                "verdict": _marked(row.verdict, row.verdict_holm) if first else "",
+                "by": ("" if row.found == row.verdict else f"{_marked(row.found, row.found_holm)}: ")
                 + f"{shown.label} {row.direction}"
-                + (f" by {row.margin * shown.factor:+g}" if row.margin else ""),
-                "difference": _interval(
-                    row.mean * shown.factor, row.low * shown.factor, row.high * shown.factor, shown.precision
-                ),
+                + (f" by {row.margin * factor:+g}" if row.margin else ""),
+                "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
                 "g": _number(row.g),
                 "p (Holm)": _p(row.p_holm),
                 "n": str(row.n),
@@ -132,16 +154,20 @@ def _claims(judged: Judged) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="name", errors="ignore")
 
 
-def _about_effects(found: pd.DataFrame, runs: Runs) -> list[str]:
+def _marked(verdict: str, corrected: str) -> str:
+    return str(verdict) if verdict == corrected else f"{verdict} {UNCORRECTED}"
+
+
+def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> list[str]:
     said = [
         "Resampled: the 95 % interval of a bootstrap of seeds, then images; images ±: the standard error that the sampling of"
         " test images alone makes, the seeds held fixed. One seed gives no interval."
     ]
-    left = len(_chosen(found)) - ROWS
+    left = len(chosen) - ROWS
     said += [f"{left} more of these rows are in effects.csv, beside all other metrics."] if left > 0 else []
-    flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(_chosen(found)) if row.note})
+    flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(chosen) if row.note})
     said += ["A synergy may be the floor's here:\n\n" + "\n".join(f"- {flag}" for flag in flags)] if flags else []
-    for metric in SHOWN:
+    for metric in metrics:
         table = factors(runs, metric)
         if table is not None:
             shown = table.assign(df=table.df.map("{:.0f}".format), sum_sq=table.sum_sq.map("{:.4f}".format))
@@ -154,7 +180,8 @@ def _about_claims(judged: Judged) -> list[str]:
     table = judged.table
     lacking = [f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])]
     notes = [f"- {row.sentence} {row.note}" for row in _rows(table[table.note != ""].drop_duplicates("claim"))]
-    return ["\n".join(lines) for lines in (lacking, notes) if lines]
+    marked = [NOTES["claims"].strip()] if (table.found != table.found_holm).any() else []
+    return ["\n".join(lines) for lines in (marked, lacking, notes) if lines]
 
 
 def _interval(mean: float, low: float, high: float, digits: int) -> str:

@@ -27,7 +27,7 @@ def _validation(records: Sequence[RunRecord], data: pd.DataFrame) -> pd.DataFram
         curves = {name: values for name, values in record.curves.items() if name.startswith("val/")}
         for key in evaluated(record):
             for name, checkpoint in record.evaluations[key]["checkpoints"].items():
-                run, epoch = (record.study, record.digest, key, record.seed, name), checkpoint["epoch"]
+                run, epoch = (record.study, record.digest, key, record.seed, name), checkpoint.get("epoch")
                 known = {} if epoch is None else {m: values[epoch] for m, values in curves.items() if epoch < len(values)}
                 rows += [(*run, metric, value) for metric, value in known.items()]
     found = pd.DataFrame(rows, columns=[*RUN, "metric", "value"]).astype({"value": float})

@@ -47,20 +47,26 @@ def evaluated(record: RunRecord) -> list[str]:
 
 
 def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str:
-    """The wanted suite, or the one that most finished runs have, by its name.
+    """The wanted suite, or the one that most finished runs have, by its name: of equals the one with the most attacks, which
+    tells most of what a study is about.
 
     Raises:
         ValueError: no run is finished, or none has that suite.
     """
-    found = [{key.rpartition("-")[0] for key in evaluated(record)} for record in records]
-    counts = Counter(name for names in found for name in names)
+    counts: Counter[str] = Counter()
+    attacks: Counter[str] = Counter()
+    for record in records:
+        keys = {key.rpartition("-")[0]: key for key in evaluated(record)}
+        counts.update(keys.keys())
+        for name, key in keys.items():
+            attacks[name] = max(attacks[name], len(record.attacks(key)))
     if wanted is not None and wanted not in counts:
         raise ValueError(
             f"suite={wanted}: no finished run was evaluated by it; there are {', '.join(sorted(counts)) or 'none'}"
         )
     if not counts:
         raise ValueError("nothing to report: no run is finished")
-    return wanted or min(counts, key=lambda name: (-counts[name], name))
+    return wanted or min(counts, key=lambda name: (-counts[name], -attacks[name], name))
 
 
 def apart_from_strength(penalty: str, setting: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -11,21 +11,42 @@ from rich.table import Table as RichTable
 from temper.config import CONF
 from temper.progress import console
 from temper.records import RunRecord
+from temper.report.across import Across, by_data, write_across
 from temper.report.audit import LEGEND, badges, findings
+from temper.report.claims import Judged
 from temper.report.conclusions import conclude
+from temper.report.evidence import evidence
 from temper.report.figures import gallery, save
 from temper.report.figures.strength import strengths_of
-from temper.report.frame import choose_suite, evaluated, evaluations_of, frame
+from temper.report.frame import choose_suite, evaluated, evaluations_of
 from temper.report.page import Contents, chart, infographic, origin, render
 from temper.report.paper import Printed, paper_of
 from temper.report.studies import gather
 from temper.storage import written_whole
 
 
+class Reported(NamedTuple):
+    """What the report of one data set says.
+
+    Attributes:
+        shown: on a terminal: the first table, problems, and where the report lies.
+        data: its numbers, as `temper.report.evidence.evidence` gives them; None where there is no report.
+        judged: the claims.
+        checkpoint: whose numbers are shown.
+    """
+
+    shown: list[Any]
+    data: pd.DataFrame | None = None
+    judged: Judged | None = None
+    checkpoint: str = ""
+
+
 def make_report(
     study: Path | Sequence[Path], results: Path, *, suite: str | None = None, settings: DictConfig | None = None
 ) -> list[Any]:
-    """Write runs.csv, table.md, table.tex, tables/, references.bib, and figures of a study into `results`.
+    """Write index.html, runs.csv, table.md, table.tex, tables/, references.bib, and figures of a study into `results`.
+
+    A study of several data sets has a report for each, in a folder of its name, and a page that sets them side by side.
 
     Args:
         study: folder of the study's runs; of several, they are reported together.
@@ -42,22 +63,51 @@ def make_report(
     if settings is None:
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     studies = [study] if isinstance(study, Path) else list(study)
-    title, where = "+".join(folder.name for folder in studies), ", ".join(map(str, studies))
+    title = "+".join(folder.name for folder in studies)
     records, problems = gather(studies, settings.filter)
+    sets = by_data(records)
+    if len(sets) < 2:
+        return _report(records, problems, studies, results, title, suite, settings).shown
+    made = {
+        name: _report(own, [], studies, results / name, f"{title}: {name}", _of_these(own, suite), settings)
+        for name, own in sets.items()
+    }
+    across = Across.of({name: one for name, one in made.items() if one.data is not None})
+    write_across(across, results, title, problems)
+    shown = [line for name, one in made.items() for line in (f"\n{name}", *one.shown)]
+    return [*shown, *problems, f"side by side: {results}/index.html, table.md"]
+
+
+def _of_these(records: Sequence[RunRecord], suite: str | None) -> str | None:
+    """Data sets of different kinds are evaluated by different suites: one that these have not is none to ask for."""
+    return suite if any(evaluations_of(record, suite) for record in records if suite) else None
+
+
+def _report(
+    records: Sequence[RunRecord],
+    problems: list[str],
+    studies: Sequence[Path],
+    results: Path,
+    title: str,
+    suite: str | None,
+    settings: DictConfig,
+) -> Reported:
+    """The report of one data set."""
+    where = ", ".join(map(str, studies))
     failed = [record for record in records if not record.finished]
     problems += [
         f"{r.attack} x {r.penalty}, seed {r.seed} failed: {(r.error or '').splitlines()[0]}" for r in failed if r.error
     ]
     finished = [record for record in records if record.finished]
     if not finished:
-        return [f"no run of {where} is finished: no report", *problems]
+        return Reported([f"no run of {where} is finished: no report", *problems])
     if not any(map(evaluated, finished)):
-        return [f"no run of {where} was evaluated on the test set: no report", *problems]
+        return Reported([f"no run of {where} was evaluated on the test set: no report", *problems])
     suite = choose_suite(finished, suite or settings.suite)
     others = [record for record in finished if not evaluations_of(record, suite)]
     problems += [f"{r.attack} x {r.penalty}, seed {r.seed} was not evaluated by {suite}" for r in others]
     finished = [record for record in finished if record not in others]
-    data = frame(finished, suite)
+    data = evidence(finished, suite)
     evaluation = finished[0].evaluations[evaluations_of(finished[0], suite)[0]]
     checkpoints = list(evaluation["checkpoints"])
     checkpoint = settings.table.checkpoint if settings.table.checkpoint in checkpoints else checkpoints[-1]
@@ -76,7 +126,7 @@ def make_report(
         + "\n"
         + "\n".join(printed.to_latex() for printed in tables.values()),
     }
-    concluded = conclude(studies, finished, suite, checkpoint, settings)
+    concluded = conclude(studies, finished, data, suite, checkpoint, settings)
     texts["table.md"] += "\n" + concluded.markdown
     texts["table.tex"] += "\n" + concluded.latex
     texts |= concluded.files
@@ -105,7 +155,7 @@ def make_report(
     )
     with written_whole(results / "index.html") as part:
         part.write_text(render(page))
-    return [
+    shown = [
         _for_terminal(next(iter(tables.values())).plain),
         *([LEGEND] if audited is not None else []),
         *problems,
@@ -113,6 +163,7 @@ def make_report(
         concluded.summary,
         f"report: {results}/{', '.join(files)}",
     ]
+    return Reported(shown, data, concluded.judged, checkpoint)
 
 
 def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
@@ -121,11 +172,13 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     evaluations = [r.evaluations[key]["suite"] for r in records for key in evaluations_of(r, suite)]
     threats = sorted({f"{e['norm']} eps {e['threat']['eps']}" for e in evaluations})
     keys = sorted({key for r in records for key in evaluations_of(r, suite)})
-    sources = [record.config["data"]["source"] for record in records]
-    sets = sorted({source.get("name") or source["_target_"].rpartition(".")[2] for source in sources})
+    sets = sorted(by_data(records))
     seeds = sorted({record.seed for record in records})
-    versions = ", ".join(f"{name} {first.versions[name]}" for name in ("python", "torch", "pytorch-lightning", "torchattacks"))
-    machines = sorted({f"{r.hardware.get('gpu', r.hardware['cpu'])}, {r.threads} thread(s) a run" for r in records})
+    told = ("python", "torch", "pytorch-lightning", "torchattacks")
+    versions = ", ".join(f"{name} {first.versions.get(name, 'unknown')}" for name in told)
+    machines = sorted(
+        {f"{r.hardware.get('gpu', r.hardware.get('cpu', 'unknown machine'))}, {r.threads} thread(s) a run" for r in records}
+    )
     codes = sorted({f"code {r.code}, commit {(r.commit or 'none')[:10]}{' with changes' if r.dirty else ''}" for r in records})
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed, which is not a result"
     penalized = {(f"{r.attack} x {r.penalty}", float(r.config.get("strength", 1))) for r in records if r.penalty != "none"}

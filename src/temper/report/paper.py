@@ -13,6 +13,7 @@ from temper.report import aspects, published
 from temper.report.audit import badges
 from temper.report.columns import Unit, full_name
 from temper.report.frame import evaluations_of
+from temper.report.markup import words
 from temper.report.references import citations, cited, methods_of
 from temper.report.table import Table, tabulate, to_latex, to_markdown
 from temper.storage import written_whole
@@ -30,7 +31,7 @@ BEST = "In bold: the best mean of a column, be its lead large or small."
 COMPARED = (
     "Figures: mean ± standard deviation over seeds of the difference to, or the multiple of, the cell that differs in one axis."
 )
-TEXT_COLUMNS = r"p{1.9cm}*{5}{p{2.1cm}}"  # of the comparison, which is words
+TEXT_COLUMNS = words(2.2) + 5 * words(2.9)  # of the comparison, which is words
 
 
 class Wanted(BaseModel):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from temper.records import RunRecord, collect, in_order
+from temper.schema import Described, check
 
 
 def gather(
@@ -20,8 +21,15 @@ def gather(
     found, problems = [], []
     for study in studies:
         records, unreadable = collect(study)
-        found += [(study.name, record) for record in records]
         problems += unreadable
+        for record in records:
+            try:
+                check(vars(record), Described)
+            except ValueError as error:
+                name = f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"
+                problems.append(f"{name} is damaged or foreign ({error})")
+            else:
+                found.append((study.name, record))
     records, duplicates = merged(found)
     return selected(records, wanted or {}), problems + duplicates
 

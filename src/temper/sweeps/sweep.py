@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from temper.cell import Cell, identity, run_folder
 from temper.config import ConfigError, plain_part
 from temper.progress import Progress, quieten, say
+from temper.provenance import code_digest, suite_key, targets_of
 from temper.ranks import device_count
-from temper.records import code_digest, suite_key, targets_of
 from temper.report import make_report
 from temper.sweeps.composing import Composer
 from temper.sweeps.grid import Job, State, stamp, state_of

@@ -1,9 +1,11 @@
 """Where data sets come from: a source loads arrays, the datamodule splits, encodes and batches them."""
 
 from temper.data.sources.digits import Digits
+from temper.data.sources.image_folder import ImageFolder
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
 from temper.data.sources.table import Table
 from temper.data.sources.table_files import BreastCancer, TableFile
+from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "Digits",
     "Encoder",
     "Fitting",
+    "ImageFolder",
     "Source",
     "Table",
     "TableFile",
+    "TinyImageNet",
     "TorchVision",
 ]

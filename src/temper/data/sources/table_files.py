@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -57,6 +58,11 @@ class TableFile(Table):
         super().__init__(**columns)
         self.place = Place(root=root, path=path, test=test, openml=openml, download=download)
         self.names = names
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of the bytes of the files."""
+        return self.place.digest
 
     def frames(self) -> Frames:
         train, test = self.place.files()

@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from temper.checkpoints import outcomes_file
+from temper.records import outcomes_file, outcomes_path
 from temper.report.figures.picks import Pick
 from temper.report.figures.style import DIVERGING, VERMILLION, WIDEST
 
@@ -47,7 +47,7 @@ def kept_examples(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str)
     """
     found = []
     for pick, suite in zip(picks, suites, strict=True):
-        if (pick.folder / "evaluations" / suite / f"{checkpoint}.npz").is_file():
+        if outcomes_path(pick.folder, suite, checkpoint).is_file():
             arrays = outcomes_file(pick.folder, suite, checkpoint)
             metrics = pick.record.evaluations[suite]["checkpoints"][checkpoint]["metrics"]
             attacks = [name for name in pick.record.attacks(suite) if _comparable(arrays, name)]

@@ -15,13 +15,14 @@ from temper.report.figures.curves import curves
 from temper.report.figures.examples import examples, kept_examples
 from temper.report.figures.heatmap import heatmap
 from temper.report.figures.interaction import interaction
-from temper.report.figures.picks import one_of_each_kind
+from temper.report.figures.picks import Pick, one_of_each_kind
 from temper.report.figures.radii import broken_more, radii
 from temper.report.figures.strength import strength_figure, strengths_of
-from temper.report.figures.surface import surface, surfaces
 from temper.report.figures.tradeoff import tradeoff
-from temper.report.figures.weights import kept_weights, weights
 from temper.report.frame import evaluations_of
+
+# Finds what a figure shows, and draws it.
+Maker = tuple[Callable[[], Sequence[Any]], Callable[[Any], Figure]]
 
 FIGURES = (
     "tradeoff",
@@ -92,11 +93,9 @@ def _on_disk(
     """The figures that are made of more than records, of one run of each kind."""
     picks = one_of_each_kind(records, studies)
     keys = [evaluations_of(pick.record, suite)[0] for pick in picks]
-    makers: dict[str, tuple[Callable[[], Sequence[Any]], Callable[[Any], Figure]]] = {
-        "examples": (lambda: kept_examples(picks, keys, checkpoint), examples),
-        "surface": (lambda: surfaces(picks, keys, checkpoint), surface),
-        "weights": (lambda: kept_weights(picks, checkpoint), weights),
-    }
+    makers: dict[str, Maker] = {"examples": (lambda: kept_examples(picks, keys, checkpoint), examples)}
+    if {"surface", "weights"} & set(chosen) and any(pick.checkpoint(checkpoint).is_file() for pick in picks):
+        makers |= _of_networks(picks, keys, checkpoint)
     drawn: dict[str, Callable[[], Figure]] = {}
     problems: list[str] = []
     for name in makers.keys() & set(chosen):
@@ -107,3 +106,15 @@ def _on_disk(
         except Exception as error:  # whatever a damaged file, a network or a data source raises
             problems.append(f"{name}.png is left out: {explain(error)}")
     return drawn, sorted(problems)
+
+
+def _of_networks(picks: Sequence[Pick], keys: Sequence[str], checkpoint: str) -> dict[str, Maker]:
+    """The figures that look into checkpoints. They alone need torch and Lightning, most of what a report would weigh: a study
+    whose checkpoints lie elsewhere is reported without."""
+    from temper.report.figures.surface import surface, surfaces
+    from temper.report.figures.weights import kept_weights, weights
+
+    return {
+        "surface": (lambda: surfaces(picks, keys, checkpoint), surface),
+        "weights": (lambda: kept_weights(picks, checkpoint), weights),
+    }

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temper.cell import Kind
-from temper.classifier import Classifier
-from temper.modules import load
 from temper.records import RunRecord
 from temper.report.studies import folder_of
 
@@ -26,10 +24,6 @@ class Pick(NamedTuple):
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoints" / f"{name}.ckpt"
-
-    def network(self, checkpoint: str) -> Classifier:
-        """The module of a checkpoint, in eval mode on the CPU."""
-        return load(self.checkpoint(checkpoint))[0]
 
 
 def one_of_each_kind(records: Iterable[RunRecord], studies: Sequence[Path]) -> list[Pick]:

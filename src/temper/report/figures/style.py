@@ -22,6 +22,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2
 SEQUENTIAL = "Blues"
 DIVERGING = LinearSegmentedColormap.from_list("temper", ["#08306B", "#3F78B5", "#A6A6A6", "#F3B562", "#FFF0C4"])
 LONG = 60  # characters of a name that is no longer set beside others
+MARGIN = 0.1  # inches around what is drawn
 WIDEST = 8.6  # inches: what a page still shows with letters that can be read
 STYLE: Any = {
     "font.size": 9,
@@ -57,11 +58,13 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
     """As .png and .pdf, without the date and version that would make every copy different."""
     with matplotlib.rc_context(STYLE):
         figure = draw()
-        figure.savefig(path.with_suffix(".png"), metadata={"Software": None}, bbox_inches="tight")
+        # The layout takes as long as the drawing, and is the same for both.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(MARGIN)
+        figure.savefig(path.with_suffix(".png"), metadata={"Software": None}, bbox_inches=box)
         figure.savefig(
-            path.with_suffix(".pdf"),
-            metadata={"CreationDate": None, "Producer": None, "Creator": None},
-            bbox_inches="tight",
+            path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None}, bbox_inches=box
         )
 
 

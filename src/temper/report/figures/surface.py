@@ -16,6 +16,7 @@ from temper.attacks import PGD, Threat, probing
 from temper.build import build
 from temper.data import Batch, DataModule
 from temper.models import Network
+from temper.modules import load
 from temper.randomness import generator
 from temper.report.figures.picks import Pick
 from temper.report.figures.style import SEQUENTIAL, VERMILLION, WIDEST, legend, sample
@@ -55,7 +56,7 @@ def surfaces(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> l
     kept = [(pick, key) for pick, key in zip(picks, suites, strict=True) if pick.checkpoint(checkpoint).is_file()]
     if not kept:
         return []
-    networks = [pick.network(checkpoint).net for pick, _ in kept]
+    networks = [load(pick.checkpoint(checkpoint))[0].net for pick, _ in kept]
     batch = next(iter(_data(kept[0][0]).loader("test", batch_size=100)))
     if SIDE**2 * sum(_operations(net, batch.x[:1]) for net in networks) > AFFORDABLE:
         return []
@@ -63,7 +64,7 @@ def surfaces(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> l
         known = torch.stack([net(batch.x).argmax(1) == batch.y for net in networks]).all(0)
     row = known.int().argmax().reshape(1)
     return [
-        _surface(pick.title, net, _threat(pick, key), batch.select(row))
+        loss_around(pick.title, net, _threat(pick, key), batch.select(row))
         for (pick, key), net in zip(kept, networks, strict=True)
     ]
 
@@ -90,7 +91,7 @@ def _operations(net: Network, x: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def _surface(title: str, net: Network, threat: Threat, batch: Batch) -> Surface:
+def loss_around(title: str, net: Network, threat: Threat, batch: Batch) -> Surface:
     """The loss at x + a * adversarial + b * random, both directions of length eps in the threat's norm and orthogonal; the
     valid range of inputs is left out of account, so that the plane is one."""
     adversarial, random = directions(net, threat, batch)

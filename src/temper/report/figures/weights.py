@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from temper.evaluation.metrics import NEAR_ZERO
 from temper.models import effective_weights
+from temper.modules import load
 from temper.report.figures.picks import Pick
 from temper.report.figures.style import legend, looks, sample
 
@@ -33,7 +34,7 @@ def kept_weights(picks: Sequence[Pick], checkpoint: str) -> list[Weights]:
     found = []
     for pick in picks:
         if pick.checkpoint(checkpoint).is_file():
-            parts = [weight.detach().flatten() for weight in effective_weights(pick.network(checkpoint).net)]
+            parts = [weight.detach().flatten() for weight in effective_weights(load(pick.checkpoint(checkpoint))[0].net)]
             if parts:  # a frozen network from elsewhere has none
                 found.append(Weights(pick.title.replace("\n", ": ", 1).replace("\n", " "), torch.cat(parts).numpy()))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from temper.report.claims import Judged
@@ -61,19 +61,24 @@ class Contents:
 
 def render(contents: Contents) -> str:
     """The page as HTML, with everything that it shows inside of it; the same contents give the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"marked": marked, "picture": _picture, "embedded": _embedded}
-    return environment.get_template("page.html.jinja").render(
+    return template("page.html.jinja").render(
         page=contents,
         claims=claims(contents.judged),
         counts=counts(contents.judged),
         captions=FIGURES,
-        style=Markup((HERE / "style.css").read_text()),
-        scripts=[Markup((HERE / name).read_text()) for name in ("tables.js", "chart.js")],
         library=Markup(_library()) if contents.chart else "",
     )
+
+
+def template(name: str) -> Template:
+    """One of this folder, which knows the style and the scripts."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"marked": marked, "picture": _picture, "embedded": _embedded}
+    own = {"style": "style.css", "tables": "tables.js", "plane": "chart.js"}
+    environment.globals |= {key: Markup((HERE / file).read_text()) for key, file in own.items()}
+    return environment.get_template(name)
 
 
 def marked(text: str) -> Markup:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from temper.report.claims import Judged, Verdict
-from temper.report.columns import Metric, describe
+from temper.report.columns import Metric, on_scale
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.UNDECIDED: "?", Verdict.LACKING: "–"}
 SMALLEST = 1e-16  # p: what float64 leaves of less is no number to print
@@ -32,13 +32,17 @@ class PartShown(NamedTuple):
     """One contrast on one metric.
 
     Attributes:
+        joint: how it is joined to the part before it: "and", "or", nothing.
+        corrected: whether it is found so after Holm's correction too.
         contrast: which cells are set against which.
         asked: where the difference is to lie, such as "clean % lower" or "weights near zero % above +10".
         text: the difference with its interval, in the metric's unit.
         interval: None where there is none, as of one seed.
     """
 
+    joint: str
     found: Verdict
+    corrected: bool
     contrast: str
     asked: str
     text: str
@@ -57,7 +61,7 @@ class ClaimShown(NamedTuple):
     sentence: str
     verdict: Verdict
     sign: str
-    joined: str
+    corrected: bool
     note: str
     parts: Sequence[PartShown]
 
@@ -67,10 +71,11 @@ def claims(judged: Judged) -> list[ClaimShown]:
     shown = []
     for name, rows in judged.table.groupby("claim", sort=False):
         first = rows.iloc[0]
-        joined = "all of" if str(first.joined).startswith("all") else "one of" if first.joined else ""
         verdict = Verdict(first.verdict)
-        parts = [_part(row) for _, row in rows.iterrows()]
-        shown.append(ClaimShown(str(name), first.sentence, verdict, SIGNS[verdict], joined, first.note, parts))
+        before = [None, *rows.joined[:-1]]
+        parts = [_part(row, joined) for joined, (_, row) in zip(before, rows.iterrows(), strict=True)]
+        corrected = first.verdict == first.verdict_holm
+        shown.append(ClaimShown(str(name), first.sentence, verdict, SIGNS[verdict], corrected, first.note, parts))
     return shown
 
 
@@ -80,13 +85,16 @@ def counts(judged: Judged) -> list[tuple[Verdict, int]]:
     return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
 
 
-def _part(row: pd.Series) -> PartShown:
-    metric = describe(row.metric)
+def _part(row: pd.Series, before: str | None) -> PartShown:
+    joint = "" if before is None else "or" if before == row.joined and before.endswith("any") else "and"
+    metric = on_scale(row.metric, row.scale)
     side = ("above", "higher") if row.direction == "more" else ("below", "lower")
     asked = f"{metric.label} " + (f"{side[0]} {row.margin * metric.factor:+g}" if row.margin else side[1])
     seeds = "" if pd.isna(row.seeds_needed) else f"{row.seeds_needed:.0f}" if row.seeds_needed < 10_000 else "over 10,000"
     return PartShown(
+        joint,
         Verdict(row.found),
+        row.found == row.found_holm,
         row.contrast.replace(" - ", " against "),
         asked,
         _text(row, metric),

@@ -1,0 +1,150 @@
+"""A study of several data sets: the same claims on each, side by side."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pandas as pd
+
+from temper.cell import Kind
+from temper.records import RunRecord
+from temper.report.aspects import measured
+from temper.report.claims import Judged, Verdict
+from temper.report.columns import Metric, on_scale
+from temper.report.markup import to_markdown
+from temper.report.page.across import render_across
+from temper.report.page.infographic import Card, infographic
+from temper.report.page.verdicts import SIGNS
+from temper.report.spread import MISSING
+from temper.storage import written_whole
+
+# What each column of the table of prices says: a kind against another, and in which figure of `temper.report.aspects`.
+PRICES = {
+    "adversarial: worst case": (Kind.ADVERSARIAL, Kind.STANDARD, "robust"),
+    "adversarial: clean": (Kind.ADVERSARIAL, Kind.STANDARD, "clean"),
+    "adversarial: gradients": (Kind.ADVERSARIAL, Kind.STANDARD, "gradients"),
+    "regularized: worst case": (Kind.REGULARIZED, Kind.STANDARD, "robust"),
+    "regularized: clean": (Kind.REGULARIZED, Kind.STANDARD, "clean"),
+    "combined - adversarial: worst case": (Kind.COMBINED, Kind.ADVERSARIAL, "robust"),
+    "combined - adversarial: clean": (Kind.COMBINED, Kind.ADVERSARIAL, "clean"),
+}
+PRICES_NOTE = (
+    "Differences in points of accuracy to the cell that differs in one axis, and gradient evaluations as a multiple of it;"
+    " mean ± standard deviation over seeds."
+)
+POINTS, TIMES = Metric("points"), Metric("times", 1)
+RAISES, BEATS, LOWERS = "adversarial_raises_robustness", "adversarial_beats_regularization", "adversarial_lowers_clean"
+
+
+class Made(Protocol):
+    """The report of one data set."""
+
+    @property
+    def data(self) -> pd.DataFrame | None: ...
+    @property
+    def judged(self) -> Judged | None: ...
+    @property
+    def checkpoint(self) -> str: ...
+
+
+class Across(NamedTuple):
+    """Several data sets side by side.
+
+    Attributes:
+        readings: by data set, what the claims say of adversarial training against regularization there.
+        prices: what each kind brings and costs, a row for each data set: mean ± standard deviation over seeds.
+        claims: a row for each claim, a column for each data set: verdict, and the first difference that it rests on.
+        verdicts: of the same, by data set and claim.
+        cards: of the infographic.
+    """
+
+    readings: Mapping[str, str]
+    prices: pd.DataFrame
+    claims: pd.DataFrame
+    verdicts: Mapping[str, Mapping[str, Verdict]]
+    cards: Mapping[str, list[Card]]
+
+    @classmethod
+    def of(cls, made: Mapping[str, Made]) -> "Across":
+        judged = {name: one.judged for name, one in made.items() if one.judged is not None}
+        data = {name: (one.data, one.checkpoint) for name, one in made.items() if one.data is not None}
+        return cls(
+            readings={name: reading(one.verdicts) for name, one in judged.items()},
+            prices=pd.DataFrame([{"data": name} | _prices(*found) for name, found in data.items()]),
+            claims=_claims(judged),
+            verdicts={name: one.verdicts for name, one in judged.items()},
+            cards={name: infographic(*found) for name, found in data.items()},
+        )
+
+
+def data_of(record: RunRecord) -> str:
+    """The name of the data set that a run learned from: of a set of torchvision, of a file, or of the source."""
+    source = record.config["data"]["source"]
+    if name := source.get("name"):
+        return str(name)
+    if path := source.get("path"):
+        return Path(str(path)).name.partition(".")[0]
+    return str(source.get("_target_", "unknown data")).rpartition(".")[2]
+
+
+def by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each data set."""
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(data_of(record), []).append(record)
+    return found
+
+
+def reading(verdicts: Mapping[str, Verdict]) -> str:
+    """Where adversarial training pays, and where regularization is enough, by the verdicts on three claims."""
+    raises, beats, lowers = (verdicts.get(name, Verdict.LACKING) for name in (RAISES, BEATS, LOWERS))
+    if Verdict.SUPPORTED == raises == beats:
+        price = {Verdict.SUPPORTED: ", at a price in clean accuracy", Verdict.CONTRADICTED: ", at no price in clean accuracy"}
+        return "adversarial training pays" + price.get(lowers, ", its price in clean accuracy undecided")
+    if beats == Verdict.CONTRADICTED:
+        return "regularization is enough"
+    if raises == Verdict.CONTRADICTED:
+        return "adversarial training does not pay"
+    return "undecided at this sample size" if Verdict.LACKING not in (raises, beats) else "cells are lacking"
+
+
+def write_across(across: Across, results: Path, title: str, problems: Iterable[str]) -> None:
+    """table.md and index.html of a study of several data sets."""
+    problems = list(problems)
+    parts = [f"# {title}", *(f"- {name}: {text}" for name, text in across.readings.items())]
+    parts += ["## What each kind of training brings and costs", to_markdown(across.prices, words=1), PRICES_NOTE]
+    parts += ["## The claims, data set by data set", to_markdown(across.claims, words=across.claims.shape[1])]
+    if problems:
+        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
+    results.mkdir(parents=True, exist_ok=True)
+    for name, text in {
+        "table.md": "\n\n".join(parts) + "\n",
+        "index.html": render_across(across, title, PRICES_NOTE, problems),
+    }.items():
+        with written_whole(results / name) as part:
+            part.write_text(text)
+
+
+def _prices(data: pd.DataFrame, checkpoint: str) -> dict[str, str]:
+    found = {}
+    for heading, (kind, against, figure) in PRICES.items():
+        value = measured(data, kind, against, checkpoint).get(figure)
+        shown = TIMES if figure == "gradients" else POINTS
+        found[heading] = MISSING if value is None else value.text(shown, signed=shown is POINTS)
+    return found
+
+
+def _claims(judged: Mapping[str, Judged]) -> pd.DataFrame:
+    columns = {}
+    for name, one in judged.items():
+        first = one.table.drop_duplicates("claim").set_index("claim")
+        columns[name] = {row.sentence: _cell(row) for row in first.itertuples()}
+    return pd.DataFrame(columns).fillna(MISSING).rename_axis("claim").reset_index()
+
+
+def _cell(row) -> str:  # type: ignore[no-untyped-def]  # a row of pandas
+    sign = f"{SIGNS[Verdict(row.verdict)]} {row.verdict}"
+    if pd.isna(row.mean):
+        return sign
+    shown = on_scale(row.metric, row.scale)
+    return f"{sign} ({row.mean * shown.factor:+.{shown.precision}f})"
