@@ -22,9 +22,11 @@ from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
 
-GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
+GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 # What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
-SHARED = ("suite", "torchvision", "table", "csv", "nsl_kdd")
+SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd")
+HERE = Path(__file__).parent
+TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
     "breast_cancer": ["model=mlp"],
@@ -41,6 +43,13 @@ NEEDS = {
     "dynamic": ["penalty=[l2,dynamic]"],
     "controlled": ["penalty=[l2,controlled]"],
     "meta": ["penalty=[l1,l2,meta]"],
+    "csv_text": [*TEXTS[1:], "model=text_cnn"],
+    "sst2": ["model=text_cnn"],
+    "imdb": ["model=text_cnn"],
+    "sms_spam": ["model=text_cnn"],
+    "text_cnn": TEXTS,
+    "text_transformer": TEXTS,
+    "text": [*TEXTS, "model=text_cnn", f"evaluation.attacks.substitution.wordnet={HERE / 'data' / 'wordnet'}"],
 }
 WITHOUT = {
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
@@ -49,7 +58,19 @@ WITHOUT = {
     "meta": ["penalty=[l1,l2]"],
 }
 BY_EPOCH = ("early_stopping", "ema", "swa", "controlled", "meta")  # what acts through Lightning's callbacks
-DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenette", "tiny_imagenet", "creditcard")
+DOWNLOADED = (
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+    "svhn",
+    "imagenette",
+    "tiny_imagenet",
+    "creditcard",
+    "sst2",
+    "imdb",
+    "sms_spam",
+)
 
 
 def options(*groups: str) -> Iterator[tuple[str, str]]:

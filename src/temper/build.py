@@ -7,7 +7,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from temper.arguments import NonNegative
@@ -39,6 +39,8 @@ def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extr
         raise ConfigError(_explain(error, key)) from error
     except ConfigError:
         raise
+    except InterpolationKeyError as error:
+        raise ConfigError(f"{key}: {_first_line(error)}: it is not made for what the config has there") from error
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{key}: {_first_line(error)}") from error
 

@@ -102,6 +102,9 @@ class Classifier(pl.LightningModule, ABC):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+    def setup(self, stage: str) -> None:
+        self.net.observe(self.trainer.datamodule.split("train").x)  # type: ignore[attr-defined]
+
     def configure_model(self) -> None:
         # Before several devices wrap the network, whose gradients they keep in the layout of its weights.
         lay_out(self.net, self.channels_last, self.trainer.strategy.root_device)
@@ -257,7 +260,7 @@ class Classifier(pl.LightningModule, ABC):
             metrics["fgsm"].update(self.net(single), batch.y)
         metrics["loss"].update(clean.loss)
         metrics[f"{name}_loss"].update(robust.loss)
-        metrics["zero_gradients"].update((gradient == 0).float().flatten(1).mean(1))
+        metrics["zero_gradients"].update(_share_of_zeros(gradient, batch.mask))
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in cast(dict[str, Metric], self.val_metrics).items():
@@ -311,3 +314,10 @@ class Classifier(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+
+
+def _share_of_zeros(gradient: Tensor, mask: Tensor | None) -> Tensor:
+    """Of each example's gradient, (B, ...) -> (B,), where the adversary may change the input."""
+    counted = torch.ones_like(gradient) if mask is None else mask.expand_as(gradient)
+    zeros = (gradient == 0) * counted
+    return zeros.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)

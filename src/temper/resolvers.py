@@ -22,8 +22,7 @@ def register_resolvers() -> None:
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
         "temper.wandb_offline": wandb_offline,
-        "temper.table": lambda key, *, _root_: table(key, _root_.data.source),
-        "temper.image_folder": lambda key, *, _root_: image_folder(key, _root_.data.source),
+        "temper.source": lambda key, *, _root_: of_source(key, _root_.data.source),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -51,44 +50,25 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
     return cores()
 
 
-def table(key: str, source: DictConfig) -> Any:
-    """What the rows of a table say of themselves: their "shape", "classes", or a digest of their "content".
+def of_source(key: str, source: DictConfig) -> Any:
+    """What the files of a data set say of themselves: their "shape", "classes" or "content" (`temper.data.sources.Measured`).
 
     Raises:
         DataError: they are missing, or not as they should be.
     """
-    # Not the digest itself, which this may be asked for.
+    # Not the content itself, which this may be asked for.
     setting = {name: source[name] for name in source if name != "content"}
     plain = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in setting.items()}
-    found = getattr(rows(json.dumps(plain)), key)
+    found = getattr(measured(json.dumps(plain)), key)
     return list(found) if key == "shape" else found
 
 
 @cache
-def rows(setting: str) -> Any:
-    """A table is read once in a process for this, however many cells are composed."""
+def measured(setting: str) -> Any:
+    """Files are read once in a process for this, however many cells are composed."""
     from hydra.utils import instantiate  # with what it loads: few commands need it
 
-    return instantiate(json.loads(setting))
-
-
-def image_folder(key: str, source: DictConfig) -> Any:
-    """What a folder of images says of itself: its "shape", "classes" or "content".
-
-    Raises:
-        DataError: it is missing, or not as it should be.
-    """
-    size = tuple(source.size) if OmegaConf.is_list(source.size) else source.size
-    found = getattr(measured(source.root, size, source.channels, source.test), key)
-    return list(found) if key == "shape" else found
-
-
-@cache
-def measured(*setting: Any) -> Any:
-    """A folder of images is listed once in a process, however many cells are composed."""
-    from temper.data.sources.image_folder import measure  # it loads torch, which few commands need
-
-    return measure(*setting)
+    return instantiate(json.loads(setting)).measure()
 
 
 def cores() -> int:

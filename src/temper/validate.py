@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pydantic import StrictBool, TypeAdapter, ValidationError
@@ -102,10 +103,17 @@ def validate(config: DictConfig) -> list[str]:
             f"optimizer.weight_decay is {config.optimizer.weight_decay}: it would regularize every cell in silence, that of "
             "penalty=none too; leave it at 0 and use penalty=weight_decay (or penalty=l2, the same for SGD)"
         )
+    try:
+        module.net.observe(data.split("train").x)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    _embeds(module.net, data)
     training_threat: Threat | None = getattr(module.attack, "threat", None)
     for threat in getattr(module.attack, "threats", [training_threat]):
         if threat is not None:
             _fits("attack.threat", threat, data)
+    if module.attack.evaluation_only:
+        raise ConfigError(f"attack: {type(module.attack).__name__} is for evaluation alone")
     _try("attack", module.attack, module.net, data)
     _validate_stopping(config, module)
     if isinstance(module.attack, Evolving):
@@ -143,6 +151,7 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
     Raises:
         ConfigError: naming the part that does not.
     """
+    _embeds(net, data)
     _fits("evaluation.threat", suite.threat, data)
     for name, attack in suite.attacks.items():
         if attack.training_only:
@@ -158,6 +167,15 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
             raise ConfigError(
                 f"evaluation.corruptions.names: {', '.join(sorted(unfit))} is not for inputs of shape {list(data.shape)}"
             )
+
+
+def _embeds(net: Network, data: DataModule) -> None:
+    """Whether an adversary can move in what the network makes of its inputs."""
+    x = data.split("train").x[:1]
+    if x.dtype == torch.int64 and not net.lift(x).is_floating_point():
+        raise ConfigError(
+            "model: inputs are tokens, and this network does not embed them; take model=text_cnn or text_transformer"
+        )
 
 
 def _fits(key: str, threat: Threat, data: DataModule) -> None:
@@ -187,6 +205,7 @@ def _try(key: str, attack: Attack, net: Network, data: DataModule, *, several: b
         return
     batch = next(iter(data.loader("val", batch_size=2)))
     try:
+        attack.meet(data.encoder)
         found = attack.perturb(net, batch)
     except Exception as error:  # whatever a library raises where it does not fit
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -214,9 +233,11 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
 
 def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
-    # Threats, statistics and symmetries are there for attack, evaluation, model and penalty to refer to.
+    # Threats, statistics, symmetries and sizes are there for attack, evaluation, model and penalty to refer to.
     replays = OmegaConf.select(config, "attack.replays", default=1)
-    return build(config, "data", without=("threats", "mean", "std", "flip"), seed=config.seed, repeats=replays)
+    return build(
+        config, "data", without=("threats", "mean", "std", "flip", "vocabulary", "length"), seed=config.seed, repeats=replays
+    )
 
 
 def _data_text(config: DictConfig) -> str:

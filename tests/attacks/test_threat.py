@@ -168,3 +168,15 @@ def test_wrong_radii_are_refused(arguments: dict[str, object], message: str) -> 
 def test_papers_write_fractions() -> None:
     assert Linf(eps="8/255").eps == 8 / 255  # type: ignore[arg-type]
     assert L2(eps=2).eps == 2, "an l2 radius above 1 is an ordinary one"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@given(eps=radii, seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_a_range_without_ends_is_a_wide_one(norm: type[Threat], eps: float, seed: int) -> None:
+    x, outside = points(seed)
+    endless, wide = norm(eps=eps, lower=-math.inf, upper=math.inf), norm(eps=eps, lower=-1e4, upper=1e4)
+    for found in (endless.project(outside, x), endless.finish(outside, x)):
+        torch.testing.assert_close(found, wide.project(outside, x))
+    moved = endless.around(x).step(x, outside - x, eps)
+    torch.testing.assert_close(moved, wide.around(x).step(x, outside - x, eps))

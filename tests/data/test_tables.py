@@ -14,7 +14,7 @@ from temper import resolvers
 from temper.cell import Cell
 from temper.data import BreastCancer, DataError, DataModule, TableFile
 from temper.records import RunRecord
-from tests.conftest import composed, real_tables
+from tests.conftest import composed, samples
 
 COLUMNS = {"target": "fraud", "positive": "yes", "integer": ["age"], "categorical": ["job"], "immutable": ["age", "job"]}
 
@@ -129,13 +129,13 @@ def test_numbers_name_classes_too(tmp_path: Path) -> None:
 def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path) -> None:
     path = written(people(), tmp_path)
     before = source(tmp_path)
-    digest = before.content
+    digest = before.measure().content
     with gzip.open(tmp_path / "people.csv.gz", "wb") as file:
         file.write(path.read_bytes())
     path.unlink()
     assert np.array_equal(source(tmp_path).load().x_train, before.load().x_train)
     written(people(57), tmp_path)
-    assert source(tmp_path).content != digest
+    assert source(tmp_path).measure().content != digest
 
 
 def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:
@@ -236,9 +236,10 @@ def test_weights_of_classes_decide_how_often_they_are_drawn(tmp_path: Path) -> N
         drawn(class_weights=[1, 2, 3])
 
 
+@pytest.mark.samples
 def test_network_traffic() -> None:
     config = composed(
-        "data=nsl_kdd", "model=resnet_tabular", f"paths.data={real_tables()}", "data.source.path=KDDTrain+_20Percent.txt"
+        "data=nsl_kdd", "model=resnet_tabular", f"paths.data={samples()}/tabular", "data.source.path=KDDTrain+_20Percent.txt"
     )
     assert list(config.data.shape) == [38 + 3 + 66 + 11] and config.model.classes == 2
     from temper.validate import build_data
@@ -249,10 +250,11 @@ def test_network_traffic() -> None:
     assert (test.x[:, 41:107].sum(1) == 0).any(), "services that training lacks"
 
 
+@pytest.mark.samples
 def test_card_payments() -> None:
     from temper.validate import build_data
 
-    data = build_data(composed("data=creditcard", f"paths.data={real_tables()}", "data.source.path=creditcard_sample.csv"))
+    data = build_data(composed("data=creditcard", f"paths.data={samples()}/tabular", "data.source.path=creditcard_sample.csv"))
     labels = torch.cat([data.split(name).y for name in ("train", "val", "test")])
     assert len(labels) == 1722 and int(labels.sum()) == 492
     assert float(torch.cat([batch.y for batch in data.train_dataloader()]).float().mean()) == pytest.approx(0.5, abs=0.06)
@@ -305,7 +307,7 @@ def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_pa
     ):
         if frame is not None:
             written(frame, tmp_path)
-        resolvers.rows.cache_clear()
+        resolvers.measured.cache_clear()
         status, output = temper("train", *settings)
         assert status != 0 and message in output and "Traceback" not in output, output
         assert len(output.strip().splitlines()) <= 5, output

@@ -7,6 +7,7 @@ from temper.attacks.evolving import Evolving
 from temper.attacks.fab import FAB
 from temper.attacks.fast import NFGSM, Free, GradAlign
 from temper.attacks.filling import Filling
+from temper.attacks.freelb import FreeLB
 from temper.attacks.mart import MART
 from temper.attacks.mixed import Mixed
 from temper.attacks.multi_norm import MultiNorm
@@ -15,6 +16,7 @@ from temper.attacks.norms import L1, L2, Linf
 from temper.attacks.pgd import PGD
 from temper.attacks.probing import probing
 from temper.attacks.square import Square
+from temper.attacks.substitution import Substitution
 from temper.attacks.threat import Threat
 from temper.attacks.torchattack import TorchAttack
 from temper.attacks.trades import TRADES
@@ -36,6 +38,7 @@ __all__ = [
     "Evolving",
     "Filling",
     "Free",
+    "FreeLB",
     "GradAlign",
     "Linf",
     "Mixed",
@@ -43,6 +46,7 @@ __all__ = [
     "NoAttack",
     "Noise",
     "Square",
+    "Substitution",
     "Threat",
     "TorchAttack",
     "probing",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from temper.attacks.steps import Step, take_step
 from temper.data.batch import Batch
+from temper.data.sources import Encoder
 from temper.models.network import Network
 
 
@@ -21,17 +22,30 @@ class Attack(nn.Module, ABC):
         replays: how often each training batch is given in a row.
         version: of an attack that exists in several, for the record.
         training_only: its points are of no use in an evaluation.
+        evaluation_only: nothing can be trained at its points.
         step: what an ascent takes its steps by.
     """
 
     replays: int = 1
     version: ClassVar[str | None] = None
     training_only: ClassVar[bool] = False
+    evaluation_only: ClassVar[bool] = False
     step: Step = staticmethod(take_step)
+
+    def meet(self, encoder: Encoder | None) -> None:
+        """Before an evaluation, given what its inputs were encoded by (None: nothing): for an attack that edits what they stand
+        for.
+
+        Raises:
+            ValueError: it cannot edit that.
+        """
 
     @abstractmethod
     def perturb(self, net: Network, batch: Batch) -> Tensor:
-        """Adversarial points x' for a batch, (B, ...) in the space of `net.lift(x)`, detached and inside the threat set."""
+        """Adversarial points x' for a batch, (B, ...) in the space of `net.lift(x)`, detached and inside the threat set.
+
+        Of an attack that edits the inputs themselves, and is for evaluation only, other inputs, shaped like `batch.x`.
+        """
 
     def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
         """Loss of each example, (B,), at the points that `perturb` found: by default their cross-entropy with the target."""

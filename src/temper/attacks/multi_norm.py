@@ -1,5 +1,6 @@
 """Training against several norms at once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -64,12 +65,7 @@ class MultiNorm(Attack):
             return self._worst(climb, points)[0]
 
     def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        if len(x_adv) == len(batch):
-            return super().risk(net, batch, x_adv)
-        # One forward pass over all norms, so that batch norm sees them together.
-        count = len(x_adv) // len(batch)
-        repeat = {name: getattr(batch, name).repeat(count, *[1] * (getattr(batch, name).ndim - 1)) for name in ("x", "target")}
-        return super().risk(net, replace(batch, **repeat), x_adv).view(count, -1).mean(0)
+        return mean_over_points(super().risk, net, batch, x_adv)
 
     def _ascend(self, threat: Threat, climb: Climb, z: Tensor, mask: Tensor | None) -> Tensor:
         ball, climb = threat.around(z), at_rows(climb, threat, z)
@@ -97,3 +93,15 @@ class MultiNorm(Attack):
             losses = torch.stack([climb(point).loss for point in points])
         best = losses.argmax(0)
         return torch.stack(points)[best, torch.arange(len(best), device=best.device)], best
+
+
+def mean_over_points(risk: Callable[[Network, Batch, Tensor], Tensor], net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
+    """The mean risk of each example, (B,), over its points, which come one after another, (n * B, ...).
+
+    In one forward pass, so that batch norm sees them together.
+    """
+    if len(x_adv) == len(batch):
+        return risk(net, batch, x_adv)
+    count = len(x_adv) // len(batch)
+    repeat = {name: getattr(batch, name).repeat(count, *[1] * (getattr(batch, name).ndim - 1)) for name in ("x", "target")}
+    return risk(net, replace(batch, **repeat), x_adv).view(count, -1).mean(0)

@@ -133,13 +133,13 @@ class L1(Threat):
         size = delta.abs().flatten(1)
         room = size
         if x is not None:
-            room = torch.where(delta > 0, self.upper - x, x - self.lower).clamp_min(0).flatten(1)
+            # No value needs more room than its size, so that a range without an end is none here.
+            room = torch.where(delta > 0, self.upper - x, x - self.lower).clamp_min(0).flatten(1).minimum(size)
         corners, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
         slope = torch.where(order < size.shape[1], 1.0, -1.0).to(size.dtype).cumsum(1)
         sums = (slope[:, :-1] * -corners.diff(dim=1)).cumsum(1)
         before = (sums < self.eps).sum(1, keepdim=True).clamp_max(sums.shape[1] - 1)
         t = corners.gather(1, before + 1) + (sums.gather(1, before) - self.eps) / slope.gather(1, before).clamp_min(1)
-        within = torch.minimum(size, room)
         shrunk = torch.minimum((size - t.clamp_min(0)).clamp_min(0), room)
-        chosen = torch.where(within.sum(1, keepdim=True) <= self.eps, within, shrunk)
+        chosen = torch.where(room.sum(1, keepdim=True) <= self.eps, room, shrunk)
         return chosen.view_as(delta) * delta.sign()

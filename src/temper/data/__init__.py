@@ -5,18 +5,24 @@ from temper.data.datamodule import DataModule
 from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import (
+    IMDB,
+    SST2,
     Arrays,
     BreastCancer,
     DataError,
     Digits,
     ImageFolder,
+    SMSSpam,
     Table,
     TableFile,
+    TextFile,
     TinyImageNet,
     TorchVision,
 )
 
 __all__ = [
+    "IMDB",
+    "SST2",
     "Arrays",
     "Batch",
     "BreastCancer",
@@ -26,8 +32,10 @@ __all__ = [
     "Domain",
     "ImageFolder",
     "Loader",
+    "SMSSpam",
     "Table",
     "TableFile",
+    "TextFile",
     "TinyImageNet",
     "TorchVision",
 ]

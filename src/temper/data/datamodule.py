@@ -149,6 +149,12 @@ class DataModule(pl.LightningDataModule):
         return self._encoder.domain if isinstance(self._encoder, Bounded) else None
 
     @property
+    def encoder(self) -> Encoder | None:
+        """What the inputs were encoded by; None: by nothing."""
+        self.setup()
+        return self._encoder
+
+    @property
     def steps_per_epoch(self) -> int:
         return len(self._train_loader("cpu"))
 

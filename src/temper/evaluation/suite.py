@@ -12,6 +12,7 @@ from temper.attacks import Attack, Threat
 from temper.build import build
 from temper.config import ConfigError
 from temper.data import DataModule
+from temper.data.vocabulary import Vocabulary
 from temper.evaluation.audit import Audit
 from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.curve import Curve, curve_metrics
@@ -19,7 +20,7 @@ from temper.evaluation.imbalance import detection
 from temper.evaluation.ledger import Ledger
 from temper.evaluation.metrics import accuracies, gaps, sensitivities, share, weight_statistics
 from temper.evaluation.minimal_norm import MinimalNorm
-from temper.evaluation.outcomes import attack_all
+from temper.evaluation.outcomes import Outcomes, attack_all
 from temper.models import Network
 
 EXAMPLES = 8  # whose points are kept, to be looked at
@@ -102,6 +103,8 @@ def evaluate(
     test = data.loader("test", batch_size=suite.batch_size, device=device)
     # As many training examples as there are test examples, in a fixed order: enough for a gap, at the cost of no more.
     train = data.loader("train", batch_size=suite.batch_size, device=device, size=len(test.y))
+    for attack in suite.attacks.values():
+        attack.meet(data.encoder)
     outcomes = attack_all(net, suite.attacks, test, seed=seed, keep=EXAMPLES, ledger=ledger)
     before, after = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
     measured = {
@@ -132,7 +135,15 @@ def evaluate(
         arrays |= {f"corruptions/{name}": right for name, right in survived.items()}
         metrics |= suite.corruptions.metrics(survived)
     return Evaluation(
-        arrays=outcomes.arrays() | {name: value.numpy() for name, value in arrays.items()},
+        arrays=outcomes.arrays() | {name: value.numpy() for name, value in arrays.items()} | _texts(outcomes, data),
         metrics=metrics,
         audit={name: asdict(finding) for name, finding in findings.items()},
     )
+
+
+def _texts(outcomes: Outcomes, data: DataModule) -> dict[str, np.ndarray]:
+    """The kept examples as they can be read, and what attacks on words made of them, (K,) strings: `texts/clean` and so on."""
+    if not isinstance(data.encoder, Vocabulary):
+        return {}
+    tokens = {name: points for name, points in outcomes.points.items() if not points.is_floating_point()}
+    return {f"texts/{name}": np.array(data.encoder.read(points)) for name, points in tokens.items()}

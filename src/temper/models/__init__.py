@@ -17,6 +17,9 @@ from temper.models.network import (
 from temper.models.preact_resnet import PreActResNet18
 from temper.models.step import StepNetwork, still_statistics
 from temper.models.tabular_resnet import ResNetTabular
+from temper.models.text import TextNetwork
+from temper.models.text_cnn import TextCNN
+from temper.models.text_transformer import TextTransformer
 from temper.models.timm import Timm
 from temper.models.wide_resnet import WideResNet
 
@@ -34,6 +37,9 @@ __all__ = [
     "PreActResNet18",
     "ResNetTabular",
     "StepNetwork",
+    "TextCNN",
+    "TextNetwork",
+    "TextTransformer",
     "Timm",
     "WideResNet",
     "effective_weights",

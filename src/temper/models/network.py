@@ -28,6 +28,9 @@ class Network(nn.Module, ABC):
         """(B, ...) inputs -> (B, ...) points in the adversary's space."""
         return x
 
+    def observe(self, x: Tensor) -> None:
+        """Before training: note what of the training split's inputs, (N, ...), the network needs to know."""
+
     @abstractmethod
     def logits(self, z: Tensor) -> Tensor:
         """(B, ...) points in the adversary's space -> (B, C) logits."""

@@ -30,7 +30,7 @@ class StepNetwork(Network):
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
 
     def lift(self, x: Tensor) -> Tensor:
-        return self.net.lift(x)
+        return self._displaced(_Lift(self.net), "net.", x) if self.shift else self.net.lift(x)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.forward(z)
@@ -45,12 +45,24 @@ class StepNetwork(Network):
         return known[1]
 
     def _passed(self, x: Tensor) -> Tensor:
-        if not self.shift:
-            out: Tensor = self.net(x)
-            return out
+        out: Tensor = self._displaced(self.net, "", x) if self.shift else self.net(x)
+        return out
+
+    def _displaced(self, module: nn.Module, prefix: str, x: Tensor) -> Tensor:
+        """What a module gives for x whose parameters are the network's, displaced, behind a prefix."""
         parameters = dict(self.net.named_parameters())
-        displaced = {name: parameters[name] + by for name, by in self.shift.items()}
-        return functional_call(self.net, displaced, (x,))
+        return functional_call(module, {prefix + name: parameters[name] + by for name, by in self.shift.items()}, (x,))
+
+
+class _Lift(nn.Module):
+    """The first half of a network as a module of its own, for `functional_call`."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.lift(x)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Noise(Penalty):
     def transform(self, batch: Batch) -> Batch:
         if not self.std:
             return batch
+        check_continuous(batch.x)
         noise = self.std * torch.randn_like(batch.x)
         if batch.mask is not None:
             noise = noise * batch.mask
@@ -103,6 +104,16 @@ class CropFlip(Penalty):
         example = torch.arange(len(batch), device=batch.x.device)[:, None, None]
         moved = batch.x.permute(0, 2, 3, 1)[example, row.clamp(0, rows - 1)[:, :, None], column.clamp(0, columns - 1)[:, None]]
         return replace(batch, x=moved.permute(0, 3, 1, 2).contiguous() * inside)
+
+
+def check_continuous(x: Tensor) -> None:
+    """Whether inputs can be changed a little.
+
+    Raises:
+        ValueError: they are tokens.
+    """
+    if not x.is_floating_point():
+        raise ValueError("inputs are tokens, between which nothing lies; noise in the space of embeddings is attack=noise")
 
 
 def image_size(x: Tensor) -> tuple[int, int]:

@@ -24,7 +24,7 @@ class InputGradient(Penalty):
     neutral = ("weight=0",)
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        return loss_gradient(net, batch, net.lift(batch.x).detach()).square().flatten(1).sum(1).mean()
+        return loss_gradient(net, batch, net.lift(batch.x)).square().flatten(1).sum(1).mean()
 
 
 class Jacobian(Penalty):
@@ -45,7 +45,7 @@ class Jacobian(Penalty):
         self.projections = projections
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        z = net.lift(batch.x).detach().requires_grad_(True)
+        z = to_differentiate(net.lift(batch.x))
         logits = net(z).float()
         classes, total = logits.shape[1], logits.new_zeros(())
         for _ in range(self.projections):
@@ -74,7 +74,7 @@ class Curvature(Penalty):
         self.h = h
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        z = net.lift(batch.x).detach()
+        z = net.lift(batch.x)
         here = loss_gradient(net, batch, z)
         sign = here.detach().sign().flatten(1)
         step = self.h * F.normalize(sign, dim=1).view_as(z)
@@ -84,8 +84,13 @@ class Curvature(Penalty):
 
 def loss_gradient(net: Network, batch: Batch, z: Tensor) -> Tensor:
     """Gradient of each example's cross-entropy with respect to the point z, (B, ...), through which weights can be trained."""
-    z = z.detach().requires_grad_(True)
+    z = to_differentiate(z)
     # A sum, so that each example's gradient is its own.
     loss = F.cross_entropy(net(z).float(), batch.target, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
     return gradient
+
+
+def to_differentiate(z: Tensor) -> Tensor:
+    """Points z = lift(x), (B, ...), to take a gradient by; where `lift` has weights, these are trained through it too."""
+    return z if z.requires_grad else z.detach().requires_grad_(True)

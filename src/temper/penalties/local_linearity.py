@@ -43,8 +43,8 @@ class LocalLinearity(Penalty):
         self.threat, self.slope, self.steps, self.step_size = threat, slope, steps, step_size
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        z = net.lift(batch.x).detach()
-        delta = self._furthest(net, batch, z) - z
+        z = net.lift(batch.x)
+        delta = self._furthest(net, batch, z.detach()) - z.detach()
         gradient = loss_gradient(net, batch, z)
         linear = (delta * gradient).flatten(1).sum(1)
         there, here = (F.cross_entropy(net(point).float(), batch.target, reduction="none") for point in (z + delta, batch.x))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from temper.arguments import Count, NonNegative, checked
 from temper.data.batch import Batch
-from temper.penalties.augmentation import image_size
+from temper.penalties.augmentation import check_continuous, image_size
 from temper.penalties.penalty import Penalty, Stage
 
 
@@ -39,6 +39,7 @@ class Mixup(Penalty):
     def transform(self, batch: Batch) -> Batch:
         if not self.alpha:
             return batch
+        check_continuous(batch.x)
         share, other = _partners(batch, self.alpha)
         share = max(share, 1 - share)
         x = batch.x.lerp(batch.x[other], 1 - share)

@@ -5,10 +5,13 @@ from temper.data.sources.image_folder import ImageFolder
 from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source
 from temper.data.sources.table import Table
 from temper.data.sources.table_files import BreastCancer, TableFile
+from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
 from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
 
 __all__ = [
+    "IMDB",
+    "SST2",
     "Arrays",
     "Bounded",
     "BreastCancer",
@@ -17,9 +20,11 @@ __all__ = [
     "Encoder",
     "Fitting",
     "ImageFolder",
+    "SMSSpam",
     "Source",
     "Table",
     "TableFile",
+    "TextFile",
     "TinyImageNet",
     "TorchVision",
 ]

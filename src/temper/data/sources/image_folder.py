@@ -12,7 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from temper.arguments import Count, checked
 from temper.data.sources.images import decode, size_of
-from temper.data.sources.source import Arrays, DataError
+from temper.data.sources.source import Arrays, DataError, Measured
 
 HELD_OUT = 0.2  # share of the images that is for testing where the folder does not say which
 
@@ -55,26 +55,15 @@ class ImageFolder:
     ) -> None:
         self.root, self.size, self.channels, self.test, self.content = root, size, channels, test, content
 
+    def measure(self) -> Measured:
+        return measure(self.root, self.size, self.channels, self.test)
+
     def load(self) -> Arrays:
-        found = measure(self.root, self.size, self.channels, self.test)
+        found = self.measure()
         if self.content not in (None, found.content):
             raise DataError(f"{self.root} holds other images by now than when this run was set up; bring those back")
         train, test = list_images(self.root, self.test)
         return load_images(train, test, found.shape, resize=self.size is not None)
-
-
-class Measured(NamedTuple):
-    """What a config needs to know of a folder.
-
-    Attributes:
-        shape: of one image, (C, H, W).
-        classes: how many.
-        content: a digest of the names and sizes of all images, which stands for them wherever they lie.
-    """
-
-    shape: tuple[int, int, int]
-    classes: int
-    content: str
 
 
 def measure(root: str, size: int | tuple[int, int] | None, channels: int, test: str | None) -> Measured:

@@ -26,6 +26,20 @@ class Arrays(NamedTuple):
     y_test: Tensor
 
 
+class Measured(NamedTuple):
+    """What a config needs to know of files that only they can tell, of a source with a method `measure`.
+
+    Attributes:
+        shape: of one input.
+        classes: how many.
+        content: a digest that stands for the data wherever they lie: with others it is another run.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    content: str
+
+
 class Source(Protocol):
     """Anything with this method can stand in a config as `data.source`."""
 

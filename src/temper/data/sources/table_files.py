@@ -2,14 +2,13 @@
 
 import hashlib
 import zlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import pandas as pd
 
 from temper.arguments import Count, checked
-from temper.data.sources.source import DataError
+from temper.data.sources.source import DataError, Measured
 from temper.data.sources.table import Columns, Frames, Table
 
 
@@ -59,10 +58,8 @@ class TableFile(Table):
         self.place = Place(root=root, path=path, test=test, openml=openml, download=download)
         self.names = names
 
-    @cached_property
-    def content(self) -> str:
-        """A digest of the bytes of the files."""
-        return self.place.digest
+    def measure(self) -> Measured:
+        return Measured(self.shape, self.classes, self.place.digest)
 
     def frames(self) -> Frames:
         train, test = self.place.files()

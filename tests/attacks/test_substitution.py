@@ -1,0 +1,104 @@
+"""Words for words, in a small WordNet of our own and in the real one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from temper.attacks import Substitution
+from temper.attacks.wordnet import synonyms
+from temper.data import Batch
+from temper.data.vocabulary import PAD, UNK, Vocabulary
+from temper.models import Network
+
+WORDNET = Path(__file__).parents[1] / "data" / "wordnet"
+REAL = Path("/usr/share/wordnet")
+WORDS = ["the", "film", "movie", "good", "fine", "plot", "chart", "story", "poor", "bad", "quite"]
+VOCABULARY = Vocabulary(WORDS, length=5)
+
+
+class Bag(Network):
+    """Logits (0, sum of a score for each word): what every exchange does is known."""
+
+    def __init__(self, **scores: float) -> None:
+        super().__init__()
+        self.register_buffer("score", torch.tensor([scores.get(word.strip("<>"), 0.0) for word in VOCABULARY.words]))
+
+    def lift(self, x: Tensor) -> Tensor:
+        return x if x.is_floating_point() else self.score[x]  # type: ignore[index]
+
+    def logits(self, z: Tensor) -> Tensor:
+        return torch.stack([torch.zeros(len(z)), z.sum(1)], dim=1)
+
+
+def changed(net: Network, text: str, label: int = 1, **settings: object) -> str:
+    attack = Substitution(wordnet=str(WORDNET), **settings)  # type: ignore[arg-type]
+    attack.meet(VOCABULARY)
+    x = VOCABULARY([text])
+    found = attack.perturb(net, Batch.of(x, torch.tensor([label])))
+    assert found.dtype == torch.int64 and torch.equal(x, VOCABULARY([text])), "the batch is left as it is"
+    return VOCABULARY.read(found)[0]
+
+
+def test_synonyms_are_those_of_the_likeliest_part_of_speech() -> None:
+    known = synonyms(WORDNET)
+    assert known["good"] == ["fine"], "an adjective 210 times, and a noun three times"
+    assert known["plot"] == ["chart"], "a verb, by the counts"
+    assert known["film"] == ["movie"], "words of two parts are left out"
+    assert known["lovely"] == ["great", "fine", "charming"]
+
+
+@pytest.mark.wordnet
+@pytest.mark.skipif(not (REAL / "data.noun").is_file(), reason=f"{REAL} holds no WordNet: apt-get install wordnet-base")
+def test_real_synonyms() -> None:
+    known = synonyms(REAL)
+    assert known["movie"] == ["film", "picture", "pic", "flick"] and "tedious" in known["boring"] and len(known) > 50_000
+
+
+def test_the_word_that_the_network_can_spare_least_is_exchanged_first() -> None:
+    net = Bag(good=1.0, fine=0.2, film=0.5, movie=0.1)
+    assert changed(net, "the good film") == "the fine film"
+    assert changed(net, "the good film", max_changed=1.0) == "the fine movie"
+
+
+def test_the_synonym_that_does_most_is_taken_and_none_that_helps() -> None:
+    net = Bag(lovely=0.0, good=1.0, fine=2.0, film=1.0, movie=-0.5)
+    assert changed(net, "the good film") == "the good movie", "fine would help, and takes none of the share"
+
+
+def test_it_stops_as_soon_as_the_text_is_misclassified() -> None:
+    net = Bag(good=1.0, fine=-1.0, film=0.5, movie=0.4)
+    assert changed(net, "good film", max_changed=1.0) == "fine film"
+    assert changed(net, "good film", label=0, max_changed=1.0) == "good film", "it is wrong as it is"
+
+
+def test_function_words_and_what_has_no_synonym_stay() -> None:
+    net = Bag(the=5.0, quite=4.0, unk=-10.0)
+    assert changed(net, "the quite", max_changed=1.0) == "the quite"
+
+
+def test_no_more_words_than_allowed_and_always_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Bag(good=1.0, fine=0.9, bad=1.0, poor=0.9, film=1.0, movie=0.9)
+    for share, most in ((0.0, 1), (0.2, 1), (0.5, 2), (0.6, 3), (1.0, 3)):
+        before, after = "good bad film the the", changed(net, "good bad film the the", max_changed=share)
+        assert sum(a != b for a, b in zip(before.split(), after.split(), strict=True)) == most
+
+
+def test_batches_give_what_single_texts_give() -> None:
+    net = Bag(good=1.0, fine=0.2, film=0.5, movie=0.1, bad=-1.0, poor=0.5)
+    texts, y = ["the good film", "bad film", "film film film bad good", "the"], torch.tensor([1, 0, 1, 1])
+    attack = Substitution(wordnet=str(WORDNET), max_changed=0.5)
+    attack.meet(VOCABULARY)
+    x = VOCABULARY(texts)
+    together = attack.perturb(net, Batch.of(x, y))
+    assert torch.equal(together == PAD, x == PAD) and not (together == UNK).any()
+    for row in range(4):
+        assert torch.equal(attack.perturb(net, Batch.of(x[row : row + 1], y[row : row + 1]))[0], together[row])
+
+
+def test_what_it_cannot_work_on_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="these inputs are no texts"):
+        Substitution(wordnet=str(WORDNET)).meet(None)
+    with pytest.raises(ValueError, match=rf"wordnet: {tmp_path} does not hold WordNet's files .*apt-get install wordnet-base"):
+        Substitution(wordnet=str(tmp_path)).meet(VOCABULARY)

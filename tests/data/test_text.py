@@ -1,0 +1,158 @@
+"""Texts out of files, and what is said of those that cannot be read."""
+
+import gzip
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+
+from temper.data import IMDB, SST2, DataError, DataModule, SMSSpam, TextFile
+from temper.validate import build_data
+from tests.conftest import composed, samples
+
+REVIEWS = Path(__file__).parent / "reviews.csv"
+
+
+def test_columns_of_a_file_become_texts_and_classes(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("label,note,text\n" + 'yes,x,"Well, ""fine"""\nno,x,NA\n' * 4)
+    x, y, x_test, y_test = TextFile(train=str(path), test=str(path), labels=["no", "yes"]).load()
+    assert list(x[:2]) == ['Well, "fine"', "NA"], "what looks like a missing number is a text"
+    assert y.tolist() == y_test.tolist() == [1, 0] * 4 and list(x_test) == list(x)
+    assert TextFile(train=str(path), test=str(path)).load().y_train.tolist() == [1, 0] * 4, "in the order of the alphabet"
+
+
+def test_tabs_keep_quotation_marks(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(gzip.compress(b'text\tlabel\nan "open quote\t0\nplain\t1\n'))
+    assert list(TextFile(train=str(path), test=str(path)).load().x_train) == ['an "open quote', "plain"]
+
+
+def test_a_quarter_is_held_out_where_there_is_no_test_file() -> None:
+    arrays = TextFile(train=str(REVIEWS)).load()
+    assert list(arrays.x_test) == list(TextFile(train=str(REVIEWS)).load().x_test)
+    assert len(arrays.x_train) == 90 and arrays.y_test.bincount().tolist() == [15, 15]
+
+
+def test_the_vocabulary_is_that_of_the_training_split_alone(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("text,label\n" + "good film,1\nbad film,0\n" * 20)
+    test.write_text("text,label\nunheard unheard film,1\nbad film,0\n")
+    data = DataModule(source=TextFile(train=str(train), test=str(test), length=4), shape=[4], classes=2)
+    assert data.split("test").x[0].tolist() == [1, 1, 2, 0]
+    batch = next(iter(data.loader("test", batch_size=2)))
+    assert batch.mask is not None and batch.mask[1, :, 0].tolist() == [1, 1, 0, 0]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(gzip.compress(text.encode(encoding)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "is cut short or damaged .*fetch it again"),
+        (lambda path: path.write_bytes(b"no gzip"), "is cut short or damaged"),
+        (rewrite("text,label\nun café,1\n", "latin-1"), "is not encoded as UTF-8 .*iconv"),
+        (rewrite(""), "cannot be read as a table"),
+        (rewrite("words,label\na,1\n"), "has no column 'text'; it has 'words', 'label'"),
+        (rewrite("text,label\na,1\n,0\n"), "row 2 has no text, of 1 such rows; fill them in or take them out"),
+        (rewrite('text,label\na,1\n" ",0\n'), "row 2 has no text"),
+        (rewrite("text,label\na,1\nb,\nc,\n"), "row 2 has no label, of 2 such rows"),
+        (rewrite("text,label\na,1\nb,7\n"), "has label '7', which is none of '0', '1'"),
+        (rewrite('text,label\na,1\n"b,0\n'), "cannot be read as a table"),
+    ],
+)
+def test_a_bad_file_says_what_is_wrong_and_what_to_do(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" + b"some text,1\n" * 500))
+    damage(path)
+    with pytest.raises(DataError, match=rf"{path}.*{message}"):
+        TextFile(train=str(path), labels=["0", "1"]).load()
+
+
+def test_a_missing_file_and_a_class_with_one_row_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        TextFile(train=str(tmp_path / "none.csv")).load()
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "a,0\n" * 20 + "b,1\n")
+    with pytest.raises(DataError, match="no test split can be held out with every class on both sides"):
+        TextFile(train=str(path)).load()
+
+
+def test_reviews_in_folders(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("neg", "pos"):
+            folder = tmp_path / "aclImdb" / split / name
+            folder.mkdir(parents=True)
+            (folder / "1.txt").write_text(f"{name} {split}")
+    x, y, x_test, _ = IMDB(root=str(tmp_path), download=False).load()
+    assert list(x) == ["neg train", "pos train"] and y.tolist() == [0, 1] and x_test[1] == "pos test"
+    (tmp_path / "aclImdb/test/pos/1.txt").write_text(" ")
+    with pytest.raises(DataError, match=r"pos/1.txt is an empty text"):
+        IMDB(root=str(tmp_path), download=False).load()
+    (tmp_path / "aclImdb/test/pos/1.txt").unlink()
+    with pytest.raises(DataError, match=r"holds no \.txt files"):
+        IMDB(root=str(tmp_path), download=False).load()
+
+
+@pytest.mark.parametrize("source", [SST2, IMDB, SMSSpam])
+def test_what_is_nowhere_says_where_it_belongs(source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=rf"was not found in {tmp_path}, and data.source.download is false.*source.root=FOLDER"):
+        source(root=str(tmp_path), download=False).load()
+
+    def no_network(path: str) -> None:
+        raise ConnectionError(f"Couldn't reach {path!r} on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", no_network)
+    with pytest.raises(DataError, match=r"the download failed \(Couldn't reach .*source.root=FOLDER"):
+        source(root=str(tmp_path)).load()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"package datasets, which fetches it, is not installed: pip install 'temper\[text\]'"):
+        source(root=str(tmp_path)).load()
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("source", "splits", "columns"),
+    [
+        (SST2, ("train", "validation", "test"), ("sentence", "label")),
+        (IMDB, ("train", "test", "unsupervised"), ("text", "label")),
+        (SMSSpam, ("train",), ("sms", "label")),
+    ],
+)
+def test_what_datasets_fetches(
+    source: type, splits: tuple[str, ...], columns: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, label = columns
+    fetched = datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                {text: [f"{split} {row}" for row in range(8)], label: [row % 2 for row in range(8)]}
+            )
+            for split in splits
+        }
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda path: fetched)
+    x, y, x_test, y_test = source(root=str(tmp_path)).load()
+    assert len(x) == (6 if splits == ("train",) else 8) and x[0].startswith("train")
+    assert x_test[0].startswith({"sst2": "validation", "imdb": "test"}.get(source.__name__.lower(), "train"))
+    assert y.tolist().count(1) == len(y) // 2 and y_test.tolist().count(1) == len(y_test) // 2
+
+
+@pytest.mark.samples
+@pytest.mark.parametrize(
+    ("name", "sizes", "positive"), [("sst2", (66002, 1347, 872), 0.509), ("sms_spam", (3762, 418, 1394), 0.134)]
+)
+def test_real_texts(name: str, sizes: tuple[int, ...], positive: float) -> None:
+    data = build_data(composed(f"data={name}", f"data.source.root={samples()}/text", "data.source.download=false"))
+    assert tuple(len(data.split(split).y) for split in ("train", "val", "test")) == sizes
+    assert float(data.split("test").y.float().mean()) == pytest.approx(positive, abs=1e-3)
+    x = data.split("test").x
+    assert ((x != 0).sum(1) > 0).all() and float((x == 1).float().sum() / (x != 0).sum()) < 0.1
