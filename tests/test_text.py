@@ -46,6 +46,7 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
         (evaluation,) = record["evaluations"].values()
         metrics = evaluation["checkpoints"]["last"]["metrics"]
         assert metrics["test/clean"] >= metrics["test/substitution"] >= metrics["test/worst_case"]
+        assert record["cost"]["gradient_evaluations"] == (3 if record["attack"] == "fgm" else 1), "the step, and both halves"
         assert metrics["test/clean"] > 0.6 and metrics["test/pgd"] <= metrics["test/fgsm"]
     (arrays,) = (np.load(path) for path in tmp_path.glob("outputs/texts/none+none-*/seed-0/evaluations/*/last.npz"))
     before, after = arrays["texts/clean"], arrays["texts/substitution"]
@@ -54,7 +55,9 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
         words = list(zip(one.split(), other.split(), strict=True))
         assert sum(a != b for a, b in words) <= max(1, 0.2 * len(words))
     table = (tmp_path / "results/texts/table.md").read_text()
-    assert "Substitution %" in table or "substitution %" in table
+    assert "substitution %" in table and "average precision" in table.lower()
+    code, said = temper("evaluate", f"path={tmp_path}/outputs/texts", "evaluation=quick", "evaluation.norm=l2")
+    assert code == 0 and "None" not in said, "a range without ends can be read back"
 
 
 @pytest.mark.parametrize(

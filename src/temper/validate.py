@@ -157,8 +157,10 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
         if attack.training_only:
             raise ConfigError(f"evaluation.attacks.{name}: {type(attack).__name__} is for training alone")
         _try(f"evaluation.attacks.{name}", attack, net, data, several=False)
-    if suite.minimal_norm is not None and data.domain is not None:
-        raise ConfigError("evaluation.minimal_norm: its attacks know no range for each feature; set it to null for tables")
+    if suite.minimal_norm is not None and data.encoder is not None:
+        raise ConfigError(
+            "evaluation.minimal_norm: its attacks can leave no feature alone; set it to null for tables and texts"
+        )
     if suite.corruptions is not None:
         possible = applicable(data.shape)
         if not possible:

@@ -51,7 +51,7 @@ def test_long_embeddings_do_not_make_perturbations_small(name: str) -> None:
     net = made(name)
     before, logits = net.lift(TOKENS), net(TOKENS)
     with torch.no_grad():
-        net.embedding.weight.mul_(1000).add_(7)
+        net.embedding.mul_(1000).add_(7)
     torch.testing.assert_close(net.lift(TOKENS), before, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(net(TOKENS), logits, atol=1e-4, rtol=1e-3)
 
@@ -112,7 +112,7 @@ def test_embeddings_are_trained_at_the_points_of_an_attack(name: str) -> None:
     risk = attack.risk(net, batch, x_adv)
     torch.testing.assert_close(risk, F.cross_entropy(net(x_adv), batch.y, reduction="none"))
     risk.sum().backward()
-    gradient = net.embedding.weight.grad
+    gradient = net.embedding.grad
     assert gradient is not None and gradient.abs().sum() > 0
 
 
@@ -141,7 +141,7 @@ def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, name:
     if isinstance(penalty, LocalLinearity):  # the point that it finds is held constant
         delta = penalty._furthest(net, batch, net.lift(batch.x).detach()) - net.lift(batch.x).detach()
         penalty._furthest = lambda net, batch, z: z + delta  # type: ignore[method-assign]
-    weight = net.embedding.weight
+    weight = net.embedding
     (gradient,) = torch.autograd.grad(term(), weight)
     direction = torch.randn_like(weight)
     step = 1e-4 * direction  # losses are in single precision
@@ -154,12 +154,12 @@ def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, name:
 @each
 def test_a_displaced_network_lifts_by_its_displaced_embeddings(name: str) -> None:
     net = made(name)
-    shift = {"embedding.weight": torch.randn(10, 6)}
+    shift = {"embedding": torch.randn(10, 6)}
     step = StepNetwork(net, shift)
     found, clean = step(land(step, TOKENS, net.lift(TOKENS).detach())), step(TOKENS)
     lifted = step.lift(TOKENS)
     with torch.no_grad():
-        net.embedding.weight.add_(shift["embedding.weight"])
+        net.embedding.add_(shift["embedding"])
     torch.testing.assert_close(lifted, net.lift(TOKENS))
     torch.testing.assert_close(clean, net(TOKENS))
     assert found.requires_grad and not torch.allclose(found, clean)

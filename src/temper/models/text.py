@@ -30,7 +30,7 @@ class TextNetwork(Network):
     def __init__(self, *, vocabulary: int, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.embedding = nn.Embedding(vocabulary, dim)
+        self.embedding = nn.Parameter(torch.randn(vocabulary, dim))
         self.register_buffer("frequency", torch.full((vocabulary,), 1 / vocabulary))
 
     @torch.no_grad()
@@ -46,8 +46,7 @@ class TextNetwork(Network):
         present = x != PAD
         # In float32 whatever the precision of the rest: a mean over a vocabulary adds up many small parts.
         with torch.autocast(x.device.type, enabled=False):
-            weight = self.embedding.weight
-            centred = weight - self.frequency @ weight
+            centred = self.embedding - self.frequency @ self.embedding
             normal = centred * (self.frequency @ centred.square() + 1e-12).rsqrt()
             return nn.functional.embedding(x, normal) * (present / self._length(present)).unsqueeze(2)
 
