@@ -175,8 +175,8 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
 
 
-# Reads its success rates once in fifty batches; the second has moments at which it looks at gradients.
-READS = {"evolving", "meta"}
+# The first two read their success rates once in fifty batches; the third has moments at which it looks at gradients.
+READS = {"evolving", "pgd_warmup", "meta"}
 UNKNOWN = {"orthogonal", "spectral"}  # torch.autocast knows no device meta
 
 

@@ -22,9 +22,9 @@ from temper.randomness import rekey
 from temper.validate import build_data, validate
 from tests.conftest import composed
 
-GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "debug")
+GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 # What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
-SHARED = ("suite", "torchvision", "table", "csv", "nsl_kdd", "texts")
+SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd")
 HERE = Path(__file__).parent
 TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.

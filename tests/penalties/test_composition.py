@@ -249,7 +249,7 @@ PENALTIES = {
             "adaptive_weight_decay", "awp", "batch_norm", "confidence", "crop_flip", "curvature", "cutmix", "cutout", "dropout",
             "early_stopping", "elastic_net", "ema", "group_norm", "input_gradient", "jacobian", "l1", "l2", "label_smoothing",
             "local_linearity", "logit_squeezing", "max_norm", "mixup", "noise", "orthogonal", "rotation", "sam",
-            "self_distillation", "spatial_dropout", "spectral", "spectral_norm", "swa", "weight_decay",
+            "self_distillation", "sgd_decay", "spatial_dropout", "spectral", "spectral_norm", "swa", "weight_decay",
         )
     },
 }  # fmt: skip

@@ -127,14 +127,19 @@ def test_the_weight_behind_a_parametrization_is_penalized(batch: Batch) -> None:
     torch.testing.assert_close(L2().term(net, batch, batch.x), plain)
 
 
-def test_the_l2_weight_is_the_decay_of_sgd(batch: Batch) -> None:
+@pytest.mark.parametrize("which", ["weights", "all"])
+def test_the_l2_weight_is_the_decay_of_sgd(which: Parameters, batch: Batch) -> None:
     nets = [small_net(), small_net()]
     decayed = torch.optim.SGD(nets[0].parameters(), lr=0.1, momentum=0.9)
-    torchs = torch.optim.SGD(grouped(nets[1], 0.01), lr=0.1, momentum=0.9)
+    groups = grouped(nets[1], 0.01)
+    groups[1]["weight_decay"] = 0.01 if which == "all" else 0.0
+    torchs = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     for _ in range(5):
         for net, optimizer, weight in zip(nets, (decayed, torchs), (0.01, 0.0), strict=True):
             optimizer.zero_grad()
-            (nn.functional.cross_entropy(net(batch.x), batch.y) + weight * L2().term(net, batch, batch.x)).backward()
+            (
+                nn.functional.cross_entropy(net(batch.x), batch.y) + weight * L2(parameters=which).term(net, batch, batch.x)
+            ).backward()
             optimizer.step()
     torch.testing.assert_close(flat(nets[0]), flat(nets[1]), atol=1e-6, rtol=1e-5)
 

@@ -198,7 +198,7 @@ def test_published_data_are_plausible(path: Path) -> None:
 
 
 def test_published_names_and_files_that_are_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no rice2021; there are fastat2026, rice2020"):
+    with pytest.raises(ValueError, match=r"there is no rice2021; there are .*rice2020"):
         published.load(["rice2021"])
     (tmp_path / "mine.yaml").write_text("paper: mine\n")
     with pytest.raises(ValueError, match=r"mine\.yaml"):
@@ -214,6 +214,7 @@ OURS = {
     "penalty:dynamic",
     "penalty:crop_flip",
     "penalty:l2",
+    "penalty:sgd_decay",
 }
 
 
