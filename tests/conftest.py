@@ -141,8 +141,15 @@ def real_data() -> str:
     return folder
 
 
-def samples() -> str:
-    folder = os.environ.get("TEMPER_SAMPLES")
+def real_tables() -> str:
+    folder = os.environ.get("TEMPER_TABLES")
     if not folder:
-        pytest.skip("TEMPER_SAMPLES names no folder with samples of texts and tables")
+        pytest.skip("TEMPER_TABLES names no folder with the samples of card payments and network traffic")
+    return folder
+
+
+def real_texts() -> str:
+    folder = os.environ.get("TEMPER_TEXTS")
+    if not folder:
+        pytest.skip("TEMPER_TEXTS names no folder with SST-2 and the SMS spam collection")
     return folder

@@ -11,7 +11,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from temper.cell import Cell
 from temper.data import BreastCancer, DataError, DataModule, TableFile
-from tests.conftest import composed, samples
+from tests.conftest import composed, real_tables
 
 COLUMNS = {"target": "fraud", "positive": "yes", "integer": ["age"], "categorical": ["job"], "immutable": ["age", "job"]}
 
@@ -233,10 +233,10 @@ def test_weights_of_classes_decide_how_often_they_are_drawn(tmp_path: Path) -> N
         drawn(class_weights=[1, 2, 3])
 
 
-@pytest.mark.samples
+@pytest.mark.real_data
 def test_network_traffic() -> None:
     config = composed(
-        "data=nsl_kdd", "model=resnet_tabular", f"paths.data={samples()}/tabular", "data.source.path=KDDTrain+_20Percent.txt"
+        "data=nsl_kdd", "model=resnet_tabular", f"paths.data={real_tables()}", "data.source.path=KDDTrain+_20Percent.txt"
     )
     assert list(config.data.shape) == [38 + 3 + 66 + 11] and config.model.classes == 2
     from temper.validate import build_data
@@ -247,11 +247,11 @@ def test_network_traffic() -> None:
     assert (test.x[:, 41:107].sum(1) == 0).any(), "services that training lacks"
 
 
-@pytest.mark.samples
+@pytest.mark.real_data
 def test_card_payments() -> None:
     from temper.validate import build_data
 
-    data = build_data(composed("data=creditcard", f"paths.data={samples()}/tabular", "data.source.path=creditcard_sample.csv"))
+    data = build_data(composed("data=creditcard", f"paths.data={real_tables()}", "data.source.path=creditcard_sample.csv"))
     labels = torch.cat([data.split(name).y for name in ("train", "val", "test")])
     assert len(labels) == 1722 and int(labels.sum()) == 492
     assert float(torch.cat([batch.y for batch in data.train_dataloader()]).float().mean()) == pytest.approx(0.5, abs=0.06)

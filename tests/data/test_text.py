@@ -10,7 +10,7 @@ import pytest
 
 from temper.data import IMDB, SST2, DataError, DataModule, SMSSpam, TextFile
 from temper.validate import build_data
-from tests.conftest import composed, samples
+from tests.conftest import composed, real_texts
 
 REVIEWS = Path(__file__).parent / "reviews.csv"
 
@@ -146,12 +146,12 @@ def test_what_datasets_fetches(
     assert y.tolist().count(1) == len(y) // 2 and y_test.tolist().count(1) == len(y_test) // 2
 
 
-@pytest.mark.samples
+@pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "sizes", "positive"), [("sst2", (66002, 1347, 872), 0.509), ("sms_spam", (3762, 418, 1394), 0.134)]
 )
 def test_real_texts(name: str, sizes: tuple[int, ...], positive: float) -> None:
-    data = build_data(composed(f"data={name}", f"data.source.root={samples()}/text", "data.source.download=false"))
+    data = build_data(composed(f"data={name}", f"data.source.root={real_texts()}", "data.source.download=false"))
     assert tuple(len(data.split(split).y) for split in ("train", "val", "test")) == sizes
     assert float(data.split("test").y.float().mean()) == pytest.approx(positive, abs=1e-3)
     x = data.split("test").x
