@@ -1,6 +1,7 @@
 """Rows of tables: scaled by the training split alone, decoded to what they were, and mistakes named with the way out."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 from omegaconf.errors import InterpolationResolutionError
 
+from temper import resolvers
 from temper.cell import Cell
 from temper.data import BreastCancer, DataError, DataModule, TableFile
+from temper.records import RunRecord
 from tests.conftest import composed, real_tables
 
 COLUMNS = {"target": "fraud", "positive": "yes", "integer": ["age"], "categorical": ["job"], "immutable": ["age", "job"]}
@@ -126,13 +129,13 @@ def test_numbers_name_classes_too(tmp_path: Path) -> None:
 def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path) -> None:
     path = written(people(), tmp_path)
     before = source(tmp_path)
-    digest = before.place.digest
+    digest = before.measure().content
     with gzip.open(tmp_path / "people.csv.gz", "wb") as file:
         file.write(path.read_bytes())
     path.unlink()
     assert np.array_equal(source(tmp_path).load().x_train, before.load().x_train)
     written(people(57), tmp_path)
-    assert source(tmp_path).place.digest != digest
+    assert source(tmp_path).measure().content != digest
 
 
 def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:
@@ -255,3 +258,56 @@ def test_card_payments() -> None:
     labels = torch.cat([data.split(name).y for name in ("train", "val", "test")])
     assert len(labels) == 1722 and int(labels.sum()) == 492
     assert float(torch.cat([batch.y for batch in data.train_dataloader()]).float().mean()) == pytest.approx(0.5, abs=0.06)
+
+
+Temper = Callable[..., tuple[int, str]]
+SETTING = (
+    "data=csv",
+    "model=mlp",
+    "data.source.path=people.csv",
+    "data.source.target=fraud",
+    "data.source.positive=yes",
+    "data.source.categorical=[job]",
+)
+
+
+def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
+    """Drawn by weights of classes, evaluated with what tells of the rare class, and rows that stay valid."""
+    written(people(240), tmp_path)
+    status, output = temper(
+        "train",
+        *SETTING,
+        f"paths.data={tmp_path}",
+        "data.source.integer=[age]",
+        "data.source.immutable=[age]",
+        "data.class_weights=balanced",
+        "data.threats.linf.eps=1",
+        "attack=pgd",
+        "model.hidden=[16]",
+        "trainer.max_epochs=2",
+        "evaluation=quick",
+    )
+    assert status == 0, output
+    record = RunRecord.read(next(tmp_path.glob("outputs/*/*/seed-0")))
+    (evaluation,) = record.evaluations.values()
+    metrics = evaluation["checkpoints"]["last"]["metrics"]
+    assert 0 <= metrics["detection/worst_case_recall"] <= metrics["detection/recall"] <= 1
+    with np.load(next(tmp_path.glob("outputs/*/*/seed-0/evaluations/*/last.npz"))) as arrays:
+        clean, moved = arrays["examples/clean"], arrays["examples/pgd"]
+    assert np.array_equal(clean[:, 1], moved[:, 1]) and (clean[:, 0] != moved[:, 0]).any()
+    assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
+
+
+def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_path: Path) -> None:
+    settings = (*SETTING, f"paths.data={tmp_path}")
+    for frame, message in (
+        (None, "people.csv was not found in"),
+        (broken(people(), 4, "income", None), "row 5: income is missing"),
+        (people().drop(columns="job"), "data.source.categorical: people.csv has no column job"),
+    ):
+        if frame is not None:
+            written(frame, tmp_path)
+        resolvers.measured.cache_clear()
+        status, output = temper("train", *settings)
+        assert status != 0 and message in output and "Traceback" not in output, output
+        assert len(output.strip().splitlines()) <= 5, output

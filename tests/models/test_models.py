@@ -5,7 +5,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from temper.build import build
-from temper.models import CNN, MLP, Normalize, PreActResNet18, WideResNet
+from temper.models import CNN, MLP, Normalize, PreActResNet18, ResNetTabular, WideResNet
+from temper.models.network import BranchSlot, DropoutSlot
 from temper.modules import EXECUTION
 from temper.penalties import Penalty, SpatialDropout, StochasticDepth
 from tests.conftest import composed
@@ -94,3 +95,13 @@ def test_normalization_is_inside_and_not_trained() -> None:
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):
         CNN(**({"shape": (1, 8, 8)} | IMAGE | arguments))  # type: ignore[arg-type]
+
+
+def test_the_residual_network_for_tables_has_its_layers_and_its_slots() -> None:
+    net = ResNetTabular(shape=(7,), classes=3, mean=[0.0], std=[1.0], width=16, hidden=32, blocks=2)
+    assert net(torch.randn(5, 7)).shape == (5, 3)
+    block = 2 * 16 + (16 * 32 + 32) + (32 * 16 + 16)
+    assert sum(parameter.numel() for parameter in net.parameters()) == (7 * 16 + 16) + 2 * block + 2 * 16 + (16 * 3 + 3)
+    assert [sum(isinstance(m, slot) for m in net.modules()) for slot in (DropoutSlot, BranchSlot)] == [4, 2]
+    with pytest.raises(ValueError, match="rows of features"):
+        ResNetTabular(shape=(1, 8, 8), classes=3, mean=[0.0], std=[1.0])

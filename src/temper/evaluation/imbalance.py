@@ -1,12 +1,9 @@
 """What accuracy hides where most examples are of one class: how well the other, class 1 of two, is found."""
 
 import torch
+from sklearn.metrics import matthews_corrcoef
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    binary_matthews_corrcoef,
-    binary_sensitivity_at_specificity,
-)
+from torchmetrics.functional.classification import binary_average_precision, binary_sensitivity_at_specificity
 
 from temper.evaluation.outcomes import Outcomes
 
@@ -35,10 +32,11 @@ def _named(prefix: str, y: Tensor, odds: Tensor, right: Tensor) -> dict[str, flo
     # Ranks in [0, 1]: as probabilities the odds of a sure network would be rounded to ties.
     place = odds.unique(return_inverse=True)[1].double()
     score = place / place.max().clamp_min(1)
-    predicted = torch.where(right, y, 1 - y)
+    # Not by torchmetrics, which gives no 0 where all are taken for one class.
+    matthews = float(matthews_corrcoef(y, torch.where(right, y, 1 - y)))
     recall, _ = binary_sensitivity_at_specificity(score, y, min_specificity=1 - FALSE_ALARMS)
     return {
         f"{prefix}average_precision": float(binary_average_precision(score, y)),
         f"{prefix}recall": float(recall),
-        f"{prefix}matthews": float(binary_matthews_corrcoef(predicted, y)),
+        f"{prefix}matthews": matthews,
     }

@@ -33,7 +33,9 @@ class CNN(Network):
     ) -> None:
         super().__init__()
         if len(shape) != 3:
-            raise ValueError(f"shape: a convolutional network takes images (C, H, W), not inputs of shape {list(shape)}")
+            raise ValueError(
+                f"shape: this network takes images (C, H, W), not inputs of shape {list(shape)}; model=mlp takes any"
+            )
         channels, rows, columns = shape
         self.layers = nn.Sequential(
             Normalize(mean, std, dims=3),
