@@ -24,13 +24,12 @@ from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 # What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
-SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd")
+SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd", "creditcard")
 HERE = Path(__file__).parent
 TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
     "breast_cancer": ["model=mlp"],
-    "creditcard": ["model=mlp"],
     "resnet_tabular": ["data=breast_cancer"],
     "external": ["model.factory=tests.conftest:small_net"],
     "stochastic_depth": ["model=preact_resnet18", "model.width=4"],
@@ -66,7 +65,6 @@ DOWNLOADED = (
     "svhn",
     "imagenette",
     "tiny_imagenet",
-    "creditcard",
     "sst2",
     "imdb",
     "sms_spam",
