@@ -53,26 +53,28 @@ class Across(NamedTuple):
     Attributes:
         readings: by data set, what the claims say of adversarial training against regularization there.
         prices: what each kind brings and costs, a row for each data set: mean ± standard deviation over seeds.
-        claims: a row for each claim, a column for each data set: verdict, and the first difference that it rests on.
-        verdicts: of the same, by data set and claim.
+        claims: a row for each claim, a column for each data set: verdict, and the difference that a claim of one part rests on.
+        lacking: how many more claims lack cells or metrics in every data set.
         cards: of the infographic.
     """
 
     readings: Mapping[str, str]
     prices: pd.DataFrame
     claims: pd.DataFrame
-    verdicts: Mapping[str, Mapping[str, Verdict]]
+    lacking: int
     cards: Mapping[str, list[Card]]
 
     @classmethod
     def of(cls, made: Mapping[str, Made]) -> "Across":
         judged = {name: one.judged for name, one in made.items() if one.judged is not None}
         data = {name: (one.data, one.checkpoint) for name, one in made.items() if one.data is not None}
+        claims = _claims(judged)
+        nowhere = (claims.iloc[:, 1:] == _said(Verdict.LACKING)).all(axis=1)
         return cls(
             readings={name: reading(one.verdicts) for name, one in judged.items()},
             prices=pd.DataFrame([{"data": name} | _prices(*found) for name, found in data.items()]),
-            claims=_claims(judged),
-            verdicts={name: one.verdicts for name, one in judged.items()},
+            claims=claims[~nowhere],
+            lacking=int(nowhere.sum()),
             cards={name: infographic(*found) for name, found in data.items()},
         )
 
@@ -114,6 +116,8 @@ def write_across(across: Across, results: Path, title: str, problems: Iterable[s
     parts = [f"# {title}", *(f"- {name}: {text}" for name, text in across.readings.items())]
     parts += ["## What each kind of training brings and costs", to_markdown(across.prices, words=1), PRICES_NOTE]
     parts += ["## The claims, data set by data set", to_markdown(across.claims, words=across.claims.shape[1])]
+    if across.lacking:
+        parts.append(f"{across.lacking} more claims lack cells or metrics in every data set; its own report says which.")
     if problems:
         parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
     results.mkdir(parents=True, exist_ok=True)
@@ -135,16 +139,21 @@ def _prices(data: pd.DataFrame, checkpoint: str) -> dict[str, str]:
 
 
 def _claims(judged: Mapping[str, Judged]) -> pd.DataFrame:
-    columns = {}
-    for name, one in judged.items():
-        first = one.table.drop_duplicates("claim").set_index("claim")
-        columns[name] = {row.sentence: _cell(row) for row in first.itertuples()}
+    columns = {
+        name: {rows.sentence.iloc[0]: _cell(rows) for _, rows in one.table.groupby("claim", sort=False)}
+        for name, one in judged.items()
+    }
     return pd.DataFrame(columns).fillna(MISSING).rename_axis("claim").reset_index()
 
 
-def _cell(row) -> str:  # type: ignore[no-untyped-def]  # a row of pandas
-    sign = f"{SIGNS[Verdict(row.verdict)]} {row.verdict}"
-    if pd.isna(row.mean):
-        return sign
+def _cell(parts: pd.DataFrame) -> str:
+    row = parts.iloc[0]
+    said = _said(Verdict(row.verdict))
+    if len(parts) > 1 or pd.isna(row["mean"]):
+        return said
     shown = on_scale(row.metric, row.scale)
-    return f"{sign} ({row.mean * shown.factor:+.{shown.precision}f})"
+    return f"{said} ({row['mean'] * shown.factor:+.{shown.precision}f})"
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{SIGNS[verdict]} {verdict}"
