@@ -20,7 +20,7 @@ from temper.data import Batch
 from temper.records import RunRecord, collect
 from temper.report import make_report
 from temper.report.figures import FIGURES, gallery, looks
-from temper.report.figures.cells import in_order, in_words
+from temper.report.figures.cells import in_words
 from temper.report.figures.cost import cost
 from temper.report.figures.curves import curves
 from temper.report.figures.examples import Example, examples, kept_examples
@@ -34,6 +34,7 @@ from temper.report.figures.surface import directions, surfaces
 from temper.report.figures.tradeoff import tradeoff
 from temper.report.figures.weights import Weights, kept_weights, weights
 from temper.report.frame import frame
+from temper.report.rows import in_order
 from tests.conftest import QUICK, Linear
 from tests.report.test_report import RUNS, SUITE, run, written
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 import pandas as pd
@@ -64,7 +64,7 @@ def _short(row: Row) -> list[str]:
 
 def _all(data: pd.DataFrame, by: str) -> list[Row]:
     axes = [by, "penalty" if by == "attack" else "attack"]
-    outer, inner = (sorted(data[axis].unique(), key=lambda name: (name != "none", name)) for axis in axes)
+    outer, inner = (in_order(data[axis]) for axis in axes)
     seeds = data.groupby(["attack", "penalty", "setting"]).seed.nunique()
     settings: dict[tuple[str, str], dict[str, int]] = {}
     for (attack, penalty, setting), n in cast(dict[tuple[str, str, str], int], seeds.to_dict()).items():
@@ -74,11 +74,17 @@ def _all(data: pd.DataFrame, by: str) -> list[Row]:
         for second in inner:
             attack, penalty = (first, second) if by == "attack" else (second, first)
             found = settings.get((attack, penalty), {"": 0})
-            rows += [Row(attack, penalty, setting, found[setting]) for setting in sorted(found, key=_in_order)]
+            rows += [Row(attack, penalty, setting, found[setting]) for setting in sorted(found, key=none_first)]
     return rows
 
 
-def _in_order(setting: str) -> list[tuple[float, str]]:
-    """strength=3 before strength=10."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", setting)
-    return [(float(part), "") if position % 2 else (0.0, part) for position, part in enumerate(parts)]
+def none_first(name: str) -> tuple[bool, list[str], list[tuple[float, str]]]:
+    """A key to sort names by: `none` first, and strength=3 before strength=10."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", name)
+    numbers = [(float(part), "") if position % 2 else (0.0, part) for position, part in enumerate(parts)]
+    return name.partition(" ")[0] != "none", parts[:1], numbers
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each name once, in order."""
+    return sorted(set(names), key=none_first)

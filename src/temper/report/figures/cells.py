@@ -1,10 +1,10 @@
 """What figures draw of a cell: mean and standard deviation over seeds, in the units that they are shown in."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
+from temper.report.rows import none_first
 from temper.report.table import describe
 
 # Metrics in plain words, where a table has room for a heading alone.
@@ -54,15 +54,3 @@ def statistics(data: pd.DataFrame, metrics: Sequence[str], checkpoint: str) -> p
 def labels(rows: pd.DataFrame) -> list[str]:
     """The penalty of each row, with the setting that tells it apart from others of its name."""
     return [f"{name} ({setting})" if setting else name for name, setting in zip(rows.penalty, rows.setting, strict=True)]
-
-
-def none_first(name: str) -> tuple[bool, list[str], list[tuple[float, str]]]:
-    """A key to sort names by: `none` first, and strength=3 before strength=10."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", name)
-    numbers = [(float(part), "") if position % 2 else (0.0, part) for position, part in enumerate(parts)]
-    return name.partition(" ")[0] != "none", parts[:1], numbers
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Each name once, in order."""
-    return sorted(set(names), key=none_first)

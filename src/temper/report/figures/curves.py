@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from temper.cell import NOT_IDENTITY
 from temper.records import RunRecord
-from temper.report.figures.cells import in_order, none_first
 from temper.report.figures.style import COLORS, legend, sample
 from temper.report.frame import differences
+from temper.report.rows import in_order, none_first
 
 MOST = 6  # panels side by side
 CLEAN: dict[str, Any] = {"color": COLORS[1], "linestyle": (0, (5, 1.5))}

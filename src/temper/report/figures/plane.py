@@ -6,9 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from temper.report.figures.cells import in_order, statistics
+from temper.report.figures.cells import statistics
 from temper.report.figures.style import Look, looks, sample
 from temper.report.frame import apart_from_strength
+from temper.report.rows import in_order
 
 
 class Points(NamedTuple):

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from temper.records import RunRecord
-from temper.report.figures.cells import in_order, labels
+from temper.report.figures.cells import labels
 from temper.report.figures.style import Look, legend, looks, sample
 from temper.report.frame import evaluations_of
+from temper.report.rows import in_order
 
 # Checks that are attacks: each figure is a share of the examples that fell to a stronger one alone. Those that can be the same
 # examples count twice, so that what is left is a lower bound.

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from temper.records import RunRecord
-from temper.report.figures.cells import in_order
 from temper.report.figures.style import Look, legend, looks, sample
 from temper.report.frame import apart_from_strength
+from temper.report.rows import in_order
 
 SHOWN = {
     "test/clean": "clean accuracy %",

@@ -7,6 +7,7 @@ import pandas as pd
 
 from temper.report.columns import METRICS, describe
 from temper.report.figures.style import COLORS
+from temper.report.rows import in_order
 from temper.report.spread import spreads
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -80,6 +81,6 @@ def _spec(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _told(axis: str, rows: Sequence[dict[str, Any]], by: Sequence[str]) -> dict[str, Any]:
     """By what the names of an axis are told apart; the first comes again where they are more."""
-    names = sorted({row[axis] for row in rows}, key=lambda name: (name != "none", name))
+    names = in_order(row[axis] for row in rows)
     scale = {"domain": names, "range": [by[i % len(by)] for i in range(len(names))]}
     return {"field": axis, "type": "nominal", "title": axis, "scale": scale}
