@@ -284,3 +284,25 @@ def test_an_external_network_is_a_network(foreign: str, trained: nn.Module) -> N
     net = External(factory=foreign, shape=[1, 8, 8], classes=10, mean=[0.5], std=[0.25])
     x = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(net(x), net.module((x - 0.5) / 0.25))
+
+
+SMALL = [setting for setting in QUICK if not setting.startswith("model.")]
+
+
+@pytest.mark.slow
+def test_a_suite_that_suits_no_run_says_why(temper: Temper) -> None:
+    status, output = temper("train", *SMALL, "data=breast_cancer", "model=mlp", "seed=0,1", "study=rows", "-m")
+    assert status == 0, output
+    status, output = temper("evaluate", "path=outputs/rows", "evaluation=corruptions")
+    assert status == 1
+    assert output.count("inputs of shape [30] are no images; set it to null") >= 2, output
+
+
+@pytest.mark.slow
+def test_networks_that_embed_texts_share_no_points(temper: Temper) -> None:
+    texts = ["data=csv_text", f"data.source.train={Path(__file__).parent / 'data' / 'reviews.csv'}", "data.length=8"]
+    small = [setting for setting in SMALL if "_size" not in setting]
+    status, output = temper("train", *small, *texts, "model=text_cnn", "evaluation.norm=l2", "seed=0,1", "study=texts", "-m")
+    assert status == 0, output
+    status, output = temper("evaluate", "path=outputs/texts", "evaluation=standard", "evaluation.norm=l2", "transfer=true")
+    assert status == 1 and "embed their inputs" in output, output

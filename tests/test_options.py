@@ -23,7 +23,7 @@ from temper.validate import build_data, validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
-# What other options build on, not options themselves; and tables whose sizes are read from files (tests/data/test_tables.py).
+# What other options build on, not options themselves; and data of which their files tell (tests/data).
 SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd", "creditcard")
 HERE = Path(__file__).parent
 TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
@@ -63,8 +63,6 @@ DOWNLOADED = (
     "cifar10",
     "cifar100",
     "svhn",
-    "imagenette",
-    "tiny_imagenet",
     "sst2",
     "imdb",
     "sms_spam",

@@ -57,13 +57,13 @@ def evaluate_runs(
         bar = track(done, "evaluating", total=len(folders), console=console, disable=not console.is_terminal)
         results = list(_told(bar, len(folders)))
     problems = [result.problem for result in results if result.problem]
-    if study is not None:
+    if study is not None and len(problems) < len(results):
         if config.transfer:
             with device_of_its_own(config.trainer.accelerator) as device:
                 say(transfer({result.folder: result.suite for result in results if result.suite}, device=device))
         for line in make_report(study, Path(config.paths.results) / study.name, suite=config.evaluation.name):
             say(line)
-    else:
+    elif study is None:
         for result in results:
             say(result.text)
     if problems:

@@ -55,6 +55,10 @@ def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:
         attack = PGD(threat=judged.threat, steps=2 * judged.audit.steps, keep="worst")
         rekey(records[folder].seed, "transfer")
         net = load(folder / "checkpoints" / "last.ckpt")[0].net.to(device)
+        if net.lift(batches[folder].x) is not batches[folder].x:
+            raise ConfigError(
+                "transfer=true: networks that embed their inputs, each its own way, share no points; leave it out"
+            )
         points[folder] = attack.perturb(net, batches[folder])
     worst = 0.0
     for folder, key in track(chosen.items(), "transferring", **shown):  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_images_that_changed_under_a_run_are_noticed(folder: Path) -> None:
     content = measure(str(folder), None, 3, None).content
     ImageFolder(root=str(folder), content=content).load()
     save(folder / "train" / "ant" / "more.png", picture(0, 99))
-    with pytest.raises(DataError, match="holds other images by now"):
+    with pytest.raises(DataError, match="holds other data by now"):
         ImageFolder(root=str(folder), content=content).load()
 
 
@@ -218,6 +218,9 @@ def test_tiny_imagenet_as_it_is_distributed(tmp_path: Path) -> None:
     x_train, y_train, x_test, y_test = TinyImageNet(root=str(tmp_path)).load()
     assert x_train.shape == (6, 3, 64, 64) and y_train.tolist() == [0, 0, 0, 1, 1, 1]
     assert x_test.shape == (2, 3, 64, 64) and y_test.tolist() == [1, 0]
+    annotations.write_text("val_7.JPEG\tn01\t0\t0\t62\t62\n")
+    with pytest.raises(DataError, match=r"line 1: there is no .*val_7\.JPEG; unpack the archive again"):
+        TinyImageNet(root=str(tmp_path)).load()
     annotations.write_text("val_0.JPEG\tn03\t0\t0\t62\t62\n")
     with pytest.raises(DataError, match=r"val_annotations\.txt, line 1: 'n03' is no class"):
         TinyImageNet(root=str(tmp_path)).load()

@@ -138,6 +138,24 @@ def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path
     assert source(tmp_path).measure().content != digest
 
 
+def test_rows_that_changed_under_a_run_are_noticed(tmp_path: Path) -> None:
+    written(people(), tmp_path)
+    content = source(tmp_path).measure().content
+    written(people(57), tmp_path)
+    with pytest.raises(DataError, match=r"people\.csv holds other data by now than when this run was set up"):
+        source(tmp_path, content=content).load()
+
+
+def test_a_category_that_the_training_split_lacks_is_none(tmp_path: Path) -> None:
+    written(people(), tmp_path)
+    rows = source(tmp_path).load().x_train
+    jobs = slice(rows.shape[1] - 3, rows.shape[1])
+    one = rows[rows[:, jobs].argmax(1) == 0]
+    encoded = source(tmp_path).fit(one, torch.zeros(len(one)))(rows)[:, jobs]
+    known = rows[:, jobs].argmax(1) == 0
+    assert (encoded[known] == torch.tensor([1.0, 0, 0])).all() and (encoded[~known] == 0).all()
+
+
 def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:
     written(people(), tmp_path)
     setting = ["data=csv", "model=mlp", f"paths.data={tmp_path}", "data.source.path=people.csv", "data.source.target=fraud"]
@@ -161,6 +179,7 @@ MISTAKES = {
     "target": ({"target": "frod"}, people, "data.source.target: people.csv has no column frod; did you mean fraud?"),
     "column": ({"categorical": ["jobb"]}, people, "data.source.categorical: people.csv has no column jobb; did you mean job?"),
     "immutable": ({"immutable": ["height"]}, people, "data.source.immutable: people.csv has no column height; its columns are"),
+    "no feature": ({"immutable": ["fraud"]}, people, "data.source.immutable: fraud is no feature, and no adversary sees it"),
     "positive": ({"positive": "maybe"}, people, "data.source.positive: fraud of people.csv is never maybe; it is no, yes"),
     "no number": ({}, lambda: broken(people(), 6, "income", "much"), "row 7: income is 'much', which is no finite number"),
     "infinite": ({}, lambda: broken(people(), 6, "income", "inf"), "row 7: income is 'inf', which is no finite number"),

@@ -1,6 +1,7 @@
 """Texts out of files, and what is said of those that cannot be read."""
 
 import gzip
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +157,25 @@ def test_real_texts(name: str, sizes: tuple[int, ...], positive: float) -> None:
     assert float(data.split("test").y.float().mean()) == pytest.approx(positive, abs=1e-3)
     x = data.split("test").x
     assert ((x != 0).sum(1) > 0).all() and float((x == 1).float().sum() / (x != 0).sum()) < 0.1
+
+
+def test_a_run_is_known_by_the_texts_not_by_where_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    same = shutil.copy(REVIEWS, tmp_path / "elsewhere" / REVIEWS.name)
+    other = tmp_path / REVIEWS.name
+    other.write_text(REVIEWS.read_text() + "a further one,positive\n")
+    digests = [TextFile(train=str(path)).measure().content for path in (REVIEWS, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+    with pytest.raises(DataError, match="holds other data by now than when this run was set up"):
+        TextFile(train=str(other), content=digests[0]).load()
+
+
+def test_two_files_of_texts_are_two_cells(tmp_path: Path) -> None:
+    from temper.cell import Cell
+
+    other = tmp_path / REVIEWS.name
+    other.write_text(REVIEWS.read_text() + "a further one,positive\n")
+    cells = [
+        Cell.of(composed("data=csv_text", "model=text_cnn", f"data.source.train={path}")).digest for path in (REVIEWS, other)
+    ]
+    assert cells[0] != cells[1]

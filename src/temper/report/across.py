@@ -80,21 +80,25 @@ class Across(NamedTuple):
 
 
 def data_of(record: RunRecord) -> str:
-    """The name of the data set that a run learned from: of a set of torchvision, of a file, or of the source."""
+    """The name of the data set that a run learned from: of a set of torchvision, of a file or folder, or of the source."""
     source = record.config["data"]["source"]
     if name := source.get("name"):
         return str(name)
-    if path := source.get("path"):
-        return Path(str(path)).name.partition(".")[0]
-    return str(source.get("_target_", "unknown data")).rpartition(".")[2]
+    kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
+    where = source.get("path") or source.get("train") or (source.get("root") if kind == "ImageFolder" else None)
+    return Path(str(where)).name.partition(".")[0] if where else kind
 
 
 def by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """The runs of each data set."""
-    found: dict[str, list[RunRecord]] = {}
+    """The runs of each data set. Sets of one name are told apart by what they hold, and named with its beginning."""
+    found: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        found.setdefault(data_of(record), []).append(record)
-    return found
+        content = str(record.config["data"]["source"].get("content") or "")
+        found.setdefault((data_of(record), content), []).append(record)
+    names = [name for name, _ in found]
+    return {
+        f"{name} ({content[:6] or 'unknown'})" if names.count(name) > 1 else name: own for (name, content), own in found.items()
+    }
 
 
 def reading(verdicts: Mapping[str, Verdict]) -> str:

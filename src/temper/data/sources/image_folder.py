@@ -1,6 +1,5 @@
 """Images in one folder for each class."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from temper.arguments import Count, checked
+from temper.data.sources.content import listing_of, unchanged
 from temper.data.sources.images import decode, size_of
 from temper.data.sources.source import Arrays, DataError, Measured
 
@@ -60,8 +60,7 @@ class ImageFolder:
 
     def load(self) -> Arrays:
         found = self.measure()
-        if self.content not in (None, found.content):
-            raise DataError(f"{self.root} holds other images by now than when this run was set up; bring those back")
+        unchanged(self.content, found.content, self.root)
         train, test = list_images(self.root, self.test)
         return load_images(train, test, found.shape, resize=self.size is not None)
 
@@ -70,8 +69,7 @@ def measure(root: str, size: int | tuple[int, int] | None, channels: int, test: 
     """The shape, the classes and the content of an `ImageFolder`, without decoding its images."""
     train, held = list_images(root, test)
     rows, columns = size_of(train.paths[0]) if size is None else (size, size) if isinstance(size, int) else size
-    lines = sorted(f"{path.relative_to(_folder(root))} {path.stat().st_size}" for path in (*train.paths, *held.paths))
-    content = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    content = listing_of([*train.paths, *held.paths], _folder(root))
     return Measured((channels, rows, columns), len(set(train.labels)), content)
 
 

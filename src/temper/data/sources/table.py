@@ -73,6 +73,7 @@ class Table(ABC):
         self.target, self.positive, self.negative = target, _texts(positive), _texts(negative)
         self.numeric, self.integer, self.categorical = numeric, list(integer), list(categorical)
         self.immutable, self.ignore, self.test_fraction = list(immutable), list(ignore), test_fraction
+        self.content = content
         named = [target, *(numeric or ()), *self.integer, *self.categorical, *self.ignore]
         if twice := sorted({column for column in named if named.count(column) > 1}):
             raise ValueError(f"{', '.join(twice)}: a column is one of target, numeric, integer, categorical and ignore")
@@ -113,6 +114,7 @@ class Table(ABC):
 
     def load(self) -> Arrays:
         train, test, name = self._parts
+        self._check_immutable()
         names = {label: number for number, label in enumerate(self._names)}
         labels = [self._labels(part, name) for part in (train, test)]
         if unknown := sorted(set(labels[1]) - set(names)):
@@ -127,7 +129,10 @@ class Table(ABC):
         centre, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
         centre[:count], scale[:count] = x[:, :count].mean(0), x[:, :count].std(0)
         scale[scale == 0] = 1  # a feature that never changes
-        ends = [torch.from_numpy((end(0) - centre) / scale).float() for end in (x.min, x.max)]
+        # Of a category: a row for which training has no value is 0 everywhere.
+        lowest, highest = x.min(0), x.max(0)
+        lowest[count:] = 0
+        ends = [torch.from_numpy((end - centre) / scale).float() for end in (lowest, highest)]
         groups, whole = list(self._groups()), torch.zeros(x.shape[1], dtype=torch.bool)
         changeable = torch.ones(1, x.shape[1])
         for place, column in enumerate(self._numbers):
@@ -144,6 +149,14 @@ class Table(ABC):
             groups=tuple(groups),
         )
         return Rows(domain, changeable if self.immutable else None)
+
+    def _check_immutable(self) -> None:
+        for column in self.immutable:
+            if column not in {*self._numbers, *self._categories}:
+                raise DataError(
+                    f"data.source.immutable: {column} is no feature, and no adversary sees it; take it out, or name it in "
+                    "data.source.numeric, integer or categorical"
+                )
 
     @cached_property
     def _numbers(self) -> list[str]:

@@ -1,6 +1,5 @@
 """Where tables come from: a file, OpenML, scikit-learn."""
 
-import hashlib
 import zlib
 from pathlib import Path
 from typing import Any, final
@@ -8,6 +7,7 @@ from typing import Any, final
 import pandas as pd
 
 from temper.arguments import Count, checked
+from temper.data.sources.content import bytes_of, unchanged
 from temper.data.sources.source import DataError, Measured
 from temper.data.sources.table import Columns, Frames, Table
 
@@ -62,6 +62,7 @@ class TableFile(Table):
         return Measured(self.shape, self.classes, self.place.digest)
 
     def frames(self) -> Frames:
+        unchanged(self.content, self.place.digest, self.place.root / self.place.path)
         train, test = self.place.files()
         if train is None:
             return Frames(self.place.fetched(), None, f"openml {self.place.openml}")
@@ -124,9 +125,4 @@ class Place:
         train, test = self.files()
         if train is None:
             return f"openml {self.openml}"
-        digest = hashlib.sha256()
-        for path in (train, test):
-            if path is not None:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:12]
+        return bytes_of(path for path in (train, test) if path is not None)

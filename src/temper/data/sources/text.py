@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
+from temper.data.sources.content import bytes_of, listing_of, unchanged
 from temper.data.sources.reading import Texts, found, labelled, read_columns, read_folders
-from temper.data.sources.source import Arrays, DataError
+from temper.data.sources.source import Arrays, DataError, Measured
 from temper.data.vocabulary import Vocabulary
 
 
@@ -22,14 +23,19 @@ class TextSource(ABC):
     Args:
         vocabulary: of so many tokens at most, padding and unknown words included.
         length: tokens of a text; longer ones are cut.
+        content: what `measure` said of the files when the run was set up; None: anything.
     """
 
     @checked
-    def __init__(self, *, vocabulary: Count = 10_000, length: Count = 64) -> None:
-        self.vocabulary, self.length = vocabulary, length
+    def __init__(self, *, vocabulary: Count = 10_000, length: Count = 64, content: str | None = None) -> None:
+        self.vocabulary, self.length, self.content = vocabulary, length, content
 
     @abstractmethod
     def load(self) -> Arrays: ...
+
+    @abstractmethod
+    def measure(self) -> Measured:
+        """What the files say of themselves."""
 
     def fit(self, x: np.ndarray, y: Tensor) -> Vocabulary:
         return Vocabulary.learn(x, size=self.vocabulary, length=self.length)
@@ -41,7 +47,7 @@ class _Published(TextSource):
     Args:
         root: the folder that may hold its files.
         download: fetch it where they are missing.
-        vocabulary, length: settings of `TextSource`.
+        settings: those of `TextSource`.
     """
 
     name: ClassVar[str]
@@ -50,21 +56,30 @@ class _Published(TextSource):
     columns: ClassVar[tuple[str, str]]  # there, of text and label
 
     @checked
-    def __init__(self, *, root: str, download: bool = True, vocabulary: Count = 10_000, length: Count = 64) -> None:
-        super().__init__(vocabulary=vocabulary, length=length)
+    def __init__(self, *, root: str, download: bool = True, **settings: Any) -> None:
+        super().__init__(**settings)
         self.root, self.download = Path(root).expanduser().resolve(), download
 
+    def measure(self) -> Measured:
+        return Measured((self.length,), 2, self.digest(self.files()) if self.files() else f"fetched {self.path}")
+
     def load(self) -> Arrays:
-        splits = self.local()
-        if splits is None:
-            if not self.download:
-                raise self._missing("and data.source.download is false")
-            splits = self._fetched()
-        return _arrays(*splits)
+        files = self.files()
+        if not files and not self.download:
+            raise self._missing("and data.source.download is false")
+        unchanged(self.content, self.measure().content, self.root)
+        return _arrays(*(self.local(files) if files else self._fetched()))
 
     @abstractmethod
-    def local(self) -> tuple[Texts, Texts | None] | None:
-        """The training and, if there is one, the test split; None where the files are missing."""
+    def files(self) -> list[Path]:
+        """Those of the set; none where one is missing."""
+
+    @abstractmethod
+    def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
+        """The training and, if there is one, the test split."""
+
+    def digest(self, files: Sequence[Path]) -> str:
+        return bytes_of(files)
 
     def _fetched(self) -> tuple[Texts, Texts | None]:
         try:
@@ -99,13 +114,16 @@ class SST2(_Published):
     path = "stanfordnlp/sst2"
     columns = ("sentence", "label")
 
-    def local(self) -> tuple[Texts, Texts | None] | None:
+    def files(self) -> list[Path]:
         for folder in (self.root / "sst2", self.root / "SST-2"):
-            paths = [found(folder / f"{split}.tsv") for split in ("train", "dev")]
-            if paths[0] is not None and paths[1] is not None:
-                train, dev = (labelled(read_columns(path, "sentence", "label"), path, ["0", "1"]) for path in paths if path)
-                return train, dev
-        return None
+            paths = [path for split in ("train", "dev") if (path := found(folder / f"{split}.tsv"))]
+            if len(paths) == 2:
+                return paths
+        return []
+
+    def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
+        train, dev = (labelled(read_columns(path, "sentence", "label"), path, ["0", "1"]) for path in files)
+        return train, dev
 
 
 class IMDB(_Published):
@@ -116,12 +134,15 @@ class IMDB(_Published):
     path = "stanfordnlp/imdb"
     columns = ("text", "label")
 
-    def local(self) -> tuple[Texts, Texts | None] | None:
-        folder = self.root / "aclImdb"
-        if not folder.is_dir():
-            return None
-        train, test = (read_folders(folder / split, ["neg", "pos"]) for split in ("train", "test"))
+    def files(self) -> list[Path]:
+        return sorted((self.root / "aclImdb").glob("*/*/*.txt"))
+
+    def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
+        train, test = (read_folders(self.root / "aclImdb" / split, ["neg", "pos"]) for split in ("train", "test"))
         return train, test
+
+    def digest(self, files: Sequence[Path]) -> str:
+        return listing_of(files, self.root)
 
 
 class SMSSpam(_Published):
@@ -133,9 +154,12 @@ class SMSSpam(_Published):
     path = "ucirvine/sms_spam"
     columns = ("sms", "label")
 
-    def local(self) -> tuple[Texts, Texts | None] | None:
+    def files(self) -> list[Path]:
         path = found(self.root / "SMSSpamCollection")
-        return None if path is None else (labelled(read_columns(path, 1, 0), path, ["ham", "spam"]), None)
+        return [] if path is None else [path]
+
+    def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
+        return labelled(read_columns(files[0], 1, 0), files[0], ["ham", "spam"]), None
 
 
 class TextFile(TextSource):
@@ -146,7 +170,7 @@ class TextFile(TextSource):
         test: path of a second one; None: a stratified quarter of the first is held out, the same for all runs.
         text, label: names of the columns.
         labels: what stands in the label column, in the order of the classes; None: in that of the alphabet.
-        vocabulary, length: settings of `TextSource`.
+        settings: those of `TextSource`.
 
     Raises:
         DataError: on `load`, naming the file, the line and what to do.
@@ -161,21 +185,31 @@ class TextFile(TextSource):
         text: str = "text",
         label: str = "label",
         labels: Sequence[str | int] | None = None,
-        vocabulary: Count = 10_000,
-        length: Count = 64,
+        **settings: Any,
     ) -> None:
-        super().__init__(vocabulary=vocabulary, length=length)
-        self.train, self.test, self.text, self.label = Path(train).expanduser(), test, text, label
+        super().__init__(**settings)
+        self.paths = [Path(path).expanduser() for path in (train, test) if path is not None]
+        self.text, self.label = text, label
         self.labels = None if labels is None else list(map(str, labels))
 
+    def measure(self) -> Measured:
+        for path in self.paths:
+            if not path.is_file():
+                raise DataError(f"{path}: there is no such file; name one that exists")
+        return Measured((self.length,), len(self._classes(self._read(self.paths[0]))), bytes_of(self.paths))
+
     def load(self) -> Arrays:
-        columns = read_columns(self.train, self.text, self.label)
-        labels = sorted(set(columns[1])) if self.labels is None else self.labels
-        train = labelled(columns, self.train, labels)
-        if self.test is None:
-            return _arrays(train, None)
-        test = Path(self.test).expanduser()
-        return _arrays(train, labelled(read_columns(test, self.text, self.label), test, labels))
+        unchanged(self.content, self.measure().content, " and ".join(map(str, self.paths)))
+        columns = [self._read(path) for path in self.paths]
+        classes = self._classes(columns[0])
+        train, *test = (labelled(own, path, classes) for own, path in zip(columns, self.paths, strict=True))
+        return _arrays(train, test[0] if test else None)
+
+    def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        return read_columns(path, self.text, self.label)
+
+    def _classes(self, columns: tuple[np.ndarray, np.ndarray]) -> list[str]:
+        return sorted(set(columns[1])) if self.labels is None else self.labels
 
 
 def _arrays(train: Texts, test: Texts | None) -> Arrays:

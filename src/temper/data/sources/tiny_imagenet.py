@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from temper.arguments import checked
+from temper.data.sources.content import listing_of, unchanged
 from temper.data.sources.image_folder import Labelled, class_names, labelled, load_images
-from temper.data.sources.source import Arrays, DataError
+from temper.data.sources.source import Arrays, DataError, Measured
 
 SHAPE = (3, 64, 64)
 
@@ -17,16 +18,25 @@ class TinyImageNet:
 
     Args:
         root: the folder `tiny-imagenet-200`.
+        content: what `measure` said of it when the run was set up; None: anything.
 
     Raises:
         DataError: the folder is missing or incomplete, or a file in it is broken.
     """
 
     @checked
-    def __init__(self, *, root: str) -> None:
-        self.root = Path(root).expanduser().resolve()
+    def __init__(self, *, root: str, content: str | None = None) -> None:
+        self.root, self.content = Path(root).expanduser().resolve(), content
+
+    def measure(self) -> Measured:
+        train, test = self._listed()
+        return Measured(SHAPE, len(set(train.labels)), listing_of([*train.paths, *test.paths], self.root))
 
     def load(self) -> Arrays:
+        unchanged(self.content, self.measure().content, self.root)
+        return load_images(*self._listed(), SHAPE, resize=False)
+
+    def _listed(self) -> tuple[Labelled, Labelled]:
         train, annotations = self.root / "train", self.root / "val" / "val_annotations.txt"
         for path in (train, annotations):
             if not path.exists():
@@ -35,7 +45,7 @@ class TinyImageNet:
                     "that holds it: data.source.root=FOLDER"
                 )
         names = class_names(train)
-        return load_images(labelled(train, names), _annotated(annotations, names), SHAPE, resize=False)
+        return labelled(train, names), _annotated(annotations, names)
 
 
 def _annotated(annotations: Path, names: list[str]) -> Labelled:
@@ -48,5 +58,7 @@ def _annotated(annotations: Path, names: list[str]) -> Labelled:
         if word not in names:
             raise DataError(f"{annotations}, line {number}: {word!r} is no class in train")
         paths.append(annotations.parent / "images" / name)
+        if not paths[-1].is_file():
+            raise DataError(f"{annotations}, line {number}: there is no {paths[-1]}; unpack the archive again")
         labels.append(names.index(word))
     return Labelled(paths, labels)

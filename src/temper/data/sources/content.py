@@ -1,0 +1,34 @@
+"""What files hold, as a digest that stands for them wherever they lie: with other data it is another run."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from temper.data.sources.source import DataError
+
+DIGITS = 16
+
+
+def bytes_of(paths: Iterable[Path]) -> str:
+    """A digest of all bytes of these files, in this order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:DIGITS]
+
+
+def listing_of(paths: Iterable[Path], root: Path) -> str:
+    """A digest of the names and sizes of files below a folder, which are too many to be read for it."""
+    lines = sorted(f"{path.relative_to(root)} {path.stat().st_size}" for path in paths)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
+
+
+def unchanged(expected: str | None, found: str, where: object) -> None:
+    """Hold the data to what they were when the run was set up; None: they may be any.
+
+    Raises:
+        DataError: they are others.
+    """
+    if expected not in (None, found):
+        raise DataError(f"{where} holds other data by now than when this run was set up; bring those back")
