@@ -138,6 +138,12 @@ def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path
     assert source(tmp_path).measure().content != digest
 
 
+def test_a_file_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(people(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(source(tmp_path, root=str(tmp_path / "data")).load().x_train) == 45
+
+
 def test_rows_that_changed_under_a_run_are_noticed(tmp_path: Path) -> None:
     written(people(), tmp_path)
     content = source(tmp_path).measure().content

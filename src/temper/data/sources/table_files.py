@@ -32,7 +32,7 @@ class TableFile(Table):
 
     Args:
         root: folder of the files.
-        path: of the rows, below the folder; with ".gz" behind it if that is what is there.
+        path: of the rows, below the folder, or else the working one; with ".gz" behind it if that is what is there.
         test: likewise of rows for the test; None: some are held out.
         names: of the columns, where the file does not begin with them.
         openml: number of the data set at openml.org that is fetched where there is no file; None: none is.
@@ -97,9 +97,10 @@ class Place:
         return train, None if self.test is None else self._file(self.test, "test")
 
     def _file(self, name: str, key: str) -> Path | None:
-        for path in (self.root / name, self.root / f"{name}.gz"):
-            if path.is_file():
-                return path
+        for folder in (self.root, Path.cwd()):
+            for path in (folder / name, folder / f"{name}.gz"):
+                if path.is_file():
+                    return path
         if self.openml is not None and self.download:
             return None
         raise self._missing(name, key, "")
@@ -115,8 +116,8 @@ class Place:
 
     def _missing(self, name: str, key: str, why: str) -> DataError:
         return DataError(
-            f"{name} was not found in {self.root}{why}. Put it there, name the folder that holds it: paths.data=FOLDER, or "
-            f"another file: data.source.{key}=FILE"
+            f"{name} was not found in {self.root} or {Path.cwd()}{why}. Put it there, name the folder that holds it: "
+            f"paths.data=FOLDER, or another file: data.source.{key}=FILE"
         )
 
     @property
