@@ -41,6 +41,9 @@ def identity(config: DictConfig) -> dict[str, Any]:
         content["model"].pop("compile", None)
     if content["model"].get("channels_last") is None:
         content["model"].pop("channels_last", None)
+    if content["data"].get("tokenizer") is None:
+        content["data"].pop("tokenizer", None)
+        content["data"].get("source", {}).pop("tokenizer", None)
     if not config.get("penalty"):
         content["strength"] = 1.0
     return content

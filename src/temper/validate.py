@@ -237,9 +237,8 @@ def build_data(config: DictConfig) -> DataModule:
     """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
     # Threats, statistics, symmetries and sizes are there for attack, evaluation, model and penalty to refer to.
     replays = OmegaConf.select(config, "attack.replays", default=1)
-    return build(
-        config, "data", without=("threats", "mean", "std", "flip", "vocabulary", "length"), seed=config.seed, repeats=replays
-    )
+    shared = ("threats", "mean", "std", "flip", "vocabulary", "length", "tokenizer")
+    return build(config, "data", without=shared, seed=config.seed, repeats=replays)
 
 
 def _data_text(config: DictConfig) -> str:

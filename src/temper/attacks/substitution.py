@@ -13,6 +13,7 @@ from temper.attacks.losses import margin
 from temper.attacks.probing import probing
 from temper.attacks.wordnet import synonyms
 from temper.data.batch import Batch
+from temper.data.pretrained_tokens import PretrainedTokens
 from temper.data.sources import Encoder
 from temper.data.vocabulary import PAD, UNK, Vocabulary
 from temper.models.network import Network
@@ -40,6 +41,11 @@ class Substitution(Attack):
         self.max_changed, self.most, self.wordnet = max_changed, most, Path(wordnet).expanduser()
 
     def meet(self, encoder: Encoder | None) -> None:
+        if isinstance(encoder, PretrainedTokens):
+            raise ValueError(
+                "it exchanges whole words, and data.tokenizer makes parts of words; take evaluation=standard, or set "
+                "data.tokenizer to null and another model"
+            )
         if not isinstance(encoder, Vocabulary):
             raise ValueError("it exchanges words, and these inputs are no texts")
         known = synonyms(self.wordnet)

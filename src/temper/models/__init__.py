@@ -3,6 +3,7 @@
 from temper.models.cnn import CNN
 from temper.models.compiled import Compile, Compiler, lay_out
 from temper.models.external import External
+from temper.models.hf_transformer import HFTransformer
 from temper.models.mlp import MLP
 from temper.models.network import (
     BranchSlot,
@@ -31,6 +32,7 @@ __all__ = [
     "Compiler",
     "DropoutSlot",
     "External",
+    "HFTransformer",
     "Network",
     "NormSlot",
     "Normalize",

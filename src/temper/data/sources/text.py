@@ -11,24 +11,28 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
+from temper.data.pretrained_tokens import PretrainedTokens
 from temper.data.sources.content import bytes_of, listing_of, unchanged
 from temper.data.sources.reading import Texts, found, labelled, read_columns, read_folders
-from temper.data.sources.source import Arrays, DataError, Measured
+from temper.data.sources.source import Arrays, DataError, Encoder, Measured
 from temper.data.vocabulary import Vocabulary
 
 
 class TextSource(ABC):
-    """Texts, numbered by a vocabulary of the training split.
+    """Texts, numbered by a vocabulary of the training split, or by the tokenizer of a pretrained network.
 
     Args:
         vocabulary: of so many tokens at most, padding and unknown words included.
         length: tokens of a text; longer ones are cut.
+        tokenizer: of transformers, by name or folder; None: words, and the vocabulary.
         content: what `measure` said of the files when the run was set up; None: anything.
     """
 
     @checked
-    def __init__(self, *, vocabulary: Count = 10_000, length: Count = 64, content: str | None = None) -> None:
-        self.vocabulary, self.length, self.content = vocabulary, length, content
+    def __init__(
+        self, *, vocabulary: Count = 10_000, length: Count = 64, tokenizer: str | None = None, content: str | None = None
+    ) -> None:
+        self.vocabulary, self.length, self.tokenizer, self.content = vocabulary, length, tokenizer, content
 
     @abstractmethod
     def load(self) -> Arrays: ...
@@ -37,7 +41,11 @@ class TextSource(ABC):
     def measure(self) -> Measured:
         """What the files say of themselves."""
 
-    def fit(self, x: np.ndarray, y: Tensor) -> Vocabulary:
+    def fit(self, x: np.ndarray, y: Tensor) -> Encoder:
+        if self.tokenizer is not None:
+            tokens = PretrainedTokens(self.tokenizer, length=self.length)
+            tokens.log_cuts(x)
+            return tokens
         return Vocabulary.learn(x, size=self.vocabulary, length=self.length)
 
 

@@ -1,0 +1,54 @@
+"""From texts to the tokens of a pretrained network."""
+
+import logging
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from temper.data.sources.source import DataError
+from temper.pretrained import load_pretrained
+
+log = logging.getLogger("temper")
+
+
+class PretrainedTokens:
+    """A tokenizer of transformers, as an encoder.
+
+    Args:
+        name: on the Hugging Face hub, or a folder.
+        length: tokens of a text, those at its ends included; a longer one is cut, a shorter one padded behind.
+
+    Raises:
+        DataError: it cannot be loaded, or has no token of padding.
+    """
+
+    def __init__(self, name: str, *, length: int) -> None:
+        try:
+            self.tokenizer = load_pretrained("data.tokenizer", "AutoTokenizer", name)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        if self.tokenizer.pad_token_id is None:
+            raise DataError(
+                f"data.tokenizer: {name} has no token of padding; take that of an encoder such as bert-base-uncased"
+            )
+        self.length = length
+        # An unknown word is a word.
+        self.special = torch.tensor(sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}))
+
+    def __call__(self, x: Iterable[str]) -> Tensor:
+        """N texts -> (N, length) int64."""
+        return self._encoded(x, self.length)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Of tokens (B, L): 1 where there is a part of a text, 0 at padding and special tokens, (B, L, 1)."""
+        return (~torch.isin(x, self.special.to(x.device))).unsqueeze(2).float()
+
+    def log_cuts(self, x: Iterable[str]) -> None:
+        """Tell how many of the training split's texts are longer than `length`."""
+        cut = self._encoded(x, self.length + 1)[:, -1] != self.tokenizer.pad_token_id
+        log.info("texts: %d of %d in the training split are cut to data.length=%d tokens", cut.sum(), len(cut), self.length)
+
+    def _encoded(self, x: Iterable[str], length: int) -> Tensor:
+        tokens = self.tokenizer(list(x), max_length=length, padding="max_length", padding_side="right", truncation=True)
+        return torch.tensor(tokens["input_ids"])

@@ -1,0 +1,190 @@
+"""Pretrained encoders, here tiny ones with random weights: what they compute, and what an adversary may move."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from temper.attacks import L2, PGD, Substitution
+from temper.cell import identity
+from temper.data import Batch, DataError
+from temper.data.pretrained_tokens import PretrainedTokens
+from temper.models import HFTransformer
+from temper.penalties import Curvature, InputGradient
+from temper.penalties.penalty import Penalty
+from temper.validate import validate
+from tests.conftest import composed
+
+transformers = pytest.importorskip("transformers")
+
+REVIEWS = Path(__file__).parents[1] / "data" / "reviews.csv"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "good", "bad", "##s", "##ly"]
+TEXTS = ["the good films", "bad", "a zebra badly"]
+INFINITE = {"lower": -torch.inf, "upper": torch.inf}
+
+
+@pytest.fixture(scope="module", params=["DistilBert", "Bert"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `save_pretrained` writes of a model without a last layer and of its tokenizer."""
+    path = tmp_path_factory.mktemp(request.param)
+    sizes = {
+        "DistilBert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+        "Bert": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
+    }[request.param]
+    config = getattr(transformers, f"{request.param}Config")(vocab_size=len(WORDS), max_position_embeddings=16, **sizes)
+    torch.manual_seed(0)
+    getattr(transformers, f"{request.param}Model")(config).save_pretrained(path)
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path)
+    return str(path)
+
+
+def made(folder: str) -> tuple[HFTransformer, Batch]:
+    torch.manual_seed(0)
+    net, tokens = HFTransformer(name=folder, tokenizer=folder, length=8, classes=3), PretrainedTokens(folder, length=8)
+    x = tokens(TEXTS)
+    net.observe(x)
+    return net.eval(), replace(Batch.of(x, torch.tensor([0, 1, 2])), mask=tokens.mask(x))
+
+
+def test_texts_become_the_tokens_of_the_model(folder: str) -> None:
+    tokens = PretrainedTokens(folder, length=6)
+    x = tokens(TEXTS)
+    assert x.tolist() == [[2, 6, 8, 7, 10, 3], [2, 9, 3, 0, 0, 0], [2, 5, 1, 9, 11, 3]]
+    assert tokens.mask(x)[..., 0].tolist() == [[0, 1, 1, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0]]
+    assert PretrainedTokens(folder, length=4)(TEXTS).tolist() == [[2, 6, 8, 3], [2, 9, 3, 0], [2, 5, 1, 3]]
+
+
+def test_what_is_cut_is_told(folder: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="temper"):
+        PretrainedTokens(folder, length=5).log_cuts(TEXTS)
+    assert "2 of 3 in the training split are cut to data.length=5 tokens" in caplog.text
+
+
+def test_logits_are_those_of_the_library_for_the_tokens(folder: str) -> None:
+    net, batch = made(folder)
+    own = net.module(input_ids=batch.x, attention_mask=(batch.x != 0).long()).logits
+    torch.testing.assert_close(net(batch.x), own)
+    assert torch.equal(net(net.lift(batch.x)), net(batch.x)) and net(batch.x).shape == (3, 3)
+
+
+def test_padding_and_the_rest_of_the_batch_change_nothing(folder: str) -> None:
+    net, batch = made(folder)
+    together = net(F.pad(batch.x, (0, 3)))
+    for row, text in enumerate(batch.x):
+        torch.testing.assert_close(net(text[text != 0][None])[0], together[row])
+    z = net.lift(batch.x).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(net(z)[:, 0].sum(), z)
+    assert (gradient[batch.x == 0] == 0).all() and (gradient[batch.x != 0] != 0).any(1).all()
+
+
+def test_texts_are_as_long_as_1_however_long_their_embeddings(folder: str) -> None:
+    net, batch = made(folder)
+    z, words = net.lift(batch.x), (batch.x != 0).sum(1).float()
+    torch.testing.assert_close(z.flatten(1).square().sum(1) @ words, words.sum())
+    with torch.no_grad():
+        net._embedding.mul_(1000)
+    torch.testing.assert_close(net.lift(batch.x), z)
+
+
+def test_embeddings_are_trained_at_points_that_leave_special_tokens_alone(folder: str) -> None:
+    net, batch = made(folder)
+    threat = L2(eps=0.1, **INFINITE)
+    attack = PGD(threat=threat, steps=2)
+    x_adv, z = attack.perturb(net, batch), net.lift(batch.x)
+    fixed = cast(Tensor, batch.mask)[..., 0] == 0
+    assert torch.equal(x_adv[fixed], z[fixed]) and not torch.equal(x_adv, z)
+    assert (threat.length(x_adv - z) <= 0.1 * (1 + 1e-5)).all()
+    attack.risk(net, batch, x_adv).sum().backward()
+    gradient = net._embedding.grad
+    assert gradient is not None and (gradient[batch.x[batch.x != 0]] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("penalty", [InputGradient(), Curvature(h=0.1)], ids=lambda penalty: type(penalty).__name__)
+def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, folder: str) -> None:
+    """Their derivative by the embedding, against the quotient of differences along it."""
+    net, batch = made(folder)
+    net, batch = net.double(), replace(batch, mask=cast(Tensor, batch.mask).double())
+
+    def term() -> Tensor:
+        torch.manual_seed(1)
+        return cast(Tensor, penalty.term(net, batch, batch.x))
+
+    weight = net._embedding
+    (gradient,) = torch.autograd.grad(term(), weight)
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        weight.add_(1e-4 * direction)
+    above = term().detach()
+    with torch.no_grad():
+        weight.sub_(2e-4 * direction)
+    torch.testing.assert_close((gradient * direction).sum(), (above - term().detach()) / 2e-4, rtol=1e-2, atol=1e-6)
+
+
+def test_it_is_trained_in_train_mode(folder: str) -> None:
+    """transformers loads networks for evaluation, and Lightning leaves them as they are."""
+    assert all(part.training for part in HFTransformer(name=folder, tokenizer=folder, length=8, classes=3).modules())
+
+
+def test_substitution_is_refused(folder: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.tokenizer makes parts of words; take evaluation=standard"):
+        Substitution().meet(PretrainedTokens(folder, length=8))
+
+
+def test_other_tokens_and_long_texts_are_refused(folder: str) -> None:
+    net, _ = made(folder)
+    with pytest.raises(ValueError, match=r"has 12 tokens, but the data have token 12; set data\.tokenizer='\$\{model\.name\}'"):
+        net.observe(torch.tensor([[12]]))
+    with pytest.raises(ValueError, match=r"tokenizer: the network needs the tokens .*set data\.tokenizer='\$\{model\.name\}'"):
+        HFTransformer(name=folder, tokenizer=None, length=8, classes=3)
+    with pytest.raises(ValueError, match=r"name: .* does not take inputs of shape \[17, 16\].*make data\.length smaller"):
+        HFTransformer(name=folder, tokenizer=folder, length=17, classes=3)
+
+
+def test_what_cannot_be_loaded_is_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"name: transformers cannot load no-such-model .*without a network, a folder"):
+        HFTransformer(name="no-such-model", tokenizer="no-such-model", length=8, classes=3)
+    with pytest.raises(DataError, match=r"data\.tokenizer: transformers cannot load no-such-model"):
+        PretrainedTokens("no-such-model", length=8)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match=r"not installed: pip install 'temper\[text\]'"):
+        HFTransformer(name="no-such-model", tokenizer="no-such-model", length=8, classes=3)
+
+
+def options(folder: str) -> tuple[str, ...]:
+    data = ("data=csv_text", f"data.source.train={REVIEWS}", "data.length=12", "data.val_fraction=0.2", "evaluation.norm=l2")
+    return (*data, "model=hf_transformer", f"model.name={folder}", "optimizer=adam", "attack=pgd_l2", "evaluation=quick")
+
+
+def test_a_tokenizer_must_be_named(folder: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.tokenizer: .*set data\.tokenizer="):
+        validate(composed(*options(folder)))
+    validate(composed(*options(folder), "data.tokenizer=${model.name}", "penalty=[l2,input_gradient]"))
+
+
+def test_tokens_tell_runs_apart_and_none_names_no_other_folder(folder: str) -> None:
+    plain = [option for option in options(folder) if "model" not in option]
+    without, named = (identity(composed(*plain, "model=text_cnn", *more)) for more in ((), (f"data.tokenizer={folder}",)))
+    assert "tokenizer" not in without["data"] and "tokenizer" not in without["data"]["source"]
+    assert named["data"]["source"]["tokenizer"] == folder
+
+
+@pytest.mark.slow
+def test_from_a_file_to_the_record(folder: str, temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    code, said = temper(
+        "train", *options(folder), "data.tokenizer=${model.name}", "trainer.max_epochs=2", "seed=0", "study=pretrained"
+    )
+    assert code == 0, said
+    (path,) = tmp_path.glob("outputs/pretrained/*/seed-0/result.json")
+    (evaluation,) = json.loads(path.read_text())["evaluations"].values()
+    for checkpoint in evaluation["checkpoints"].values():
+        assert checkpoint["metrics"]["test/clean"] >= checkpoint["metrics"]["test/worst_case"] >= 0
