@@ -25,7 +25,10 @@ from tests.conftest import composed
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")
 # What other options build on, not options themselves; data of which their files tell (tests/data), and what
 # is loaded from files (tests/models/test_hf_transformer.py).
-SHARED = ("suite", "torchvision", "texts", "table", "csv", "nsl_kdd", "creditcard", "hf_transformer")
+SHARED = (
+    *("suite", "torchvision", "texts", "table"),
+    *("csv", "nsl_kdd", "creditcard", "imagenette", "tiny_imagenet", "hf_transformer"),
+)
 HERE = Path(__file__).parent
 TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.

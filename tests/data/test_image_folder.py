@@ -227,3 +227,12 @@ def test_tiny_imagenet_as_it_is_distributed(tmp_path: Path) -> None:
     annotations.unlink()
     with pytest.raises(DataError, match=r"there is no .*val_annotations\.txt: unpack .*data\.source\.root=FOLDER"):
         TinyImageNet(root=str(tmp_path)).load()
+
+
+def test_published_folders_are_known_by_their_files(tmp_path: Path) -> None:
+    for part, number in (("train", 2), ("val", 1)):
+        for label, name in enumerate(("n01", "n02")):
+            for image in range(number):
+                save(tmp_path / "imagenette2-160" / part / name / f"{image}.png", picture(label, image, (20, 20)))
+    config = composed("data=imagenette", "model=preact_resnet18", f"paths.data={tmp_path}")
+    assert list(config.data.shape) == [3, 128, 128] and len(config.data.source.content) == 16
