@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from temper.claims import sole_owner
@@ -13,23 +13,18 @@ from temper.claims import sole_owner
 def fetched_whole(root: Path, name: str) -> Iterator[Path]:
     """A folder whose files move to the same places below `root` once the block has ended well; if not, they are deleted.
 
-    Processes that want the same data set wait for one another, on other machines too. Links are left out.
+    Processes that fetch into the same root wait for one another, on other machines too. Links are left out.
     """
     part = root / f".{name}.part"
-    try:
-        with sole_owner(part):
-            files = part / "files"
-            shutil.rmtree(files, ignore_errors=True)  # of a process that was killed
-            files.mkdir()
-            try:
-                yield files
-                for path in sorted(files.rglob("*")):
-                    if path.is_file() and not path.is_symlink():
-                        place = root / path.relative_to(files)
-                        place.parent.mkdir(parents=True, exist_ok=True)
-                        os.replace(path, place)
-            finally:
-                shutil.rmtree(files)
-    finally:
-        with suppress(OSError):  # whoever waited holds it by now
-            part.rmdir()
+    with sole_owner(root):
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        part.mkdir()
+        try:
+            yield part
+            for path in sorted(part.rglob("*")):
+                if path.is_file() and not path.is_symlink():
+                    place = root / path.relative_to(part)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(path, place)
+        finally:
+            shutil.rmtree(part)

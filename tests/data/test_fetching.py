@@ -1,0 +1,27 @@
+"""Data sets fetched whole, by one of the processes that want them."""
+
+import multiprocessing
+from pathlib import Path
+
+from temper.data.sources.fetching import fetched_whole
+
+TURNS = 30
+
+
+def count(root: Path) -> None:
+    for _ in range(TURNS):
+        with fetched_whole(root, "numbers") as files:
+            before = (root / "count").read_text() if (root / "count").exists() else "0"
+            (files / "count").write_text(str(int(before) + 1))
+
+
+def test_processes_that_take_turns_lose_nothing(tmp_path: Path) -> None:
+    # The folder that one of them works in is gone while the next begins.
+    processes = [multiprocessing.get_context("fork").Process(target=count, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (tmp_path / "count").read_text() == str(4 * TURNS)
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
