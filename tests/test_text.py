@@ -31,6 +31,7 @@ TEXTS = (
     "data.batch_size=16",
 )
 WORDS = ("evaluation=text", f"evaluation.attacks.substitution.wordnet={HERE / 'wordnet'}", "evaluation.attacks.pgd.steps=5")
+CASCADE = "+evaluation.attacks.all={_target_:temper.attacks.Cascade}"
 
 
 @pytest.mark.slow
@@ -80,7 +81,19 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
             (*WORDS, "evaluation.attacks.substitution.wordnet=/nowhere"),
             r"substitution does not work .*apt-get install wordnet-base",
         ),
+        (
+            (CASCADE, "+evaluation.attacks.all.attacks={a:{_target_:temper.attacks.FreeLB,threat:${evaluation.threat}}}"),
+            r"evaluation.attacks.all.attacks.a: FreeLB is for training alone",
+        ),
+        (
+            (CASCADE, "+evaluation.attacks.all.attacks={a:{_target_:temper.attacks.Substitution,wordnet:/nowhere}}"),
+            r"evaluation.attacks.all.attacks.a does not work .*apt-get install wordnet-base",
+        ),
         ((*WORDS, "attack={_target_:temper.attacks.Substitution}"), "attack: Substitution is for evaluation alone"),
+        (
+            ("attack._target_=temper.attacks.Cascade", "+attack.attacks={a:{_target_:temper.attacks.Substitution}}"),
+            "attack.attacks.a: Substitution is for evaluation alone",
+        ),
         (("data.source.train=/nowhere.csv",), "there is no such file"),
     ],
 )
