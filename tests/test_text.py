@@ -18,7 +18,7 @@ __all__ = ["_outside_of_a_trainer"]  # a fixture
 HERE = Path(__file__).parent / "data"
 TEXTS = (
     "data=csv_text",
-    f"data.source.train={HERE / 'reviews.csv'}",
+    f"data.source.path={HERE / 'reviews.csv'}",
     "data.length=10",
     "data.threats.l2.eps=0.2",
     "data.val_fraction=0.2",
@@ -94,7 +94,7 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
             ("attack._target_=temper.attacks.Cascade", "+attack.attacks={a:{_target_:temper.attacks.Substitution}}"),
             "attack.attacks.a: Substitution is for evaluation alone",
         ),
-        (("data.source.train=/nowhere.csv",), "there is no such file"),
+        (("data.source.path=/nowhere.csv",), r"/nowhere\.csv was not found in"),
     ],
 )
 def test_what_does_not_go_with_texts_is_said(overrides: tuple[str, ...], message: str) -> None:

@@ -161,7 +161,7 @@ def test_what_cannot_be_loaded_is_said_with_a_way_out(monkeypatch: pytest.Monkey
 
 
 def options(folder: str) -> tuple[str, ...]:
-    data = ("data=csv_text", f"data.source.train={REVIEWS}", "data.length=12", "data.val_fraction=0.2", "evaluation.norm=l2")
+    data = ("data=csv_text", f"data.source.path={REVIEWS}", "data.length=12", "data.val_fraction=0.2", "evaluation.norm=l2")
     return (*data, "model=hf_transformer", f"model.name={folder}", "optimizer=adam", "attack=pgd_l2", "evaluation=quick")
 
 
