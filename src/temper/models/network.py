@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,12 @@ class Network(nn.Module, ABC):
 
     `forward(x) = logits(lift(x))`. For pixels and features `lift` is the identity; a text network embeds its tokens
     there. What is lifted already passes through unchanged, so that an adversarial point can be handed to `forward`.
+
+    Attributes:
+        normalized: names of parameters of its own that it normalizes, so that their size means nothing.
     """
+
+    normalized: ClassVar[tuple[str, ...]] = ()
 
     def lift(self, x: Tensor) -> Tensor:
         """(B, ...) inputs -> (B, ...) points in the adversary's space."""
@@ -89,15 +94,20 @@ def last_linear(net: nn.Module) -> nn.Linear:
     return linear[-1]
 
 
-def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type."""
+def named_weights(module: nn.Module, *, normalized: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type.
+
+    Args:
+        normalized: whether those that a network normalizes are among them (`Network.normalized`).
+    """
     for prefix, child in module.named_modules():
         if isinstance(child, NORM_LAYERS):
             continue
+        left_out = child.normalized if isinstance(child, Network) and not normalized else ()
         for name, parameter in child.named_parameters(recurse=False):
             # Recurrent and attention layers have several.
             is_bias = name == "bias" or name.startswith("bias_") or name.endswith("_bias")
-            if not is_bias and parameter.requires_grad:
+            if not is_bias and name not in left_out and parameter.requires_grad:
                 yield f"{prefix}.{name}" if prefix else name, parameter
 
 

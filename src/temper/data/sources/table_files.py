@@ -71,8 +71,8 @@ class TableFile(Table):
     def _files(self) -> list[Path]:
         if self.openml is not None and searched(self.path, self.root) is None:
             self._fetch()
-        test = [] if self.test is None else [located(self.test, self.root, "test")]
-        return [located(self.path, self.root, "path"), *test]
+        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
+        return [located(name, self.root, key) for key, name in named.items()]
 
     def _fetch(self) -> None:
         from sklearn.datasets import fetch_openml

@@ -222,8 +222,8 @@ class TextFile(TextSource):
         return _arrays(train, test[0] if test else None, parts[0][1], f"{files[0].name}, {self.target}")
 
     def _files(self) -> list[Path]:
-        test = [] if self.test is None else [located(self.test, self.root, "test")]
-        return [located(self.path, self.root, "path"), *test]
+        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
+        return [located(name, self.root, key) for key, name in named.items()]
 
     def _read(self, path: Path) -> tuple[np.ndarray, list[str]]:
         """Texts and the names of their classes."""
