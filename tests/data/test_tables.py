@@ -351,7 +351,7 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
         "attack=pgd",
         "model.hidden=[16]",
         "trainer.max_epochs=2",
-        "evaluation=quick",
+        "evaluation=standard",
     )
     assert status == 0, output
     record = RunRecord.read(next(tmp_path.glob("outputs/*/*/seed-0")))
@@ -359,9 +359,13 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
     metrics = evaluation["checkpoints"]["last"]["metrics"]
     assert 0 <= metrics["detection/worst_case_recall"] <= metrics["detection/recall"] <= 1
     with np.load(next(tmp_path.glob("outputs/*/*/seed-0/evaluations/*/last.npz"))) as arrays:
-        clean, moved = arrays["examples/clean"], arrays["examples/pgd"]
-    assert np.array_equal(clean[:, 1], moved[:, 1]) and (clean[:, 0] != moved[:, 0]).any()
-    assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
+        rows = {name: arrays[name] for name in arrays.files if name.startswith("examples/")}
+    clean = rows.pop("examples/clean")
+    assert set(rows) == {f"examples/{name}" for name in ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")}
+    assert (clean[:, 0] != rows["examples/pgd"][:, 0]).any()
+    for moved in rows.values():
+        assert np.array_equal(clean[:, 1], moved[:, 1])
+        assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
 
 
 def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_path: Path) -> None:
