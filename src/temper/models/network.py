@@ -62,6 +62,24 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Chain(Network):
+    """Layers one after another, behind the normalization of inputs.
+
+    Args:
+        layers: what comes behind it.
+        mean, std: of each input channel (the first dimension of an input).
+        dims: of one input.
+    """
+
+    def __init__(self, *layers: nn.Module, mean: Sequence[float], std: Sequence[float], dims: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Normalize(mean, std, dims=dims), *layers)
+
+    def logits(self, z: Tensor) -> Tensor:
+        out: Tensor = self.layers(z)
+        return out
+
+
 class NormSlot(nn.Identity):
     """Where a norm layer goes if a penalty asks for one. `dims` is the number of spatial dimensions."""
 
