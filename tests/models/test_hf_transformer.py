@@ -11,14 +11,15 @@ from typing import cast
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.attacks import L2, PGD, Substitution
 from temper.cell import identity
 from temper.data import Batch, DataError
 from temper.data.pretrained_tokens import PretrainedTokens
 from temper.models import HFTransformer
-from temper.penalties import Curvature, InputGradient
+from temper.models.network import DropoutSlot
+from temper.penalties import Curvature, Dropout, InputGradient
 from temper.penalties.penalty import Penalty
 from temper.validate import validate
 from tests.conftest import composed
@@ -132,6 +133,22 @@ def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, folde
 def test_it_is_trained_in_train_mode(folder: str) -> None:
     """transformers loads networks for evaluation, and Lightning leaves them as they are."""
     assert all(part.training for part in HFTransformer(name=folder, tokenizer=folder, length=8, classes=3).modules())
+
+
+def test_its_dropout_is_a_penalty(folder: str) -> None:
+    """Without one it is not regularized in silence; with one, every place that it had is filled, attention among them."""
+    net, batch = made(folder)
+    net.train()
+    assert torch.equal(net(batch.x), net(batch.x))
+    with torch.no_grad():
+        plain = net(batch.x)
+    slots = sum(isinstance(part, DropoutSlot) for part in net.modules())
+    filled = Dropout(p=0.5).prepare(net)
+    assert not torch.equal(filled(batch.x), filled(batch.x))
+    assert sum(isinstance(part, nn.Dropout) for part in filled.modules()) == slots
+    torch.testing.assert_close(filled.eval()(batch.x), plain)
+    library = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    assert slots == sum(isinstance(part, nn.Dropout) for part in library.modules()) > 4
 
 
 def test_substitution_is_refused(folder: str) -> None:

@@ -91,6 +91,8 @@ class NormSlot(nn.Identity):
 class DropoutSlot(nn.Identity):
     """Where dropout goes if a penalty asks for it: of units (`dims` 0), or of whole channels of maps with so many `dims`."""
 
+    p = 0.0  # what attention asks of a layer whose place this is
+
     def __init__(self, *, dims: int = 0) -> None:
         super().__init__()
         self.dims = dims
