@@ -55,7 +55,7 @@ def data_name(source: Mapping[str, Any]) -> str:
     if name := source.get("name"):
         return str(name)
     kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
-    where = source.get("path") or source.get("train") or (source.get("root") if kind == "ImageFolder" else None)
+    where = source.get("path") or (source.get("root") if kind == "ImageFolder" else None)
     return Path(str(where)).name.partition(".")[0] if where else kind
 
 
