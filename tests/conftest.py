@@ -132,6 +132,20 @@ QUICK = (
     "model.width=4",
     "model.hidden=16",
 )
+# The same on the rows of a table, and on texts.
+QUICK_TABLE = ("data=breast_cancer", "data.class_weights=balanced", "model=mlp", "model.hidden=[16]", *QUICK[:4])
+QUICK_TEXTS = (
+    "data=csv_text",
+    f"paths.data={Path(__file__).parent / 'data'}",
+    "data.source.path=reviews.csv",
+    "data.length=10",
+    "data.val_fraction=0.2",
+    "model=text_cnn",
+    "model.dim=8",
+    "model.filters=8",
+    *QUICK[:2],
+    "evaluation.norm=l2",
+)
 
 
 def real_data() -> str:

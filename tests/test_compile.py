@@ -23,7 +23,7 @@ from temper.penalties import BatchNorm
 from temper.randomness import rekey
 from temper.records import RunRecord
 from temper.validate import validate
-from tests.conftest import QUICK, composed, small_net
+from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS, composed, small_net
 
 Temper = Callable[..., tuple[int, str]]
 COMPILED = (*QUICK, "model.compile=true")
@@ -41,7 +41,7 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 def compare(temper: Temper, *settings: str, rtol: float, atol: float) -> None:
     """Train with and without; the checkpoints have the same keys, load either way, and hold the same weights."""
     for study in ("plain", "compiled"):
-        status, output = temper("train", *QUICK, f"study={study}", f"model.compile={study == 'compiled'}", *settings)
+        status, output = temper("train", f"study={study}", *settings, f"model.compile={study == 'compiled'}")
         assert status == 0, output
     (one, plain), (other, compiled) = record_of("plain"), record_of("compiled")
     assert plain.digest != compiled.digest, "the last bits may differ: it is part of the cell"
@@ -60,9 +60,11 @@ def compare(temper: Temper, *settings: str, rtol: float, atol: float) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ("attack=trades", "penalty=[l2,dropout,batch_norm,awp]", "penalty.l2.relative=0.1"),
-        ("attack=pgd", "attack.mode=train", "penalty=[batch_norm,logit_squeezing,sam]"),
-        ("penalty=[spectral_norm,ema]", "data.batch_size=60"),  # the last batch is a short one
+        (*QUICK, "attack=trades", "penalty=[l2,dropout,batch_norm,awp]", "penalty.l2.relative=0.1"),
+        (*QUICK, "attack=pgd", "attack.mode=train", "penalty=[batch_norm,logit_squeezing,sam]"),
+        (*QUICK, "penalty=[spectral_norm,ema]", "data.batch_size=60"),  # the last batch is a short one
+        (*QUICK_TABLE, "attack=pgd", "penalty=dropout"),
+        (*QUICK_TEXTS, "attack=freelb", "penalty=l2"),
     ],
     ids=" ".join,
 )
@@ -72,7 +74,7 @@ def test_traced_training_is_the_same(settings: tuple[str, ...], temper: Temper, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [(), ("attack=pgd", "penalty=[l2,batch_norm]")], ids=["standard", "combined"])
+@pytest.mark.parametrize("settings", [QUICK, (*QUICK, "attack=pgd", "penalty=[l2,batch_norm]")], ids=["standard", "combined"])
 def test_compiled_training_is_the_same_to_rounding(settings: tuple[str, ...], temper: Temper) -> None:
     compare(temper, *settings, rtol=1e-2, atol=1e-3)
 

@@ -300,7 +300,7 @@ def test_a_suite_that_suits_no_run_says_why(temper: Temper) -> None:
 
 @pytest.mark.slow
 def test_networks_that_embed_texts_share_no_points(temper: Temper) -> None:
-    texts = ["data=csv_text", f"data.source.train={Path(__file__).parent / 'data' / 'reviews.csv'}", "data.length=8"]
+    texts = ["data=csv_text", f"data.source.path={Path(__file__).parent / 'data' / 'reviews.csv'}", "data.length=8"]
     small = [setting for setting in SMALL if "_size" not in setting]
     status, output = temper("train", *small, *texts, "model=text_cnn", "evaluation.norm=l2", "seed=0,1", "study=texts", "-m")
     assert status == 0, output

@@ -30,7 +30,7 @@ SHARED = (
     *("csv", "nsl_kdd", "creditcard", "imagenette", "tiny_imagenet", "hf_transformer"),
 )
 HERE = Path(__file__).parent
-TEXTS = ["data=csv_text", f"data.source.train={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
+TEXTS = ["data=csv_text", f"data.source.path={HERE / 'data' / 'reviews.csv'}", "data.length=8"]
 # What an option cannot know by itself, and what it is compared with.
 NEEDS = {
     "breast_cancer": ["model=mlp"],

@@ -16,12 +16,13 @@ from temper.data.loader import Loader
 from temper.data.sources import DataError
 from temper.ranks import Decision, device_count, followed, leading
 from temper.records import RECORD, RunRecord
-from tests.conftest import QUICK
+from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS
 
 Temper = Callable[..., tuple[int, str]]
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 # No draw of its own on each device: an attack that starts at the input, no dropout. 203 examples leave a last batch of 11.
-SAME = (*QUICK, "attack=pgd", "attack.start=zero", "data.train_size=203", "trainer.max_epochs=3", "optimizer.lr=0.05")
+ALIKE = ("attack=pgd", "attack.start=zero", "trainer.max_epochs=3", "optimizer.lr=0.05")
+SAME = (*QUICK, *ALIKE, "data.train_size=203")
 
 
 def train(study: str, *arguments: str) -> tuple[dict[str, torch.Tensor], RunRecord, str]:
@@ -35,20 +36,22 @@ def train(study: str, *arguments: str) -> tuple[dict[str, torch.Tensor], RunReco
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
+    "settings",
     [
-        ("penalty=l2",),
-        ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5"),
-        ("penalty=batch_norm", "attack.mode=train"),
+        (*SAME, "penalty=l2"),
+        (*SAME, "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5"),
+        (*SAME, "penalty=batch_norm", "attack.mode=train"),
+        (*QUICK_TABLE, *ALIKE),
+        (*QUICK_TEXTS, *ALIKE, "data.batch_size=16", "attack.threat=${data.threats.l2}"),
     ],
-    ids=["penalty", "accumulated", "batch_norm"],
+    ids=["penalty", "accumulated", "batch_norm", "table", "texts"],
 )
-def test_two_devices_take_the_steps_of_one(more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_devices_take_the_steps_of_one(settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights after twelve steps to 1e-4 of the largest: sums over a batch are taken in another order, and signs of
     gradients that are nearly 0 may flip. Without synchronized batch norm they differ by far more."""
     monkeypatch.chdir(tmp_path)
-    one, record, _ = train("one", *SAME, *more)
-    two, record_of_two, output = train("two", *SAME, *more, *TWO)
+    one, record, _ = train("one", *settings)
+    two, record_of_two, output = train("two", *settings, *TWO)
     assert one.keys() == two.keys()
     for name in one:
         if name.startswith("net.") and one[name].is_floating_point():
@@ -59,11 +62,12 @@ def test_two_devices_take_the_steps_of_one(more: tuple[str, ...], tmp_path: Path
             continue  # gradients of each device's part of the batch: noisier, so longer
         assert record_of_two.curves[name] == pytest.approx(values, abs=0.01), name
     assert record_of_two.cost["gradient_evaluations"] == record.cost["gradient_evaluations"]
+    tested = 30 if "data=csv_text" in settings else 60
     assert output.count("epoch 1 of 3") == 1, "the first speaks for both"
     # The record was written once, the evaluation counts each example once.
     for evaluation, folder in zip(record_of_two.evaluations, Path("outputs/two").glob("*/seed-*"), strict=True):
         with np.load(folder / "evaluations" / evaluation / "last.npz") as arrays:
-            assert {len(arrays[name]) for name in arrays.files if name in ("clean", "y", "index")} <= {60}
+            assert {len(arrays[name]) for name in arrays.files if name in ("clean", "y", "index")} <= {tested}
     assert len(list(Path("outputs/two").glob(f"*/seed-*/{RECORD}"))) == 1
 
 

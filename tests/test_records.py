@@ -32,6 +32,15 @@ def test_written_and_read(tmp_path: Path) -> None:
     json.loads((tmp_path / RECORD).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
+def test_texts_of_an_older_record_are_found_again(tmp_path: Path) -> None:
+    source = {"train": "/a/reviews.csv", "test": None, "text": "review", "label": "stars", "labels": ["bad", "good"]}
+    record(config={"data": {"source": source}}).write(tmp_path)
+    found = RunRecord.read(tmp_path).config["data"]["source"]
+    assert found == {
+        "root": ".", "path": "/a/reviews.csv", "test": None, "text": "review", "target": "stars", "positive": "good"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "text", ["", '{"status": "finis', "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "colour": 2}']
 )

@@ -18,7 +18,7 @@ __all__ = ["_outside_of_a_trainer"]  # a fixture
 HERE = Path(__file__).parent / "data"
 TEXTS = (
     "data=csv_text",
-    f"data.source.train={HERE / 'reviews.csv'}",
+    f"data.source.path={HERE / 'reviews.csv'}",
     "data.length=10",
     "data.threats.l2.eps=0.2",
     "data.val_fraction=0.2",
@@ -31,6 +31,7 @@ TEXTS = (
     "data.batch_size=16",
 )
 WORDS = ("evaluation=text", f"evaluation.attacks.substitution.wordnet={HERE / 'wordnet'}", "evaluation.attacks.pgd.steps=5")
+CASCADE = "+evaluation.attacks.all={_target_:temper.attacks.Cascade}"
 
 
 @pytest.mark.slow
@@ -80,8 +81,20 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
             (*WORDS, "evaluation.attacks.substitution.wordnet=/nowhere"),
             r"substitution does not work .*apt-get install wordnet-base",
         ),
+        (
+            (CASCADE, "+evaluation.attacks.all.attacks={a:{_target_:temper.attacks.FreeLB,threat:${evaluation.threat}}}"),
+            r"evaluation.attacks.all.attacks.a: FreeLB is for training alone",
+        ),
+        (
+            (CASCADE, "+evaluation.attacks.all.attacks={a:{_target_:temper.attacks.Substitution,wordnet:/nowhere}}"),
+            r"evaluation.attacks.all.attacks.a does not work .*apt-get install wordnet-base",
+        ),
         ((*WORDS, "attack={_target_:temper.attacks.Substitution}"), "attack: Substitution is for evaluation alone"),
-        (("data.source.train=/nowhere.csv",), "there is no such file"),
+        (
+            ("attack._target_=temper.attacks.Cascade", "+attack.attacks={a:{_target_:temper.attacks.Substitution}}"),
+            "attack.attacks.a: Substitution is for evaluation alone",
+        ),
+        (("data.source.path=/nowhere.csv",), r"/nowhere\.csv was not found in"),
     ],
 )
 def test_what_does_not_go_with_texts_is_said(overrides: tuple[str, ...], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -47,6 +48,15 @@ def identity(config: DictConfig) -> dict[str, Any]:
     if not config.get("penalty"):
         content["strength"] = 1.0
     return content
+
+
+def data_name(source: Mapping[str, Any]) -> str:
+    """What a data set is called, by the settings of its source: a set of torchvision, a file or folder, or the source."""
+    if name := source.get("name"):
+        return str(name)
+    kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
+    where = source.get("path") or (source.get("root") if kind == "ImageFolder" else None)
+    return Path(str(where)).name.partition(".")[0] if where else kind
 
 
 class Kind(StrEnum):

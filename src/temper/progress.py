@@ -37,6 +37,7 @@ class Progress:
         self.study = ", ".join(sorted({job.folder.parents[1].name for job in jobs}))
         self.workers = workers(config.trainer.accelerator, config.runs_per_gpu)
         self.jobs, self.todo = jobs, todo
+        self.several = len({job.data for job in jobs}) > 1
         self.before = {job.folder: job.stamp for job in todo}
         self.done: dict[tuple[Path, str], RunRecord] = {}
         self.shown: set[tuple[Path, str]] = set()
@@ -51,7 +52,8 @@ class Progress:
         for cell, jobs in seeds.items():
             states = Counter(str(job.state) for job in jobs)
             strength = [override for override in jobs[0].overrides if override.startswith("strength=") and jobs[0].scaled]
-            name, how_far = " ".join([cell, *strength]), ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+            name = " ".join([*self._data(jobs[0]), cell, *strength])
+            how_far = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             say(f"{name:44s} {jobs[0].cell.kind:12s} {how_far}")
         say(f"{len(seeds)} cells, {len(self.jobs)} runs, {len(self.jobs) - len(self.todo)} done, {len(self.todo)} to run")
         if estimate := self._estimate():
@@ -104,12 +106,16 @@ class Progress:
                 new = self._newly_done()
                 for number, job in enumerate(new, start=len(self.shown) - len(new) + 1):
                     left = self._left(number)
-                    line = _result(self.done[job.folder, job.suite], job.suite)
+                    line = " ".join([*self._data(job), _result(self.done[job.folder, job.suite], job.suite)])
                     bar.update(task, completed=number, left=left, last=line)
                     if not live:
                         say(f"[{number}/{len(self.todo)}] {line}  ({left})")
                 if finishing:
                     return
+
+    def _data(self, job: Job) -> list[str]:
+        """The name of its data set, where the sweep has several."""
+        return [f"{job.data}:"] if self.several else []
 
     def has_ended(self, job: Job) -> bool:
         """Whether a run has left its record since the sweep began: finished with its suite, or failed."""

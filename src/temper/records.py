@@ -83,6 +83,7 @@ class RunRecord:
             if found != SCHEMA_VERSION:
                 raise ValueError(f"schema version {found}, this code reads {SCHEMA_VERSION}")
             check(values)
+            _rename(values["config"])
             return cls(**values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or foreign ({error})") from error
@@ -105,6 +106,15 @@ class RunRecord:
     def attacks(self, suite: str) -> list[str]:
         """Names of the attacks that a suite ran on this run, in its order."""
         return list(self.evaluations[suite]["suite"]["attacks"])
+
+
+def _rename(config: dict[str, Any]) -> None:
+    """Give texts of one's own the names that those of tables have, where a record is older than that."""
+    source = (config.get("data") or {}).get("source") or {}
+    if {"train", "label"} <= source.keys():
+        labels: list[str] = source.pop("labels", None) or []
+        positive = labels[1] if len(labels) == 2 else None
+        source |= {"root": ".", "path": source.pop("train"), "target": source.pop("label"), "positive": positive}
 
 
 def outcomes_path(folder: Path, suite: str, checkpoint: str) -> Path:

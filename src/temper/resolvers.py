@@ -66,9 +66,9 @@ def of_source(key: str, source: DictConfig) -> Any:
 @cache
 def measured(setting: str) -> Any:
     """Files are read once in a process for this, however many cells are composed."""
-    from hydra.utils import instantiate  # with what it loads: few commands need it
+    from temper.build import build  # with what it loads: few commands need it
 
-    return instantiate(json.loads(setting)).measure()
+    return build(OmegaConf.create({"data": {"source": json.loads(setting)}}), "data.source").measure()
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -112,8 +113,9 @@ def validate(config: DictConfig) -> list[str]:
     for threat in getattr(module.attack, "threats", [training_threat]):
         if threat is not None:
             _fits("attack.threat", threat, data)
-    if module.attack.evaluation_only:
-        raise ConfigError(f"attack: {type(module.attack).__name__} is for evaluation alone")
+    for key, part in _parts("attack", module.attack):
+        if part.evaluation_only:
+            raise ConfigError(f"{key}: {type(part).__name__} is for evaluation alone")
     _try("attack", module.attack, module.net, data)
     _validate_stopping(config, module)
     if isinstance(module.attack, Evolving):
@@ -154,9 +156,10 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
     _embeds(net, data)
     _fits("evaluation.threat", suite.threat, data)
     for name, attack in suite.attacks.items():
-        if attack.training_only:
-            raise ConfigError(f"evaluation.attacks.{name}: {type(attack).__name__} is for training alone")
-        _try(f"evaluation.attacks.{name}", attack, net, data, several=False)
+        for key, part in _parts(f"evaluation.attacks.{name}", attack):
+            if part.training_only:
+                raise ConfigError(f"{key}: {type(part).__name__} is for training alone")
+            _try(key, part, net, data, several=False)
     if suite.minimal_norm is not None and data.encoder is not None:
         raise ConfigError(
             "evaluation.minimal_norm: its attacks can leave no feature alone; set it to null for tables and texts"
@@ -169,6 +172,14 @@ def validate_suite(suite: Suite, net: Network, data: DataModule) -> None:
             raise ConfigError(
                 f"evaluation.corruptions.names: {', '.join(sorted(unfit))} is not for inputs of shape {list(data.shape)}"
             )
+
+
+def _parts(key: str, attack: Attack) -> Iterator[tuple[str, Attack]]:
+    """An attack by its key; of a cascade of one's own the attacks in it too."""
+    yield key, attack
+    if isinstance(attack, Cascade) and not isinstance(attack, AutoAttack):
+        for name, part in attack.attacks.items():
+            yield from _parts(f"{key}.attacks.{name}", part)
 
 
 def _embeds(net: Network, data: DataModule) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from temper.attacks import FAB, L1, L2, Attack, Free, Linf, Threat
+from temper.attacks import FAB, L1, L2, NFGSM, Attack, Free, FreeLB, Linf, Threat
 from temper.attacks.losses import View
 from temper.attacks.steps import at_rows, input_gradient
 from temper.data import Batch, Domain
@@ -24,7 +24,7 @@ THREATS: dict[str, Callable[[float], Threat]] = {
     "l1": lambda eps: L1(eps=eps, spread=0.3, **FREE),
 }
 ATTACKS: dict[str, Callable[[Threat], Attack]] = {**MAKE, "fab": lambda t: FAB(threat=t, steps=5, targets=2)}
-del ATTACKS["free"], ATTACKS["n_fgsm"]  # of which one is tested below; the other may leave the ball
+del ATTACKS["free"], ATTACKS["n_fgsm"]  # which are for training alone, and tested below
 
 
 def rows_of(domain: Domain, x: Tensor, mask: Tensor | None = None) -> Batch:
@@ -75,20 +75,34 @@ def valid(batch: Batch, x_adv: Tensor) -> None:
         assert torch.equal(before.sum(1), after.sum(1))
 
 
+def small_mlp(batch: Batch, seed: int) -> MLP:
+    torch.manual_seed(seed)
+    return MLP(shape=[batch.x.shape[1]], classes=4, mean=[0.0], std=[1.0], hidden=[8]).eval()
+
+
 @pytest.mark.parametrize("norm", list(THREATS))
 @pytest.mark.parametrize("name", list(ATTACKS))
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31), eps=st.sampled_from([0.05, 0.4, 1.0, 1.5, 3.0, 20.0]))
 def test_whatever_the_attack_a_valid_row_inside_the_ball_comes_out(name: str, norm: str, seed: int, eps: float) -> None:
     batch = table(seed)
-    torch.manual_seed(seed)
-    features = batch.x.shape[1]
-    net = MLP(shape=[features], classes=4, mean=[0.0], std=[1.0], hidden=[8]).eval()
+    net = small_mlp(batch, seed)
     threat = THREATS[norm](eps)
     x_adv = ATTACKS[name](threat).perturb(net, batch)
     assert x_adv.shape == batch.x.shape and x_adv.dtype == batch.x.dtype
     assert (threat.length(x_adv.double() - batch.x.double()) <= eps).all()
     valid(batch, x_adv)
+
+
+@settings(max_examples=20, deadline=None)
+@given(norm=st.sampled_from(list(THREATS)), seed=st.integers(0, 2**31), eps=st.sampled_from([0.05, 0.4, 1.5, 20.0]))
+def test_each_point_of_freelb_is_a_valid_row_and_that_of_n_fgsm_is_one_further_out(norm: str, seed: int, eps: float) -> None:
+    batch, threat = table(seed), THREATS[norm](eps)
+    net = small_mlp(batch, seed)
+    for point in FreeLB(threat=threat, steps=3).perturb(net, batch).chunk(3):
+        assert (threat.length(point.double() - batch.x.double()) <= eps).all()
+        valid(batch, point)
+    valid(batch, NFGSM(threat=threat).perturb(net, batch))
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,15 +1,17 @@
 """Words for words, in a small WordNet of our own and in the real one."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from temper.attacks import Substitution
+from temper.attacks import L2, PGD, Cascade, Substitution
 from temper.attacks.wordnet import synonyms
-from temper.data import Batch
+from temper.data import Batch, Loader
 from temper.data.vocabulary import PAD, UNK, Vocabulary
+from temper.evaluation.outcomes import attack_all
 from temper.models import Network
 
 WORDNET = Path(__file__).parents[1] / "data" / "wordnet"
@@ -95,6 +97,22 @@ def test_batches_give_what_single_texts_give() -> None:
     assert torch.equal(together == PAD, x == PAD) and not (together == UNK).any()
     for row in range(4):
         assert torch.equal(attack.perturb(net, Batch.of(x[row : row + 1], y[row : row + 1]))[0], together[row])
+
+
+def test_in_a_cascade_it_takes_on_the_texts_that_still_stand() -> None:
+    net = Bag(good=1.0, fine=-0.3, film=1.0, movie=0.9, bad=0.2, poor=0.1)
+    batch = Batch.of(VOCABULARY(["good", "good film", "bad", "plot"]), torch.tensor([1, 1, 1, 1]))
+    threat = L2(eps=0.3, lower=-math.inf, upper=math.inf)
+    attacks = {"pgd": PGD(threat=threat, steps=5), "words": Substitution(wordnet=str(WORDNET), max_changed=1.0)}
+    cascade = Cascade(attacks=attacks)
+    cascade.meet(VOCABULARY)
+    fooled = {name: net(attack.perturb(net, batch)).argmax(1) != batch.y for name, attack in attacks.items()}
+    assert fooled["pgd"].tolist() == [False, False, True, True] and fooled["words"].tolist() == [True, False, False, True]
+    found = cascade.perturb(net, batch)
+    assert found.is_floating_point(), "points between words, and texts, are both embedded"
+    assert (net(found).argmax(1) != batch.y).tolist() == [True, False, True, True]
+    loader = Loader(batch.x, batch.y, batch_size=4)
+    assert attack_all(net, {"both": cascade}, loader, seed=0).worst_case.tolist() == [False, True, False, False]
 
 
 def test_what_it_cannot_work_on_is_said(tmp_path: Path) -> None:

@@ -165,6 +165,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: [path.rename(root / path.name) for path in (root / "train").iterdir()],
         "train holds no folders",
     ),
+    "one class": (
+        lambda root: [path.rename(root / path.name) for path in (root / "train").iterdir() if path.name != "ant"],
+        "train holds the folder of one class alone, ant: there should be two at least",
+    ),
     "no folder": (shutil.rmtree, "there is no folder .*data.source.root names"),
 }
 

@@ -3,10 +3,12 @@
 import gzip
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.datasets
 import torch
 from omegaconf.errors import InterpolationResolutionError
 
@@ -196,10 +198,12 @@ MISTAKES = {
     "missing category": ({}, lambda: broken(people(), 4, "job", None), "row 5: job is missing"),
     "missing label": ({}, lambda: broken(people(), 4, "fraud", None), "row 5: fraud is missing"),
     "no rows": ({}, lambda: people(0), "people.csv has no rows"),
+    "one class": ({}, lambda: people().assign(fraud="no"), "fraud of people.csv is never yes; it is no"),
+    "one value": ({"positive": None}, lambda: people().assign(fraud="no"), "people.csv: fraud is no in every row"),
     "one row of a class": (
         {"positive": None},
         lambda: broken(people(), 0, "fraud", "unknown"),
-        "class unknown of fraud has 1 row",
+        "people.csv, fraud: class unknown has 1 row",
     ),
 }
 
@@ -218,7 +222,7 @@ def test_files_that_are_missing_empty_or_cut_short(tmp_path: Path) -> None:
         source(tmp_path).load()
     path = tmp_path / "people.csv"
     path.write_text("")
-    with pytest.raises(DataError, match=r"people\.csv is empty"):
+    with pytest.raises(DataError, match=r"people\.csv holds no rows"):
         source(tmp_path).load()
     whole = written(people(), tmp_path).read_text()
     path.write_text(whole[: whole.rindex(",")].rpartition(",")[0])  # ends within the last row
@@ -228,6 +232,43 @@ def test_files_that_are_missing_empty_or_cut_short(tmp_path: Path) -> None:
     (tmp_path / "people.csv.gz").write_bytes(gzip.compress(whole.encode())[:-200])
     with pytest.raises(DataError, match=r"people\.csv\.gz is damaged or was cut short"):
         source(tmp_path).load()
+
+
+def test_a_mistake_of_the_test_file_is_one_of_the_test_file(tmp_path: Path) -> None:
+    written(people(), tmp_path)
+    written(people().drop(columns="job"), tmp_path, "test.csv")
+    with pytest.raises(DataError, match=r"data\.source\.categorical: test\.csv has no column job"):
+        source(tmp_path, test="test.csv").load()
+    written(broken(people(), 4, "income", None), tmp_path, "test.csv")
+    with pytest.raises(DataError, match=r"^test\.csv, row 5: income is missing"):
+        source(tmp_path, test="test.csv").load()
+
+
+def test_what_openml_has_becomes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def fetch(data_id: int, **_: object) -> SimpleNamespace:
+        asked.append(data_id)
+        return SimpleNamespace(frame=people())
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    here = tmp_path / "data"
+    one, other = (source(here, openml=7) for _ in range(2))
+    assert one.measure() == other.measure() and asked == [7], "once"
+    assert np.array_equal(one.load().x_train, other.load().x_train)
+    assert [path.name for path in here.iterdir()] == ["people.csv"]
+
+
+def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(**_: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    with pytest.raises(DataError, match=r"openml\.org gave no data set 7 \(Name or service not known\).*paths\.data=FOLDER"):
+        source(tmp_path, openml=7).load()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"people\.csv was not found"):
+        source(tmp_path, openml=7, download=False).load()
 
 
 def test_a_column_is_one_thing() -> None:
@@ -310,7 +351,7 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
         "attack=pgd",
         "model.hidden=[16]",
         "trainer.max_epochs=2",
-        "evaluation=quick",
+        "evaluation=standard",
     )
     assert status == 0, output
     record = RunRecord.read(next(tmp_path.glob("outputs/*/*/seed-0")))
@@ -318,9 +359,13 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
     metrics = evaluation["checkpoints"]["last"]["metrics"]
     assert 0 <= metrics["detection/worst_case_recall"] <= metrics["detection/recall"] <= 1
     with np.load(next(tmp_path.glob("outputs/*/*/seed-0/evaluations/*/last.npz"))) as arrays:
-        clean, moved = arrays["examples/clean"], arrays["examples/pgd"]
-    assert np.array_equal(clean[:, 1], moved[:, 1]) and (clean[:, 0] != moved[:, 0]).any()
-    assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
+        rows = {name: arrays[name] for name in arrays.files if name.startswith("examples/")}
+    clean = rows.pop("examples/clean")
+    assert set(rows) == {f"examples/{name}" for name in ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")}
+    assert (clean[:, 0] != rows["examples/pgd"][:, 0]).any()
+    for moved in rows.values():
+        assert np.array_equal(clean[:, 1], moved[:, 1])
+        assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
 
 
 def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_path: Path) -> None:
@@ -329,6 +374,7 @@ def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_pa
         (None, "people.csv was not found in"),
         (broken(people(), 4, "income", None), "row 5: income is missing"),
         (people().drop(columns="job"), "data.source.categorical: people.csv has no column job"),
+        (people().drop(columns="fraud"), "data.source.target: people.csv has no column fraud"),
     ):
         if frame is not None:
             written(frame, tmp_path)

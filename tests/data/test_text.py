@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -16,24 +17,28 @@ from tests.conftest import composed, real_texts
 REVIEWS = Path(__file__).parent / "reviews.csv"
 
 
+def texts(path: Path, **settings: Any) -> TextFile:
+    return TextFile(root=str(path.parent), path=path.name, **settings)
+
+
 def test_columns_of_a_file_become_texts_and_classes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("label,note,text\n" + 'yes,x,"Well, ""fine"""\nno,x,NA\n' * 4)
-    x, y, x_test, y_test = TextFile(train=str(path), test=str(path), labels=["no", "yes"]).load()
+    x, y, x_test, y_test = texts(path, test=path.name, positive="yes").load()
     assert list(x[:2]) == ['Well, "fine"', "NA"], "what looks like a missing number is a text"
     assert y.tolist() == y_test.tolist() == [1, 0] * 4 and list(x_test) == list(x)
-    assert TextFile(train=str(path), test=str(path)).load().y_train.tolist() == [1, 0] * 4, "in the order of the alphabet"
+    assert texts(path, test=path.name).load().y_train.tolist() == [1, 0] * 4, "in the order of the alphabet"
 
 
 def test_tabs_keep_quotation_marks(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(gzip.compress(b'text\tlabel\nan "open quote\t0\nplain\t1\n'))
-    assert list(TextFile(train=str(path), test=str(path)).load().x_train) == ['an "open quote', "plain"]
+    assert list(texts(path, test=path.name).load().x_train) == ['an "open quote', "plain"]
 
 
 def test_a_quarter_is_held_out_where_there_is_no_test_file() -> None:
-    arrays = TextFile(train=str(REVIEWS)).load()
-    assert list(arrays.x_test) == list(TextFile(train=str(REVIEWS)).load().x_test)
+    arrays = texts(REVIEWS).load()
+    assert list(arrays.x_test) == list(texts(REVIEWS).load().x_test)
     assert len(arrays.x_train) == 90 and arrays.y_test.bincount().tolist() == [15, 15]
 
 
@@ -41,7 +46,7 @@ def test_the_vocabulary_is_that_of_the_training_split_alone(tmp_path: Path) -> N
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     train.write_text("text,label\n" + "good film,1\nbad film,0\n" * 20)
     test.write_text("text,label\nunheard unheard film,1\nbad film,0\n")
-    data = DataModule(source=TextFile(train=str(train), test=str(test), length=4), shape=[4], classes=2)
+    data = DataModule(source=texts(train, test=test.name, length=4), shape=[4], classes=2)
     assert data.split("test").x[0].tolist() == [1, 1, 2, 0]
     batch = next(iter(data.loader("test", batch_size=2)))
     assert batch.mask is not None and batch.mask[1, :, 0].tolist() == [1, 1, 0, 0]
@@ -58,33 +63,38 @@ def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, "is cut short or damaged .*fetch it again"),
-        (lambda path: path.write_bytes(b"no gzip"), "is cut short or damaged"),
+        (cut, "is damaged or was cut short .*bring it whole"),
+        (lambda path: path.write_bytes(b"no gzip"), "is damaged or was cut short"),
         (rewrite("text,label\nun café,1\n", "latin-1"), "is not encoded as UTF-8 .*iconv"),
-        (rewrite(""), "cannot be read as a table"),
+        (rewrite(""), "holds no rows"),
         (rewrite("words,label\na,1\n"), "has no column 'text'; it has 'words', 'label'"),
         (rewrite("text,label\na,1\n,0\n"), "row 2 has no text, of 1 such rows; fill them in or take them out"),
         (rewrite('text,label\na,1\n" ",0\n'), "row 2 has no text"),
         (rewrite("text,label\na,1\nb,\nc,\n"), "row 2 has no label, of 2 such rows"),
-        (rewrite("text,label\na,1\nb,7\n"), "has label '7', which is none of '0', '1'"),
-        (rewrite('text,label\na,1\n"b,0\n'), "cannot be read as a table"),
+        (rewrite('text,label\na,1\n"b,0\n'), "is damaged or was cut short"),
+        (rewrite("text,label\na,1\nb,1\n"), "label is 1 in every row, and there should be two classes"),
+        (rewrite("text,label\na,1\n" + "b,0\n" * 9), "label: class 1 has 1 row.*data.source.positive"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong_and_what_to_do(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"text,label\n" + b"some text,1\n" * 500))
     damage(path)
-    with pytest.raises(DataError, match=rf"{path}.*{message}"):
-        TextFile(train=str(path), labels=["0", "1"]).load()
+    with pytest.raises(DataError, match=rf"{path.name}.*{message}"):
+        texts(path).load()
 
 
-def test_a_missing_file_and_a_class_with_one_row_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file"):
-        TextFile(train=str(tmp_path / "none.csv")).load()
-    path = tmp_path / "a.csv"
-    path.write_text("text,label\n" + "a,0\n" * 20 + "b,1\n")
-    with pytest.raises(DataError, match="no test split can be held out with every class on both sides"):
-        TextFile(train=str(path)).load()
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv was not found in .*paths\.data=FOLDER.*data\.source\.path=FILE"):
+        texts(tmp_path / "none.csv").load()
+
+
+def test_a_label_that_is_in_the_test_alone_is_refused(tmp_path: Path) -> None:
+    for name, labels in (("a.csv", "01"), ("b.csv", "012")):
+        (tmp_path / name).write_text("text,label\n" + "".join(f"a,{label}\n" for label in labels))
+    with pytest.raises(DataError, match=r"b\.csv: label is 2, which no row for training is; take such rows out"):
+        texts(tmp_path / "a.csv", test="b.csv").load()
+    assert texts(tmp_path / "a.csv", test="b.csv", negative=0).load().y_test.tolist() == [0, 1, 1]
 
 
 def test_reviews_in_folders(tmp_path: Path) -> None:
@@ -164,10 +174,10 @@ def test_a_run_is_known_by_the_texts_not_by_where_they_lie(tmp_path: Path) -> No
     same = shutil.copy(REVIEWS, tmp_path / "elsewhere" / REVIEWS.name)
     other = tmp_path / REVIEWS.name
     other.write_text(REVIEWS.read_text() + "a further one,positive\n")
-    digests = [TextFile(train=str(path)).measure().content for path in (REVIEWS, same, other)]
+    digests = [texts(Path(path)).measure().content for path in (REVIEWS, same, other)]
     assert digests[0] == digests[1] != digests[2]
     with pytest.raises(DataError, match="holds other data by now than when this run was set up"):
-        TextFile(train=str(other), content=digests[0]).load()
+        texts(other, content=digests[0]).load()
 
 
 def test_two_files_of_texts_are_two_cells(tmp_path: Path) -> None:
@@ -176,6 +186,6 @@ def test_two_files_of_texts_are_two_cells(tmp_path: Path) -> None:
     other = tmp_path / REVIEWS.name
     other.write_text(REVIEWS.read_text() + "a further one,positive\n")
     cells = [
-        Cell.of(composed("data=csv_text", "model=text_cnn", f"data.source.train={path}")).digest for path in (REVIEWS, other)
+        Cell.of(composed("data=csv_text", "model=text_cnn", f"data.source.path={path}")).digest for path in (REVIEWS, other)
     ]
     assert cells[0] != cells[1]

@@ -13,14 +13,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.attacks import L2, PGD, Substitution
 from temper.cell import identity
 from temper.data import Batch, DataError
 from temper.data.pretrained_tokens import PretrainedTokens
 from temper.models import HFTransformer, Network
-from temper.penalties import Curvature, InputGradient
+from temper.models.network import DropoutSlot
+from temper.penalties import Curvature, Dropout, InputGradient
 from temper.penalties.penalty import Penalty
 from temper.validate import validate
 from tests.conftest import composed
@@ -163,6 +164,22 @@ def test_it_is_trained_in_train_mode(folder: str) -> None:
     assert all(part.training for part in HFTransformer(name=folder, tokenizer=folder, length=8, classes=3).modules())
 
 
+def test_its_dropout_is_a_penalty(folder: str) -> None:
+    """Without one it is not regularized in silence; with one, every place that it had is filled, attention among them."""
+    net, batch = made(folder)
+    net.train()
+    assert torch.equal(net(batch.x), net(batch.x))
+    with torch.no_grad():
+        plain = net(batch.x)
+    slots = sum(isinstance(part, DropoutSlot) for part in net.modules())
+    filled = Dropout(p=0.5).prepare(net)
+    assert not torch.equal(filled(batch.x), filled(batch.x))
+    assert sum(isinstance(part, nn.Dropout) for part in filled.modules()) == slots
+    torch.testing.assert_close(filled.eval()(batch.x), plain)
+    library = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    assert slots == sum(isinstance(part, nn.Dropout) for part in library.modules()) > 4
+
+
 class Scores(Network):
     """Logits (0, sum of a score for each token)."""
 
@@ -209,7 +226,7 @@ def test_what_cannot_be_loaded_is_said_with_a_way_out(monkeypatch: pytest.Monkey
 
 
 def options(folder: str) -> tuple[str, ...]:
-    data = ("data=csv_text", f"data.source.train={REVIEWS}", "data.length=12", "data.val_fraction=0.2", "evaluation.norm=l2")
+    data = ("data=csv_text", f"data.source.path={REVIEWS}", "data.length=12", "data.val_fraction=0.2", "evaluation.norm=l2")
     return (*data, "model=hf_transformer", f"model.name={folder}", "optimizer=adam", "attack=pgd_l2", "evaluation=quick")
 
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from temper.attacks import L2, PGD
 from temper.attacks.attack import land
 from temper.data import Batch
+from temper.evaluation.metrics import weight_statistics
 from temper.models import StepNetwork, TextCNN, TextNetwork, TextTransformer
-from temper.penalties import Curvature, Dropout, InputGradient, Jacobian, LocalLinearity, StochasticDepth
+from temper.penalties import AWP, Curvature, Dropout, InputGradient, Jacobian, LocalLinearity, StochasticDepth
+from temper.penalties import L2 as L2Penalty
 from temper.penalties.penalty import Penalty
 
 INFINITE = {"lower": -torch.inf, "upper": torch.inf}
@@ -54,6 +56,25 @@ def test_long_embeddings_do_not_make_perturbations_small(name: str) -> None:
         net.embedding.mul_(1000).add_(7)
     torch.testing.assert_close(net.lift(TOKENS), before, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(net(TOKENS), logits, atol=1e-4, rtol=1e-3)
+
+
+@each
+def test_the_size_of_an_embedding_means_nothing_and_is_not_penalized(name: str) -> None:
+    net, batch = made(name), texts()
+
+    def seen() -> tuple[Tensor, Tensor, float]:
+        return net(TOKENS), L2Penalty().term(net, batch, batch.x), weight_statistics(net, (6,))["norm"]
+
+    logits, penalty, norm = seen()
+    with torch.no_grad():
+        net.embedding.mul_(3)
+    for before, after in zip((logits, penalty), seen(), strict=False):
+        torch.testing.assert_close(before, after)
+    assert norm == pytest.approx(float(2 * penalty) ** 0.5) and norm == seen()[2]
+    others = [parameter for parameter in net.parameters() if parameter is not net.embedding]
+    everything = L2Penalty(parameters="all").term(net, batch, batch.x)
+    torch.testing.assert_close(2 * everything, sum((p.square().sum() for p in others), net.embedding.square().sum()))
+    assert "embedding" in AWP(gamma=0.1).shift(net, lambda step: step(TOKENS).square().sum()), "what they say is perturbed"
 
 
 @each

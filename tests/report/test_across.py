@@ -43,7 +43,7 @@ def test_a_data_set_is_named_by_its_name_its_file_or_its_source() -> None:
 
 
 def test_sets_of_one_name_are_told_apart_by_what_they_hold() -> None:
-    one, other = (learned_from(KINDS[0], train="reviews.csv", content=content) for content in ("a1b2c3d4", "ffeeddcc"))
+    one, other = (learned_from(KINDS[0], path="reviews.csv", content=content) for content in ("a1b2c3d4", "ffeeddcc"))
     assert list(by_data([one, other, one])) == ["reviews (a1b2c3)", "reviews (ffeedd)"]
     assert list(by_data([one, one])) == ["reviews"]
 

@@ -32,7 +32,7 @@ with sole_owner(Path(sys.argv[1])):
 
 def jobs_in(folder: Path, *names: str) -> list[Job]:
     cell = Cell("none", "none", Kind.STANDARD, "0")
-    return [Job([name], cell, 0, folder / name / "seed-0", "quick-0", State.MISSING, False, False) for name in names]
+    return [Job([name], cell, "Digits", 0, folder / name / "seed-0", "quick-0", State.MISSING, False, False) for name in names]
 
 
 def leave_record(folder: Path) -> None:

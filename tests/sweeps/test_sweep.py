@@ -52,6 +52,16 @@ def test_an_experiment_is_a_sweep_by_itself_and_its_axes_can_be_overridden(tempe
     assert not Path("outputs/comparison").exists() or not runs("comparison")
 
 
+def test_runs_on_several_data_sets_are_told_by_their_name(temper: Temper) -> None:
+    quick = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60")
+    grid = ("data=digits,breast_cancer", "model=mlp", "model.hidden=[8]", "study=grid", "-m", *quick)
+    status, output = temper("train", *grid, "dry_run=true")
+    assert status == 0 and "Digits: none+none-" in output and "BreastCancer: none+none-" in output, output
+    status, output = temper("train", *grid)
+    assert status == 0 and "Digits: none x none, seed 0: clean" in output, output
+    assert "BreastCancer: none x none, seed 0: clean" in output
+
+
 def test_a_failed_cell_stops_no_other_and_is_named(temper: Temper) -> None:
     status, output = temper("train", "optimizer.lr=1e30,0.1", "study=grid", "-m", *QUICK)
     assert status == 1 and "failed: outputs/grid/" in output and "diverged" in output

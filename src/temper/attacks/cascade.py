@@ -15,6 +15,7 @@ from temper.attacks.probing import probing
 from temper.attacks.square import Square
 from temper.attacks.threat import Threat
 from temper.data.batch import Batch
+from temper.data.sources import Encoder
 from temper.models.network import Network
 
 
@@ -36,6 +37,10 @@ class Cascade(Attack):
         self.attacks = dict(attacks)
         self.steps = max(getattr(attack, "steps", 0) for attack in attacks.values())
 
+    def meet(self, encoder: Encoder | None) -> None:
+        for attack in self.attacks.values():
+            attack.meet(encoder)
+
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         x_adv = net.lift(batch.x).detach().clone()
         standing = torch.arange(len(batch), device=x_adv.device)
@@ -43,6 +48,7 @@ class Cascade(Attack):
             part = batch.select(standing)
             with probing(net, "eval"), torch.no_grad():
                 found = attack.perturb(net, part, len(batch)) if isinstance(attack, Filling) else attack.perturb(net, part)
+                found = net.lift(found)  # of an attack that edits the inputs themselves
                 fooled = net(found).argmax(1) != part.y
             x_adv[standing] = where_example(fooled, found, x_adv[standing])
             standing = standing[~fooled]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from temper.arguments import Count, checked
-from temper.models.network import DropoutSlot, Network, Normalize, NormSlot
+from temper.models.network import Chain, DropoutSlot, NormSlot
 
 
-class CNN(Network):
+class CNN(Chain):
     """Two 3x3 convolutions of stride 2 and a hidden layer: as small as the MNIST network of Wong & Kolter 2018
     (https://arxiv.org/abs/1711.00851), with kernels that are quick on a CPU.
 
@@ -31,14 +31,12 @@ class CNN(Network):
         width: Count = 16,
         hidden: Count = 100,
     ) -> None:
-        super().__init__()
         if len(shape) != 3:
             raise ValueError(
                 f"shape: this network takes images (C, H, W), not inputs of shape {list(shape)}; model=mlp takes any"
             )
         channels, rows, columns = shape
-        self.layers = nn.Sequential(
-            Normalize(mean, std, dims=3),
+        super().__init__(
             *_convolution(channels, width),
             *_convolution(width, 2 * width),
             nn.Flatten(),
@@ -48,10 +46,10 @@ class CNN(Network):
             nn.ReLU(),
             DropoutSlot(),
             nn.Linear(hidden, classes),
+            mean=mean,
+            std=std,
+            dims=3,
         )
-
-    def logits(self, z: Tensor) -> Tensor:
-        return self.layers(z)
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:

@@ -5,13 +5,13 @@ from torch import Tensor, nn
 
 from temper.arguments import Count, checked
 from temper.models.external import check_logits
-from temper.models.network import Network
+from temper.models.network import DropoutSlot, Network
 from temper.pretrained import load_pretrained
 
 
 class HFTransformer(Network):
     """A pretrained encoder (BERT and its kin): tokens (B, L) to logits, by way of scaled embeddings z (B, L, D). The last layer
-    is new where it was trained for another number of classes, or for none.
+    is new where it was trained for another number of classes, or for none. Its dropout is a penalty here.
 
     z is the network's own embeddings divided by sqrt(n D) r, n the number of tokens of the text and r the root mean square of
     embeddings over the tokens of the training split, each as often as it occurs there: as in `TextNetwork` a text is about as
@@ -40,11 +40,18 @@ class HFTransformer(Network):
             raise ValueError(
                 "tokenizer: the network needs the tokens that it was pretrained with; set data.tokenizer='${model.name}'"
             )
+        config = load_pretrained("name", "AutoConfig", name, num_labels=classes)
+        for key, value in config.to_dict().items():
+            if "dropout" in key and isinstance(value, float):
+                setattr(config, key, 0.0)
         # The other kernels of attention cannot be differentiated twice, as penalties on gradients ask for.
         module = load_pretrained(
             "name", "AutoModelForSequenceClassification", name,
-            num_labels=classes, ignore_mismatched_sizes=True, attn_implementation="eager",
+            config=config, ignore_mismatched_sizes=True, attn_implementation="eager",
         )  # fmt: skip
+        for place, layer in list(module.named_modules()):
+            if isinstance(layer, nn.Dropout):
+                module.set_submodule(place, DropoutSlot())
         if module.config.pad_token_id is None:
             raise ValueError(f"name: {name} has no token of padding; take an encoder, such as bert-base-uncased")
         self.name, self.pad = name, int(module.config.pad_token_id)

@@ -4,13 +4,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from temper.arguments import Count, checked
-from temper.models.network import DropoutSlot, Network, Normalize, NormSlot
+from temper.models.network import Chain, DropoutSlot, NormSlot
 
 
-class MLP(Network):
+class MLP(Chain):
     """Fully connected layers with ReLU on flattened inputs.
 
     Args:
@@ -30,12 +30,8 @@ class MLP(Network):
         std: Sequence[float],
         hidden: Sequence[Count] = (256, 256),
     ) -> None:
-        super().__init__()
         widths = [math.prod(shape), *hidden]
-        layers: list[nn.Module] = [Normalize(mean, std, dims=len(shape)), nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), NormSlot(outputs, dims=0), nn.ReLU(), DropoutSlot()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
-
-    def logits(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+        super().__init__(*layers, nn.Linear(widths[-1], classes), mean=mean, std=std, dims=len(shape))

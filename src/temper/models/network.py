@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,12 @@ class Network(nn.Module, ABC):
 
     `forward(x) = logits(lift(x))`. For pixels and features `lift` is the identity; a text network embeds its tokens
     there. What is lifted already passes through unchanged, so that an adversarial point can be handed to `forward`.
+
+    Attributes:
+        normalized: names of parameters of its own that it normalizes, so that their size means nothing.
     """
+
+    normalized: ClassVar[tuple[str, ...]] = ()
 
     def lift(self, x: Tensor) -> Tensor:
         """(B, ...) inputs -> (B, ...) points in the adversary's space."""
@@ -57,6 +62,24 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Chain(Network):
+    """Layers one after another, behind the normalization of inputs.
+
+    Args:
+        layers: what comes behind it.
+        mean, std: of each input channel (the first dimension of an input).
+        dims: of one input.
+    """
+
+    def __init__(self, *layers: nn.Module, mean: Sequence[float], std: Sequence[float], dims: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Normalize(mean, std, dims=dims), *layers)
+
+    def logits(self, z: Tensor) -> Tensor:
+        out: Tensor = self.layers(z)
+        return out
+
+
 class NormSlot(nn.Identity):
     """Where a norm layer goes if a penalty asks for one. `dims` is the number of spatial dimensions."""
 
@@ -67,6 +90,8 @@ class NormSlot(nn.Identity):
 
 class DropoutSlot(nn.Identity):
     """Where dropout goes if a penalty asks for it: of units (`dims` 0), or of whole channels of maps with so many `dims`."""
+
+    p = 0.0  # what attention asks of a layer whose place this is
 
     def __init__(self, *, dims: int = 0) -> None:
         super().__init__()
@@ -89,15 +114,20 @@ def last_linear(net: nn.Module) -> nn.Linear:
     return linear[-1]
 
 
-def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type."""
+def named_weights(module: nn.Module, *, normalized: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type.
+
+    Args:
+        normalized: whether those that a network normalizes are among them (`Network.normalized`).
+    """
     for prefix, child in module.named_modules():
         if isinstance(child, NORM_LAYERS):
             continue
+        left_out = child.normalized if isinstance(child, Network) and not normalized else ()
         for name, parameter in child.named_parameters(recurse=False):
             # Recurrent and attention layers have several.
             is_bias = name == "bias" or name.startswith("bias_") or name.endswith("_bias")
-            if not is_bias and parameter.requires_grad:
+            if not is_bias and name not in left_out and parameter.requires_grad:
                 yield f"{prefix}.{name}" if prefix else name, parameter
 
 

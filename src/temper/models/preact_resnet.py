@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.arguments import Count, checked
-from temper.models.network import BranchSlot, DropoutSlot, Network, Normalize
+from temper.models.network import BranchSlot, Chain, DropoutSlot
 
 
 class Block(nn.Module):
@@ -27,7 +27,7 @@ class Block(nn.Module):
         return self.branch(residual) + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class PreActResNet18(Network):
+class PreActResNet18(Chain):
     """He et al. 2016 (https://arxiv.org/abs/1603.05027), in the 32x32 form of Rice et al. 2020: 11.17 M parameters for width 64
     and 10 classes, a final batch norm before the pooling.
 
@@ -42,24 +42,11 @@ class PreActResNet18(Network):
     def __init__(
         self, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float], width: Count = 64
     ) -> None:
-        super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
-        self.layers = preactivated(shape=shape, classes=classes, mean=mean, std=std, inputs=width, widths=widths, blocks=2)
-
-    def logits(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+        super().__init__(*preactivated(shape, classes, inputs=width, widths=widths, blocks=2), mean=mean, std=std, dims=3)
 
 
-def preactivated(
-    *,
-    shape: Sequence[int],
-    classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    inputs: int,
-    widths: Sequence[int],
-    blocks: int,
-) -> nn.Sequential:
+def preactivated(shape: Sequence[int], classes: int, *, inputs: int, widths: Sequence[int], blocks: int) -> list[nn.Module]:
     """A convolution to `inputs` channels, stages of so many blocks at each width, the linear layer; every stage but the first
     begins by halving rows and columns."""
     if len(shape) != 3:
@@ -69,8 +56,7 @@ def preactivated(
         for block in range(blocks):
             stages.append(Block(inputs, outputs, stride=2 if stage > 0 and block == 0 else 1))
             inputs = outputs
-    return nn.Sequential(
-        Normalize(mean, std, dims=3),
+    return [
         nn.Conv2d(shape[0], first, 3, 1, 1, bias=False),
         *stages,
         nn.BatchNorm2d(inputs),
@@ -79,4 +65,4 @@ def preactivated(
         nn.Flatten(),
         DropoutSlot(),
         nn.Linear(inputs, classes),
-    )
+    ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from temper.arguments import Count, checked
-from temper.models.network import BranchSlot, DropoutSlot, Network, Normalize
+from temper.models.network import BranchSlot, Chain, DropoutSlot
 
 
 class Block(nn.Module):
@@ -28,7 +28,7 @@ class Block(nn.Module):
         return out
 
 
-class ResNetTabular(Network):
+class ResNetTabular(Chain):
     """Gorishniy et al. 2021 (https://arxiv.org/abs/2106.11959), section 3.2: a linear layer, residual blocks, then batch norm,
     ReLU and a linear layer. Its dropout is a penalty here.
 
@@ -53,18 +53,15 @@ class ResNetTabular(Network):
         hidden: Count = 256,
         blocks: Count = 2,
     ) -> None:
-        super().__init__()
         if len(shape) != 1:
             raise ValueError(f"shape: this network takes rows of features (F,), not inputs of shape {list(shape)}")
-        self.layers = nn.Sequential(
-            Normalize(mean, std, dims=1),
+        super().__init__(
             nn.Linear(shape[0], width),
             *(Block(width, hidden) for _ in range(blocks)),
             nn.BatchNorm1d(width),
             nn.ReLU(),
             nn.Linear(width, classes),
+            mean=mean,
+            std=std,
+            dims=1,
         )
-
-    def logits(self, z: Tensor) -> Tensor:
-        out: Tensor = self.layers(z)
-        return out

@@ -25,6 +25,7 @@ class TextNetwork(Network):
         frequency: how often each token occurs, (vocabulary,), adding up to 1; equally often until `observe` has seen.
     """
 
+    normalized = ("embedding",)
     frequency: Tensor
 
     def __init__(self, *, vocabulary: int, dim: int) -> None:

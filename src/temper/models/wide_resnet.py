@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from temper.arguments import Count, checked
-from temper.models.network import Network
+from temper.models.network import Chain
 from temper.models.preact_resnet import preactivated
 
 
-class WideResNet(Network):
+class WideResNet(Chain):
     """WRN-depth-width of Zagoruyko & Komodakis 2016 (https://arxiv.org/abs/1605.07146): 36.5 M parameters for WRN-28-10 and 10
     classes, 46.2 M for WRN-34-10. Convolutions start normal, scaled by their outputs, as there.
 
@@ -35,18 +35,13 @@ class WideResNet(Network):
         depth: Count = 28,
         width: Count = 10,
     ) -> None:
-        super().__init__()
         if depth < 10 or depth % 6 != 4:
             raise ValueError(f"depth: should be 6n + 4 (10, 16, 22, 28, 34, 40, …), not {depth}")
         widths = [16 * width, 32 * width, 64 * width]
-        self.layers = preactivated(
-            shape=shape, classes=classes, mean=mean, std=std, inputs=16, widths=widths, blocks=(depth - 4) // 6
-        )
+        layers = preactivated(shape, classes, inputs=16, widths=widths, blocks=(depth - 4) // 6)
+        super().__init__(*layers, mean=mean, std=std, dims=3)
         for layer in self.layers.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
             elif isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
-
-    def logits(self, z: Tensor) -> Tensor:
-        return self.layers(z)

@@ -45,7 +45,7 @@ class AWP(Penalty):
     def shift(self, net: Network, risk: Callable[[Network], Tensor]) -> dict[str, Tensor]:
         if not self.gamma or self._done < self.warmup:
             return {}
-        weights = {name: weight for name, weight in named_weights(net) if weight.ndim > 1}
+        weights = {name: weight for name, weight in named_weights(net, normalized=True) if weight.ndim > 1}
         gradients = _gradients(net, risk, weights)
         return {
             name: (self.gamma * weights[name].detach().norm() / gradient.norm().clamp_min(1e-12)) * gradient

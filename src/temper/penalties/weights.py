@@ -1,4 +1,4 @@
-"""Penalties on the size of the weights. Biases and norm layers are left out, told apart by type, unless they are asked for."""
+"""Penalties on the size of the weights. Biases, norm layers and what a network normalizes are left out, unless asked for."""
 
 from collections.abc import Iterator
 from typing import Literal, cast
@@ -19,7 +19,7 @@ class _OnParameters(Penalty):
     """What acts on the weights alone, or on all parameters that are trained.
 
     Args:
-        parameters: "weights" leaves out biases and norm layers, "all" does not.
+        parameters: "weights" leaves out biases, norm layers and embeddings that the network normalizes, "all" does not.
     """
 
     neutral = ("weight=0",)

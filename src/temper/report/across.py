@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from temper.cell import Kind
+from temper.cell import Kind, data_name
 from temper.records import RunRecord
 from temper.report.aspects import measured
 from temper.report.claims import Judged, Verdict
@@ -80,13 +80,8 @@ class Across(NamedTuple):
 
 
 def data_of(record: RunRecord) -> str:
-    """The name of the data set that a run learned from: of a set of torchvision, of a file or folder, or of the source."""
-    source = record.config["data"]["source"]
-    if name := source.get("name"):
-        return str(name)
-    kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
-    where = source.get("path") or source.get("train") or (source.get("root") if kind == "ImageFolder" else None)
-    return Path(str(where)).name.partition(".")[0] if where else kind
+    """The name of the data set that a run learned from."""
+    return data_name(record.config["data"]["source"])
 
 
 def by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -23,11 +23,12 @@ class State(StrEnum):
 
 
 class Job(NamedTuple):
-    """One run of the grid: how it is composed, where it lies, how far it is, whether its suite is done, and whether the root
-    key `strength` scales any of its penalties."""
+    """One run of the grid: how it is composed, what its data set is called, where it lies, how far it is, whether its suite is
+    done, and whether the root key `strength` scales any of its penalties."""
 
     overrides: list[str]
     cell: Cell
+    data: str
     seed: int
     folder: Path
     suite: str

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.cell import Cell, identity, run_folder
+from temper.cell import Cell, data_name, identity, run_folder
 from temper.config import ConfigError, plain_part
 from temper.progress import Progress, quieten, say
 from temper.provenance import code_digest, suite_key, targets_of
@@ -133,7 +133,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
         try:
             validate_settings(composed)
             _one_device(composed, config)
-            cell = Cell.of(composed)
+            cell, data = Cell.of(composed), data_name(composed.data.source)
             folder = run_folder(composed, cell)
             strengths.add(composed.strength)
             suite = suite_key(plain_part(composed, "evaluation"))
@@ -150,7 +150,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
                 before = stamp(own)  # before the record is read: another sweep may finish the run meanwhile
                 state, evaluated = state_of(own, suite, code)
                 worked = scaled[cell.digest, suite]
-                job = Job(overrides, cell, composed.seed, own, suite, state, evaluated, worked, before)
+                job = Job(overrides, cell, data, composed.seed, own, suite, state, evaluated, worked, before)
                 jobs.setdefault((own, suite), job)
         except ConfigError as error:
             errors[str(error)] = None

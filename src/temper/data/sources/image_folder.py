@@ -86,6 +86,8 @@ def list_images(root: str, test: str | None = None) -> tuple[Labelled, Labelled]
         )
     train = folder / "train" if (folder / "train").is_dir() else folder
     names = class_names(train)
+    if len(names) == 1:
+        raise DataError(f"{train} holds the folder of one class alone, {names[0]}: there should be two at least")
     found = labelled(train, names)
     held = next((folder / name for name in ([test] if test else ["test", "val"]) if (folder / name).is_dir()), None)
     if held is None and test:

@@ -1,17 +1,14 @@
 """Files of texts, read with errors that say where the mistake is."""
 
-import csv
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
+from temper.data.sources.rows import read_rows
 from temper.data.sources.source import DataError
 
 
@@ -22,40 +19,20 @@ class Texts(NamedTuple):
     y: Tensor
 
 
-def found(path: Path) -> Path | None:
-    """The file, or the same packed by gzip; None: neither is there."""
-    return next((one for one in (path, path.with_name(f"{path.name}.gz")) if one.is_file()), None)
-
-
 def read_columns(path: Path, text: str | int, label: str | int) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns of a .csv file, or of one whose values are kept apart by tabs and hold their quotation marks.
+    """Two columns of a file of rows. Where its values are kept apart by tabs, quotation marks are part of them.
 
     Args:
-        text, label: the columns by name; by position in a file that has no header.
+        text, label: the columns by name; by position in a file of tabs that has no header.
 
     Returns:
         Texts and labels, strings, (N,) each.
 
     Raises:
-        DataError: the file is missing, cut short, no UTF-8 or no table; it has no such column, or a row has no value there.
+        DataError: the file cannot be read, has no such column, or a row has no value there.
     """
     header = isinstance(text, str)
-    commas = path.name.removesuffix(".gz").endswith(".csv")
-    form: dict[str, Any] = {} if commas else {"sep": "\t", "quoting": csv.QUOTE_NONE}
-    # "NA" and "null" are words: nothing but an empty value is missing.
-    form |= {"header": 0 if header else None, "dtype": str, "keep_default_na": False, "na_values": [""]}
-    try:
-        table = pd.read_csv(path, encoding="utf-8", skip_blank_lines=False, **form)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; name one that exists") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is cut short or damaged ({error}); fetch it again") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not encoded as UTF-8 ({error.reason} at byte {error.start}): iconv -t UTF-8 rewrites it"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a table ({str(error).strip()})") from None
+    table = read_rows(path, header=header, literal=True, dtype=str, skip_blank_lines=False)
     for column in (text, label):
         if column not in table.columns:
             raise DataError(f"{path} has no column {column!r}; it has {', '.join(map(repr, table.columns))}")

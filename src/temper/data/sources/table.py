@@ -9,28 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Probability, checked
 from temper.data.domain import Domain
+from temper.data.sources.labels import Naming, Value, as_text, held_out
 from temper.data.sources.source import Arrays, DataError
 
-Value = str | int | float | bool
 Columns = Sequence[str]
 
 
-class Frames(NamedTuple):
-    """Rows as they were read.
+class Frame(NamedTuple):
+    """Rows as they were read, and the name of the place that they come from, for messages."""
 
-    Attributes:
-        train: every row that is there, or those for training where others are for the test.
-        test: rows for the test; None: some of `train` are held out.
-        name: of the place that they come from, for messages.
-    """
-
-    train: pd.DataFrame
-    test: pd.DataFrame | None
+    rows: pd.DataFrame
     name: str
 
 
@@ -68,9 +60,7 @@ class Table(ABC):
         test_fraction: Probability = 0.25,
         content: str | None = None,
     ) -> None:
-        if positive is not None and negative is not None:
-            raise ValueError("positive: name the values of one class, positive or negative")
-        self.target, self.positive, self.negative = target, _texts(positive), _texts(negative)
+        self.target, self.naming = target, Naming(target, positive, negative)
         self.numeric, self.integer, self.categorical = numeric, list(integer), list(categorical)
         self.immutable, self.ignore, self.test_fraction = list(immutable), list(ignore), test_fraction
         self.content = content
@@ -79,28 +69,20 @@ class Table(ABC):
             raise ValueError(f"{', '.join(twice)}: a column is one of target, numeric, integer, categorical and ignore")
 
     @abstractmethod
-    def frames(self) -> Frames:
-        """The rows, read anew."""
+    def frames(self) -> tuple[Frame, Frame | None]:
+        """The rows, read anew: all that are there, or those for training and those for the test."""
 
     @cached_property
-    def _parts(self) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    def _parts(self) -> tuple[Frame, Frame]:
         """Rows for training and for the test."""
-        train, test, name = self.frames()
-        if len(train) == 0:
-            raise DataError(f"{name} has no rows")
-        self._check_columns(train, name)
+        train, test = self.frames()
+        for frame in (train, test):
+            if frame is not None:
+                self._check_columns(frame)
         if test is not None:
-            self._check_columns(test, name)
-            return train, test, name
-        labels = self._labels(train, name)
-        for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-            if count < 3:
-                raise DataError(
-                    f"{name}: class {label} of {self.target} has {count} row(s), and training, validation and test need one "
-                    "each: bring more, or make it part of another class by data.source.positive"
-                )
-        rows = train_test_split(np.arange(len(train)), test_size=self.test_fraction, stratify=labels, random_state=0)
-        return (*(train.iloc[part] for part in rows), name)
+            return train, test
+        kept, held = held_out(self._labels(train), self.test_fraction, f"{train.name}, {self.target}")
+        return Frame(train.rows.iloc[kept], train.name), Frame(train.rows.iloc[held], train.name)
 
     @cached_property
     def classes(self) -> int:
@@ -113,15 +95,12 @@ class Table(ABC):
         return (len(self._numbers) + sum(map(len, self._categories.values())),)
 
     def load(self) -> Arrays:
-        train, test, name = self._parts
         self._check_immutable()
-        names = {label: number for number, label in enumerate(self._names)}
-        labels = [self._labels(part, name) for part in (train, test)]
-        if unknown := sorted(set(labels[1]) - set(names)):
-            raise DataError(f"{name}: {self.target} is {', '.join(unknown)} in rows for the test alone")
-        y_train, y_test = (torch.tensor([names[label] for label in part]) for part in labels)
-        x_train, x_test = (self._features(part, name) for part in (train, test))
-        return Arrays(x_train, y_train, x_test, y_test)
+        train, test = self._parts
+        y_train, y_test = (
+            torch.tensor(self.naming.numbers(self._labels(part), self._names, part.name)) for part in (train, test)
+        )
+        return Arrays(self._features(train), y_train, self._features(test), y_test)
 
     def fit(self, x: Any, y: Tensor) -> "Rows":
         """Scales and ranges of the numbers of these rows, (N, F) float64."""
@@ -162,18 +141,19 @@ class Table(ABC):
     def _numbers(self) -> list[str]:
         """Columns of numbers, whole ones among them, in the order of the table."""
         others = {self.target, *self.categorical, *self.ignore}
-        chosen = set(self._parts[0].columns) - others if self.numeric is None else {*self.numeric, *self.integer}
-        return [column for column in self._parts[0].columns if column in chosen]
+        columns = self._parts[0].rows.columns
+        chosen = set(columns) - others if self.numeric is None else {*self.numeric, *self.integer}
+        return [column for column in columns if column in chosen]
 
     @cached_property
     def _categories(self) -> dict[str, list[str]]:
         """Values of each column of names that rows for training have."""
-        return {column: sorted(set(_as_text(self._parts[0][column]))) for column in self.categorical}
+        return {column: sorted(set(_texts(self._parts[0].rows[column]))) for column in self.categorical}
 
     @cached_property
     def _names(self) -> list[str]:
         """Of the classes."""
-        return sorted(set(self._labels(self._parts[0], self._parts[2])))
+        return self.naming.classes(self._labels(self._parts[0]), self._parts[0].name)
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         first = len(self._numbers)
@@ -181,44 +161,38 @@ class Table(ABC):
             yield first, first + len(values)
             first += len(values)
 
-    def _check_columns(self, frame: pd.DataFrame, name: str) -> None:
+    def _check_columns(self, frame: Frame) -> None:
+        if len(frame.rows) == 0:
+            raise DataError(f"{frame.name} has no rows: bring the whole file, or name another one")
         named = {
             "target": [self.target],
             "numeric": self.numeric or [],
             **{key: getattr(self, key) for key in ("integer", "categorical", "immutable", "ignore")},
         }
-        there = [str(column) for column in frame.columns]
+        there = [str(column) for column in frame.rows.columns]
         for key, columns in named.items():
             for column in columns:
                 if column not in there:
                     near = difflib.get_close_matches(column, there, n=1)
                     raise DataError(
-                        f"data.source.{key}: {name} has no column {column}"
+                        f"data.source.{key}: {frame.name} has no column {column}"
                         + (f"; did you mean {near[0]}?" if near else f"; its columns are {', '.join(there)}")
                     )
 
-    def _labels(self, frame: pd.DataFrame, name: str) -> list[str]:
+    def _labels(self, frame: Frame) -> list[str]:
         """The class of each row, by its name."""
-        labels = _as_text(frame[self.target])
-        if "" in labels:
-            raise _empty(frame, self.target, labels.index(""), name)
-        chosen = self.positive or self.negative
-        if not chosen:
-            return labels
-        key = "positive" if self.positive else "negative"
-        if absent := sorted(set(chosen) - set(labels)):
-            some = ", ".join(sorted(set(labels))[:10])
-            raise DataError(f"data.source.{key}: {self.target} of {name} is never {', '.join(absent)}; it is {some}")
-        return [str(int((label in chosen) == (key == "positive"))) for label in labels]
+        values = _texts(frame.rows[self.target])
+        if "" in values:
+            raise _empty(frame, self.target, values.index(""))
+        return self.naming(values, frame.name)
 
-    def _features(self, frame: pd.DataFrame, name: str) -> np.ndarray:
+    def _features(self, frame: Frame) -> np.ndarray:
         """(N, F) float64: numbers as they are, and 1 or 0 for each value of a category."""
-        numbers = [_numbers(frame, column, name, whole=column in self.integer) for column in self._numbers]
-        parts = [column[:, None] for column in numbers]
+        parts = [_numbers(frame, column, whole=column in self.integer)[:, None] for column in self._numbers]
         for column, values in self._categories.items():
-            texts = _as_text(frame[column])
+            texts = _texts(frame.rows[column])
             if "" in texts:
-                raise _empty(frame, column, texts.index(""), name)
+                raise _empty(frame, column, texts.index(""))
             parts.append(np.asarray(texts)[:, None] == np.asarray(values)[None])
         return np.concatenate(parts, axis=1).astype(np.float64)
 
@@ -236,46 +210,36 @@ class Rows:
         return None if self.changeable is None else self.changeable.to(x.device)
 
 
-def _texts(values: Value | Sequence[Value] | None) -> list[str]:
-    if values is None:
-        return []
-    return [_text(value) for value in ([values] if isinstance(values, Value) else values)]
-
-
-def _text(value: object) -> str:
-    """1, 1.0 and "1" are the same."""
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value).strip()
-
-
-def _as_text(column: "pd.Series[Any]") -> list[str]:
+def _texts(column: "pd.Series[Any]") -> list[str]:
     """A value that is missing is empty."""
-    return ["" if value is None or value != value else _text(value) for value in column.tolist()]
+    return ["" if value is None or value != value else as_text(value) for value in column.tolist()]
 
 
-def _numbers(frame: pd.DataFrame, column: str, name: str, *, whole: bool) -> np.ndarray:
+def _numbers(frame: Frame, column: str, *, whole: bool) -> np.ndarray:
     """A column as float64.
 
     Raises:
         DataError: a value is missing, no number or not finite, or not whole where it should be.
     """
-    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+    values = pd.to_numeric(frame.rows[column], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values) | (whole & (values != np.round(values)))
     if not bad.any():
         return values
     place = int(bad.argmax())
-    found = _as_text(frame[column])[place]
+    found = _texts(frame.rows[column])[place]
     if found == "":
-        raise _empty(frame, column, place, name)
+        raise _empty(frame, column, place)
     kind, key = ("whole number", "numeric") if np.isfinite(values[place]) else ("finite number", "categorical or ignore")
     raise DataError(
-        f"{name}, row {frame.index[place] + 1}: {column} is {found!r}, which is no {kind}; correct it, or name the column in "
-        f"data.source.{key}"
+        f"{frame.name}, row {frame.rows.index[place] + 1}: {column} is {found!r}, which is no {kind}; correct it, or name the "
+        f"column in data.source.{key}"
     )
 
 
-def _empty(frame: pd.DataFrame, column: str, place: int, name: str) -> DataError:
-    last = " (the last one: was the file cut short?)" if frame.index[place] == frame.index.max() else ""
+def _empty(frame: Frame, column: str, place: int) -> DataError:
+    rows = frame.rows.index
+    last = " (the last one: was the file cut short?)" if rows[place] == rows.max() else ""
     return DataError(
-        f"{name}, row {frame.index[place] + 1}{last}: {column} is missing; fill it in or leave the row out, or name the column "
+        f"{frame.name}, row {rows[place] + 1}{last}: {column} is missing; fill it in or leave the row out, or name the column "
         "in data.source.ignore"
     )

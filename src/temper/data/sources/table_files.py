@@ -1,15 +1,15 @@
 """Where tables come from: a file, OpenML, scikit-learn."""
 
-import zlib
+import warnings
 from pathlib import Path
 from typing import Any, final
 
-import pandas as pd
-
 from temper.arguments import Count, checked
 from temper.data.sources.content import bytes_of, unchanged
-from temper.data.sources.source import DataError, Measured
-from temper.data.sources.table import Columns, Frames, Table
+from temper.data.sources.fetching import fetched_whole
+from temper.data.sources.rows import located, not_found, read_rows, searched
+from temper.data.sources.source import Measured
+from temper.data.sources.table import Columns, Frame, Table
 
 
 @final
@@ -20,22 +20,22 @@ class BreastCancer(Table):
     def __init__(self, **columns: Any) -> None:
         super().__init__(**{"target": "target", "positive": 0, **columns})
 
-    def frames(self) -> Frames:
+    def frames(self) -> tuple[Frame, Frame | None]:
         from sklearn.datasets import load_breast_cancer
 
-        return Frames(load_breast_cancer(as_frame=True).frame, None, "breast_cancer")
+        return Frame(load_breast_cancer(as_frame=True).frame, "breast_cancer"), None
 
 
 @final
 class TableFile(Table):
-    """A file of rows separated by commas, compressed or not.
+    """A file of rows whose values are kept apart by commas, semicolons or tabs, packed by gzip or not.
 
     Args:
         root: folder of the files.
         path: of the rows, below the folder, or else the working one; with ".gz" behind it if that is what is there.
         test: likewise of rows for the test; None: some are held out.
         names: of the columns, where the file does not begin with them.
-        openml: number of the data set at openml.org that is fetched where there is no file; None: none is.
+        openml: number of the data set at openml.org that is fetched and becomes the file, where there is none; None: none is.
         download: whether it may be fetched.
         columns: settings of `Table`.
 
@@ -43,6 +43,7 @@ class TableFile(Table):
         DataError: a file is missing, damaged or empty, or could not be fetched.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -50,80 +51,40 @@ class TableFile(Table):
         path: str,
         test: str | None = None,
         names: Columns | None = None,
-        openml: int | None = None,
+        openml: Count | None = None,
         download: bool = True,
         **columns: Any,
     ) -> None:
         super().__init__(**columns)
-        self.place = Place(root=root, path=path, test=test, openml=openml, download=download)
-        self.names = names
+        self.root, self.path, self.test = Path(root).expanduser().resolve(), path, test
+        self.names, self.openml = names, openml if download else None
 
     def measure(self) -> Measured:
-        return Measured(self.shape, self.classes, self.place.digest)
+        return Measured(self.shape, self.classes, bytes_of(self._files()))
 
-    def frames(self) -> Frames:
-        unchanged(self.content, self.place.digest, self.place.root / self.place.path)
-        train, test = self.place.files()
-        if train is None:
-            return Frames(self.place.fetched(), None, f"openml {self.place.openml}")
-        name = train.name if test is None else f"{train.name} and {test.name}"
-        return Frames(self._read(train), None if test is None else self._read(test), name)
+    def frames(self) -> tuple[Frame, Frame | None]:
+        files = self._files()
+        unchanged(self.content, bytes_of(files), " and ".join(map(str, files)))
+        train, *test = (Frame(read_rows(path, names=self.names), path.name) for path in files)
+        return train, test[0] if test else None
 
-    def _read(self, path: Path) -> pd.DataFrame:
-        header: dict[str, Any] = {} if self.names is None else {"names": list(self.names), "header": None, "index_col": False}
-        try:
-            # An empty field is what is missing; "NA" and "None" may be categories.
-            return pd.read_csv(path, keep_default_na=False, na_values={}, low_memory=False, **header)
-        except pd.errors.EmptyDataError:
-            raise DataError(f"{path} is empty: bring the file, or name another one by data.source.path=FILE") from None
-        except (EOFError, OSError, zlib.error, UnicodeDecodeError, pd.errors.ParserError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(
-                f"{path} is damaged or was cut short ({reason}): bring it whole, or name another one by data.source.path=FILE"
-            ) from None
+    def _files(self) -> list[Path]:
+        if self.openml is not None and searched(self.path, self.root) is None:
+            self._fetch()
+        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
+        return [located(name, self.root, key) for key, name in named.items()]
 
-
-class Place:
-    """Files of rows, and where they can be fetched."""
-
-    @checked
-    def __init__(self, *, root: str, path: str, test: str | None, openml: Count | None, download: bool) -> None:
-        self.root, self.path, self.test = Path(root).expanduser().resolve(), path, test
-        self.openml, self.download = openml, download
-
-    def files(self) -> tuple[Path | None, Path | None]:
-        """Of the rows, and of those for the test; None for the first where it is to be fetched."""
-        train = self._file(self.path, "path")
-        return train, None if self.test is None else self._file(self.test, "test")
-
-    def _file(self, name: str, key: str) -> Path | None:
-        for folder in (self.root, Path.cwd()):
-            for path in (folder / name, folder / f"{name}.gz"):
-                if path.is_file():
-                    return path
-        if self.openml is not None and self.download:
-            return None
-        raise self._missing(name, key, "")
-
-    def fetched(self) -> pd.DataFrame:
+    def _fetch(self) -> None:
         from sklearn.datasets import fetch_openml
 
-        try:
-            return fetch_openml(data_id=self.openml, as_frame=True, parser="auto", data_home=str(self.root)).frame
-        except Exception as error:  # of the network, of the site, of what it sent
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise self._missing(self.path, "path", f", and openml.org gave no data set {self.openml} ({reason})") from error
-
-    def _missing(self, name: str, key: str, why: str) -> DataError:
-        return DataError(
-            f"{name} was not found in {self.root} or {Path.cwd()}{why}. Put it there, name the folder that holds it: "
-            f"paths.data=FOLDER, or another file: data.source.{key}=FILE"
-        )
-
-    @property
-    def digest(self) -> str:
-        """Of the bytes of the files, or which data set is fetched."""
-        train, test = self.files()
-        if train is None:
-            return f"openml {self.openml}"
-        return bytes_of(path for path in (train, test) if path is not None)
+        with fetched_whole(self.root, f"openml-{self.openml}") as folder, warnings.catch_warnings():
+            if (self.root / self.path).is_file():  # another process was quicker
+                return
+            warnings.simplefilter("ignore")  # of each try
+            try:
+                rows = fetch_openml(data_id=self.openml, as_frame=True, parser="pandas", cache=False).frame
+            except Exception as error:  # of the network, of the site, of what it sent
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                why = f", and openml.org gave no data set {self.openml} ({reason})"
+                raise not_found(self.path, self.root, "path", why) from error
+            rows.to_csv(folder / self.path, index=False)

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from temper.arguments import Count, checked
 from temper.data.pretrained_tokens import PretrainedTokens
 from temper.data.sources.content import bytes_of, listing_of, unchanged
-from temper.data.sources.reading import Texts, found, labelled, read_columns, read_folders
+from temper.data.sources.labels import Naming, Value, held_out
+from temper.data.sources.reading import Texts, labelled, read_columns, read_folders
+from temper.data.sources.rows import located, packed_or_not
 from temper.data.sources.source import Arrays, DataError, Encoder, Measured
 from temper.data.vocabulary import Vocabulary
 
@@ -76,7 +77,8 @@ class _Published(TextSource):
         if not files and not self.download:
             raise self._missing("and data.source.download is false")
         unchanged(self.content, self.measure().content, self.root)
-        return _arrays(*(self.local(files) if files else self._fetched()))
+        train, test = self.local(files) if files else self._fetched()
+        return _arrays(train, test, train.y.tolist(), self.name)
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -124,7 +126,7 @@ class SST2(_Published):
 
     def files(self) -> list[Path]:
         for folder in (self.root / "sst2", self.root / "SST-2"):
-            paths = [path for split in ("train", "dev") if (path := found(folder / f"{split}.tsv"))]
+            paths = [path for split in ("train", "dev") if (path := packed_or_not(folder / f"{split}.tsv"))]
             if len(paths) == 2:
                 return paths
         return []
@@ -163,7 +165,7 @@ class SMSSpam(_Published):
     columns = ("sms", "label")
 
     def files(self) -> list[Path]:
-        path = found(self.root / "SMSSpamCollection")
+        path = packed_or_not(self.root / "SMSSpamCollection")
         return [] if path is None else [path]
 
     def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
@@ -171,65 +173,71 @@ class SMSSpam(_Published):
 
 
 class TextFile(TextSource):
-    """Texts of your own, a row each: in columns of a .csv or .tsv file, which may be packed (.gz).
+    """Texts of your own, a row each, in a file whose values are kept apart by commas, semicolons or tabs, packed or not.
 
     Args:
-        train: path of the file.
-        test: path of a second one; None: a stratified quarter of the first is held out, the same for all runs.
-        text, label: names of the columns.
-        labels: what stands in the label column, in the order of the classes; None: in that of the alphabet.
+        root: folder of the files.
+        path: of the rows, below the folder, or else the working one.
+        test: likewise of rows for the test; None: a stratified quarter is held out, the same for all runs.
+        text, target: columns of texts and labels.
+        positive: values of the target that are class 1, every other one is class 0.
+        negative: likewise, values that are class 0. Neither: every value is a class, in their order as text.
         settings: those of `TextSource`.
 
     Raises:
-        DataError: on `load`, naming the file, the line and what to do.
+        DataError: on `load`, naming the file, the row and what to do.
     """
 
     @checked
     def __init__(
         self,
         *,
-        train: str,
+        root: str,
+        path: str,
         test: str | None = None,
         text: str = "text",
-        label: str = "label",
-        labels: Sequence[str | int] | None = None,
+        target: str = "label",
+        positive: Value | Sequence[Value] | None = None,
+        negative: Value | Sequence[Value] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.paths = [Path(path).expanduser() for path in (train, test) if path is not None]
-        self.text, self.label = text, label
-        self.labels = None if labels is None else list(map(str, labels))
+        self.root, self.path, self.test = Path(root).expanduser().resolve(), path, test
+        self.text, self.target, self.naming = text, target, Naming(target, positive, negative)
 
     def measure(self) -> Measured:
-        for path in self.paths:
-            if not path.is_file():
-                raise DataError(f"{path}: there is no such file; name one that exists")
-        return Measured((self.length,), len(self._classes(self._read(self.paths[0]))), bytes_of(self.paths))
+        files = self._files()
+        labels = self._read(files[0])[1]
+        return Measured((self.length,), len(self.naming.classes(labels, files[0].name)), bytes_of(files))
 
     def load(self) -> Arrays:
-        unchanged(self.content, self.measure().content, " and ".join(map(str, self.paths)))
-        columns = [self._read(path) for path in self.paths]
-        classes = self._classes(columns[0])
-        train, *test = (labelled(own, path, classes) for own, path in zip(columns, self.paths, strict=True))
-        return _arrays(train, test[0] if test else None)
+        files = self._files()
+        unchanged(self.content, bytes_of(files), " and ".join(map(str, files)))
+        parts = [self._read(path) for path in files]
+        names = self.naming.classes(parts[0][1], files[0].name)
+        train, *test = (
+            Texts(texts, torch.tensor(self.naming.numbers(labels, names, path.name)))
+            for (texts, labels), path in zip(parts, files, strict=True)
+        )
+        return _arrays(train, test[0] if test else None, parts[0][1], f"{files[0].name}, {self.target}")
 
-    def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        return read_columns(path, self.text, self.label)
+    def _files(self) -> list[Path]:
+        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
+        return [located(name, self.root, key) for key, name in named.items()]
 
-    def _classes(self, columns: tuple[np.ndarray, np.ndarray]) -> list[str]:
-        return sorted(set(columns[1])) if self.labels is None else self.labels
+    def _read(self, path: Path) -> tuple[np.ndarray, list[str]]:
+        """Texts and the names of their classes."""
+        texts, values = read_columns(path, self.text, self.target)
+        return texts, self.naming(values.tolist(), path.name)
 
 
-def _arrays(train: Texts, test: Texts | None) -> Arrays:
-    """The splits of a set; without a test split a stratified quarter is held out.
+def _arrays(train: Texts, test: Texts | None, labels: Sequence[str] | Sequence[int], where: str) -> Arrays:
+    """The splits of a set; without a test split a quarter is held out, stratified by the labels of the training split.
 
     Raises:
-        DataError: a class is too small to be on both sides.
+        DataError: a class is too small to be on all sides.
     """
     if test is not None:
         return Arrays(train.x, train.y, test.x, test.y)
-    try:
-        kept, held = train_test_split(np.arange(len(train.y)), test_size=0.25, stratify=train.y.numpy(), random_state=0)
-    except ValueError as error:
-        raise DataError(f"no test split can be held out with every class on both sides ({error})") from None
+    kept, held = held_out(labels, 0.25, where)
     return Arrays(train.x[kept], train.y[kept], train.x[held], train.y[held])

@@ -72,7 +72,7 @@ class TorchVision:
             for split in ("train", "test"):
                 self._open(folder, split, download=True)
         except (RuntimeError, OSError, HTTPException) as error:
-            raise self._missing(f"and the download failed ({str(error).strip().splitlines()[0]})") from None
+            raise self._missing(f"and the download failed ({' '.join(str(error).split())})") from None
 
     def _missing(self, why: str) -> DataError:
         return DataError(
