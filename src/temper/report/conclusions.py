@@ -16,6 +16,7 @@ from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
+from temper.report.setup import Setup
 from temper.report.studies import folder_of
 from temper.report.table import MISSING, to_latex, to_markdown
 
@@ -73,7 +74,8 @@ def conclude(
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
     found = effects(runs, images, RESAMPLED, examples)
-    judged = judge(load(settings if "report" in settings else None), runs, studies[0].name, examples)
+    claims = load(settings if "report" in settings else None)
+    judged = judge(claims, runs, studies[0].name, examples, Setup.of(records, studies, suite))
     metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]
     chosen = _chosen(found, metrics)
     shown = {"effects": _effects(chosen.head(ROWS)), "claims": _claims(judged)}
