@@ -93,6 +93,16 @@ def test_only_what_is_lacking_is_named() -> None:
     assert "pgd x rotation" in lacks["self_supervision_adds_robustness"]
 
 
+@pytest.mark.parametrize(("examples", "robust"), [(2, 0.5), (2, 0.0), (None, 0.0), (1000, 0.0)])
+def test_accuracies_without_spread_fake_no_verdict(examples: int | None, robust: float) -> None:
+    cells: Cells = {NONE: [0.0] * 3, L2: [0.0] * 3, PGD: [robust] * 3, ("pgd", "l2"): [robust] * 3}
+    found = judge(CLAIMS, Runs.of(numbers(cells)), "s", examples).table.set_index("claim")
+    assert found.found.loc[["adversarial_raises_robustness", "more_than_the_sum"]].isin(["undecided", "lacking"]).all()
+    expected = "supported" if examples == 1000 else "undecided"
+    assert found.found["regularization_does_not_defend"] == expected, "of 1,000 images none is far below five points"
+    assert found.seeds_needed["adversarial_raises_robustness"] != 2
+
+
 def test_commands_are_for_the_data_of_the_study() -> None:
     rows = Runs.of(pd.concat([numbers({NONE: [0.1, 0.2]}), numbers({NONE: [0.1, 0.2]}, metric="test/clean")]))
     setup = Setup(overrides=("domain=tables", "data.threats.l2.eps=1"), norm="l2", images=False)
