@@ -46,6 +46,7 @@ class Conclusions(NamedTuple):
         summary: for the terminal.
         judged: the claims.
         effects: ready to print.
+        problems: what of the runs' outcomes cannot be read, a line each.
     """
 
     files: dict[str, str]
@@ -54,6 +55,7 @@ class Conclusions(NamedTuple):
     summary: str
     judged: Judged
     effects: pd.DataFrame
+    problems: Sequence[str]
 
 
 def conclude(
@@ -70,7 +72,7 @@ def conclude(
         data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
     """
     runs = Runs.of(data, checkpoint)
-    images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
+    images, problems = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
     found = effects(runs, images, RESAMPLED, examples)
@@ -97,6 +99,7 @@ def conclude(
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
         effects=shown["effects"],
+        problems=problems,
     )
 
 
@@ -180,7 +183,7 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
 
 def _about_claims(judged: Judged) -> list[str]:
     table = judged.table
-    lacking = [f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])]
+    lacking = list(dict.fromkeys(f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])))
     notes = [f"- {row.sentence} {row.note}" for row in _rows(table[table.note != ""].drop_duplicates("claim"))]
     marked = [NOTES["claims"].strip()] if (table.found != table.found_holm).any() else []
     return ["\n".join(lines) for lines in (marked, lacking, notes) if lines]
