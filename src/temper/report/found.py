@@ -12,8 +12,10 @@ from temper.report.audit import badges, findings
 from temper.report.claims import Judged
 from temper.report.conclusions import Conclusions, conclude
 from temper.report.evidence import evidence
+from temper.report.figures.picks import one_of_each_kind
 from temper.report.frame import choose_suite, evaluated, evaluations_of
 from temper.report.paper import Paper, paper_of
+from temper.report.texts import Text, kept_texts
 
 
 class Asked(NamedTuple):
@@ -43,6 +45,7 @@ class Found(NamedTuple):
         paper: the tables.
         audited: what of the audit did not pass; None: there was no audit.
         concluded: effects and claims.
+        texts: examples of what exchanging words did; none where inputs are no texts.
         problems: what is left out, and why, a line each.
     """
 
@@ -54,6 +57,7 @@ class Found(NamedTuple):
     paper: Paper
     audited: pd.DataFrame | None
     concluded: Conclusions
+    texts: Sequence[Text]
     problems: Sequence[str]
 
     @property
@@ -83,6 +87,8 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
     problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
     checkpoint, said = _checkpoint(chosen[0], suite, asked.settings.table.checkpoint)
     data = evidence(chosen, suite)
+    picks = one_of_each_kind(chosen, asked.studies)
+    texts, unreadable = kept_texts(picks, [evaluations_of(pick.record, suite)[0] for pick in picks], checkpoint)
     concluded = conclude(asked.studies, chosen, data, suite, checkpoint, asked.settings)
     found = Found(
         asked=asked,
@@ -93,7 +99,8 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         paper=paper_of(chosen, data, suite, asked.settings, checkpoint),
         audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
         concluded=concluded,
-        problems=[*problems, *said, *concluded.problems],
+        texts=texts,
+        problems=[*problems, *said, *concluded.problems, *unreadable],
     )
     return found, []
 

@@ -1,6 +1,6 @@
 """The report of one data set as files: texts, figures, the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from temper.report.audit import LEGEND
 from temper.report.described import describe_study
 from temper.report.figures import gallery, save
 from temper.report.found import Found
+from temper.report.markup import to_markdown
 from temper.report.page import Contents, chart, infographic, origin, render
-from temper.report.paper import Printed
+from temper.report.texts import texts_to_markdown
 from temper.storage import written_whole
 
 
@@ -44,6 +45,7 @@ def write(found: Found, results: Path) -> list[Any]:
         tables=found.paper.tables,
         effects=found.concluded.effects,
         audited=found.audited,
+        texts=found.texts,
         pictures=[results / name for name in pictures],
         problems=problems,
         origin=origin(found.records, found.asked.studies, found.suite),
@@ -63,10 +65,11 @@ def write(found: Found, results: Path) -> list[Any]:
 def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
     """By the name of its file."""
     tables, concluded = found.paper.tables, found.concluded
+    examples = [texts_to_markdown(found.texts)] if found.texts else []
     latex = [*(f"% {line}" for line in about), *(printed.to_latex() for printed in tables.values()), concluded.latex]
     return {
         "runs.csv": found.data.to_csv(index=False, lineterminator="\n"),
-        "table.md": f"{_markdown(found.asked.title, about, tables, found.audited, found.problems)}\n{concluded.markdown}",
+        "table.md": "\n".join([_markdown(found, about), concluded.markdown, *examples]),
         "table.tex": "\n".join(latex),
         **concluded.files,
     }
@@ -87,17 +90,15 @@ def _pictures(found: Found, results: Path) -> tuple[list[str], list[str]]:
     return [f"{name}.png" for name in figures], missing
 
 
-def _markdown(
-    study: str, about: Sequence[str], tables: Mapping[str, Printed], audited: pd.DataFrame | None, problems: Sequence[str]
-) -> str:
-    parts = [f"# {study}", "\n".join(about)]
-    for printed in tables.values():
+def _markdown(found: Found, about: Sequence[str]) -> str:
+    parts = [f"# {found.asked.title}", "\n".join(about)]
+    for printed in found.paper.tables.values():
         parts += [f"## {printed.caption}", printed.to_markdown()]
-    if audited is not None:
-        parts += ["## Audit: whether the robust accuracies can be believed", LEGEND]
-        parts += ["Every check passed." if audited.empty else audited.to_markdown(index=False, disable_numparse=True)]
-    if problems:
-        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
+    if found.audited is not None:
+        audited = "Every check passed." if found.audited.empty else to_markdown(found.audited, words=found.audited.shape[1])
+        parts += ["## Audit: whether the robust accuracies can be believed", LEGEND, audited]
+    if found.problems:
+        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in found.problems)]
     return "\n\n".join(parts) + "\n"
 
 
