@@ -18,13 +18,11 @@ from temper.attacks.probing import probing
 from temper.attacks.steps import input_gradient, take_step
 from temper.attacks.threat import Ball
 from temper.data import Batch
+from temper.epoch_losses import EpochLosses
 from temper.models import Compiler, Network, StepNetwork, lay_out, still_statistics
 from temper.penalties import Penalties, Ratios
-from temper.penalties.ratios import mean_over_ranks
 from temper.randomness import rekey
 from temper.schedules import Schedule
-
-CHECKED_EVERY = 100  # batches, for whether their losses are finite: each look waits for the device
 
 
 class Loss(NamedTuple):
@@ -80,10 +78,7 @@ class Classifier(pl.LightningModule, ABC):
         self.compiled_rows = 0  # examples that compiled steps have passed backward, where no hook sees them
         self.ratios = Ratios(penalties)
         self.measuring = False  # passes that training itself does not need
-        # Examples, risk and weighted penalty of each batch of this epoch.
-        self._steps: list[tuple[int, Tensor, Tensor | None]] = []
-        self._began = 0  # optimizer steps before this epoch
-        self._last: float | None = None  # the last loss that was finite, as far as it has been looked at
+        self.losses = EpochLosses(self)
         accuracies: tuple[str, ...] = ("clean", validation_name)
         # The single step shows when training has overfitted to one (Wong et al. 2020).
         self.single_step: Threat | None = getattr(validation, "threat", None)
@@ -139,12 +134,8 @@ class Classifier(pl.LightningModule, ABC):
             self.ratios.note(*self.gradients(loss))
             self.measuring = False
         penalty = self.penalties.weighted(loss.terms)
-        if not self._steps:
-            self._began = self.global_step
-        elif len(self._steps) % CHECKED_EVERY == 0:
-            self._check_losses()
         # Nothing is logged within an epoch: that would wait for the device at every step.
-        self._steps.append((len(batch), loss.risk.detach(), None if penalty is None else penalty.detach()))
+        self.losses.note(len(batch), loss.risk, penalty)
         total = loss.risk if penalty is None else loss.risk + penalty
         if batch.share != 1:
             total = batch.share * total
@@ -189,56 +180,13 @@ class Classifier(pl.LightningModule, ABC):
         self.penalties.after_step(self.net)
 
     def on_validation_epoch_start(self) -> None:
-        """Log the training epoch's means, the penalties apart from the risk, so that curves of different cells compare.
+        """Log the training epoch's means.
 
         Raises:
             FloatingPointError: the loss, or a weight, is no longer finite; this epoch is not saved then.
         """
-        if not self._steps:
-            return
-        self._check_losses()
-        self._check_weights()
-        counts = torch.tensor([count for count, _, _ in self._steps], device=self.device, dtype=torch.float32)
-        share = counts / self._over_ranks(counts.sum())
-        risk = self._over_ranks((share * torch.stack([risk for _, risk, _ in self._steps])).sum())
-        nothing = torch.zeros_like(risk)
-        terms = torch.stack([nothing if term is None else term for _, _, term in self._steps])
-        penalty = self._over_ranks((share * terms).sum())
-        self._steps.clear()
-        means = {"train/risk": risk, "train/penalty": penalty, "train/loss": risk + penalty}
-        self.log_dict(means)
-        self.log_dict({**self.ratios.metrics(), **self.penalties.metrics()})
-
-    def _check_losses(self) -> None:
-        """Wait for the device, and look at the losses since the last look; on several devices all come to the same conclusion.
-
-        Raises:
-            FloatingPointError: one is not finite.
-        """
-        first = (len(self._steps) - 1) // CHECKED_EVERY * CHECKED_EVERY
-        losses = [risk if penalty is None else risk + penalty for _, risk, penalty in self._steps[first:]]
-        for number, loss in enumerate(mean_over_ranks(torch.stack(losses)).tolist(), start=first):
-            if not math.isfinite(loss):
-                _, risk, penalty = self._steps[number]
-                found = f"train/risk is {float(risk):g}, train/penalty {0.0 if penalty is None else float(penalty):g}"
-                raise self._diverged(self._began + number // self.trainer.accumulate_grad_batches, found)
-            self._last = loss
-
-    def _check_weights(self) -> None:
-        finite = torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters()]).all()
-        if not bool(finite):
-            raise self._diverged(self.global_step, "weights are no longer finite")
-
-    def _diverged(self, step: int, found: str) -> FloatingPointError:
-        before = "" if self._last is None else f" after a loss of {self._last:.4g}"
-        saved, start = "nothing was saved", ""
-        if self.current_epoch:
-            saved = f"checkpoints are those of epoch {self.current_epoch - 1} and before"
-            start = f"; to go on from there: ckpt_path={self.trainer.default_root_dir}/checkpoints/last.ckpt"
-        return FloatingPointError(
-            f"training diverged in epoch {self.current_epoch} at step {step}{before}: {found}; {saved}. It would do so again: "
-            f"lower optimizer.lr or strength, or set trainer.gradient_clip_val{start}"
-        )
+        if means := self.losses.means(self._over_ranks):
+            self.log_dict({**means, **self.ratios.metrics(), **self.penalties.metrics()})
 
     def _over_ranks(self, part: Tensor) -> Tensor:
         """The sum of what every rank has; on one device the same tensor."""

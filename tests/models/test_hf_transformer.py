@@ -11,22 +11,26 @@ from typing import cast
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from temper.attacks import L2, PGD, Substitution
 from temper.cell import identity
 from temper.data import Batch, DataError
 from temper.data.pretrained_tokens import PretrainedTokens
-from temper.models import HFTransformer
+from temper.models import HFTransformer, Network
 from temper.penalties import Curvature, InputGradient
 from temper.penalties.penalty import Penalty
 from temper.validate import validate
 from tests.conftest import composed
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
-REVIEWS = Path(__file__).parents[1] / "data" / "reviews.csv"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "good", "bad", "##s", "##ly"]
+DATA = Path(__file__).parents[1] / "data"
+REVIEWS, WORDNET = DATA / "reviews.csv", DATA / "wordnet"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "good", "bad", "##s", "##ly", "mov", "##ie"]
 TEXTS = ["the good films", "bad", "a zebra badly"]
 INFINITE = {"lower": -torch.inf, "upper": torch.inf}
 
@@ -47,6 +51,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tokenizer of bytes, to which the blanks before a word are a part of it, and capital letters others."""
+    path = tmp_path_factory.mktemp("Roberta")
+    characters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *characters, "ab", "Ġa"]
+    vocabulary = {word: token for token, word in enumerate(words)}
+    transformers.RobertaTokenizerFast(vocab=vocabulary, merges=[("a", "b"), ("Ġ", "a")]).save_pretrained(path)
+    return str(path)
+
+
 def made(folder: str) -> tuple[HFTransformer, Batch]:
     torch.manual_seed(0)
     net, tokens = HFTransformer(name=folder, tokenizer=folder, length=8, classes=3), PretrainedTokens(folder, length=8)
@@ -61,6 +76,20 @@ def test_texts_become_the_tokens_of_the_model(folder: str) -> None:
     assert x.tolist() == [[2, 6, 8, 7, 10, 3], [2, 9, 3, 0, 0, 0], [2, 5, 1, 9, 11, 3]]
     assert tokens.mask(x)[..., 0].tolist() == [[0, 1, 1, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0]]
     assert PretrainedTokens(folder, length=4)(TEXTS).tolist() == [[2, 6, 8, 3], [2, 9, 3, 0], [2, 5, 1, 3]]
+
+
+def test_split_and_joined_they_are_the_same_again(folder: str) -> None:
+    tokens = PretrainedTokens(folder, length=8)
+    x = tokens([*TEXTS, "", "the film, bad", "film"])
+    assert tokens.split(x)[:3] == [["the", " good", " films"], ["bad"], ["a", " [", "UNK", "]", " badly"]]
+    assert torch.equal(tokens.join(tokens.split(x)), x)
+
+
+@given(text=st.text(alphabet="abcE é.,'😀 \n", max_size=12))
+def test_bytes_are_joined_too(byte_level: str, text: str) -> None:
+    tokens = PretrainedTokens(byte_level, length=60)
+    x = tokens([text.rstrip()])
+    assert torch.equal(tokens.join(tokens.split(x)), x)
 
 
 def test_what_is_cut_is_told(folder: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,15 +163,34 @@ def test_it_is_trained_in_train_mode(folder: str) -> None:
     assert all(part.training for part in HFTransformer(name=folder, tokenizer=folder, length=8, classes=3).modules())
 
 
-def test_substitution_is_refused(folder: str) -> None:
-    with pytest.raises(ValueError, match=r"data\.tokenizer makes parts of words; take evaluation=standard"):
-        Substitution().meet(PretrainedTokens(folder, length=8))
+class Scores(Network):
+    """Logits (0, sum of a score for each token)."""
+
+    def __init__(self, **scores: float) -> None:
+        super().__init__()
+        self.register_buffer("score", torch.tensor([scores.get(word.strip("[]#"), 0.0) for word in WORDS]))
+
+    def lift(self, x: Tensor) -> Tensor:
+        return x if x.is_floating_point() else self.score[x]  # type: ignore[index]
+
+    def logits(self, z: Tensor) -> Tensor:
+        return torch.stack([torch.zeros(len(z)), z.sum(1)], dim=1)
+
+
+def test_a_word_is_exchanged_for_one_of_several_tokens(folder: str) -> None:
+    tokens, net = PretrainedTokens(folder, length=8), Scores(good=1.0, film=1.0, mov=0.3, ie=0.3, UNK=1.5)
+    attack = Substitution(wordnet=str(WORDNET))
+    attack.meet(tokens)
+    x = tokens(["the good film, a  film", "Film", "the"])
+    found = attack.perturb(net, Batch.of(x, torch.ones(3, dtype=torch.int64)))
+    # "fine", which has no token here, would help; of two films the first is exchanged, and capitals are no matter.
+    assert torch.equal(found, tokens(["the good movie, a film", "movie", "the"]))
 
 
 def test_other_tokens_and_long_texts_are_refused(folder: str) -> None:
     net, _ = made(folder)
-    with pytest.raises(ValueError, match=r"has 12 tokens, but the data have token 12; set data\.tokenizer='\$\{model\.name\}'"):
-        net.observe(torch.tensor([[12]]))
+    with pytest.raises(ValueError, match=r"has 14 tokens, but the data have token 14; set data\.tokenizer='\$\{model\.name\}'"):
+        net.observe(torch.tensor([[14]]))
     with pytest.raises(ValueError, match=r"tokenizer: the network needs the tokens .*set data\.tokenizer='\$\{model\.name\}'"):
         HFTransformer(name=folder, tokenizer=None, length=8, classes=3)
     with pytest.raises(ValueError, match=r"name: .* does not take inputs of shape \[17, 16\].*make data\.length smaller"):

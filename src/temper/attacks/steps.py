@@ -27,15 +27,16 @@ def input_gradient(climb: Climb, z: Tensor) -> tuple[Tensor, View]:
     """
     if torch.compiler.is_compiling():
         # Every version of torch traces this transform, and by default none `torch.autograd.grad`.
-        def summed(z: Tensor) -> tuple[Tensor, View]:
-            view = climb(z)
-            return view.loss.sum(), view
-
-        return torch.func.grad(summed, has_aux=True)(z.detach())
+        return torch.func.grad(lambda z: _summed(climb(z)), has_aux=True)(z.detach())
     z = z.detach().requires_grad_(True)
     view = climb(z)
     (gradient,) = torch.autograd.grad(view.loss.sum(), z)
     return gradient, View(view.loss.detach(), view.logits.detach())
+
+
+def _summed(view: View) -> tuple[Tensor, View]:
+    # Not within what is compiled: torch 2.6 cannot trace the making of a function with such a type.
+    return view.loss.sum(), view
 
 
 def at_rows(climb: Climb, threat: Threat, x: Tensor) -> Climb:

@@ -1,7 +1,9 @@
 """Words for words: an attack that leaves a text which can be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -13,10 +15,15 @@ from temper.attacks.losses import margin
 from temper.attacks.probing import probing
 from temper.attacks.wordnet import synonyms
 from temper.data.batch import Batch
-from temper.data.pretrained_tokens import PretrainedTokens
-from temper.data.sources import Encoder
-from temper.data.vocabulary import PAD, UNK, Vocabulary
+from temper.data.sources import Encoder, Spelling
 from temper.models.network import Network
+
+
+class Trial(NamedTuple):
+    """A version of a text, and which one of the batch it is a version of."""
+
+    row: int
+    words: list[str]
 
 
 class Substitution(Attack):
@@ -24,7 +31,7 @@ class Substitution(Attack):
     (https://arxiv.org/abs/1907.11932): the words whose loss harms the network most are tried first, and each is exchanged for
     the synonym that raises the margin loss most, if one does, until the text is misclassified.
 
-    It asks for logits alone. Synonyms are those of WordNet that the network knows; function words stay. What it returns are
+    It asks for logits alone. Synonyms are those of WordNet that the encoder knows; function words stay. What it returns are
     tokens of a real text, in no ball around the embeddings.
 
     Args:
@@ -35,67 +42,78 @@ class Substitution(Attack):
 
     evaluation_only = True
 
+    spelling: Spelling
+    known: dict[str, list[str]]
+
     @checked
     def __init__(self, *, max_changed: Probability = 0.2, most: Count = 8, wordnet: str = "/usr/share/wordnet") -> None:
         super().__init__()
         self.max_changed, self.most, self.wordnet = max_changed, most, Path(wordnet).expanduser()
 
     def meet(self, encoder: Encoder | None) -> None:
-        if isinstance(encoder, PretrainedTokens):
-            raise ValueError(
-                "it exchanges whole words, and data.tokenizer makes parts of words; take evaluation=standard, or set "
-                "data.tokenizer to null and another model"
-            )
-        if not isinstance(encoder, Vocabulary):
+        if not isinstance(encoder, Spelling):
             raise ValueError("it exchanges words, and these inputs are no texts")
-        known = synonyms(self.wordnet)
-        # By token, those that it may be exchanged for, (V, most), filled up by padding.
-        self.table = torch.full((len(encoder.words), self.most), PAD)
-        for word, token in encoder.tokens.items():
-            if word not in ENGLISH_STOP_WORDS:
-                others = [other for other in known.get(word, ()) if other not in ENGLISH_STOP_WORDS]
-                found = [encoder.tokens[other] for other in others if other in encoder.tokens][: self.most]
-                self.table[token, : len(found)] = torch.tensor(found, dtype=torch.int64)
+        self.spelling, self.known = encoder, synonyms(self.wordnet)
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, "eval"), torch.no_grad():
-            return self._exchanged(net, batch.x.clone(), batch.y)
+            return self._exchanged(net, batch.x, batch.y)
 
     def _exchanged(self, net: Network, x: Tensor, y: Tensor) -> Tensor:
-        """Texts (B, L) int64, changed in place, and returned."""
-        table, rows = self.table.to(x.device), len(x)
+        """Texts (B, L) int64."""
 
-        def losses(texts: Tensor, y: Tensor) -> Tensor:
-            """In batches as large as that of the texts."""
-            parts = zip(texts.split(rows), y.split(rows), strict=True)
-            return torch.cat([margin(net(part).float(), labels) for part, labels in parts])
+        def tried(trials: Sequence[Trial]) -> tuple[Tensor, list[float]]:
+            """Their tokens and losses, in batches as large as that of the texts."""
+            tokens = self.spelling.join([trial.words for trial in trials]).to(x.device)
+            parts = zip(tokens.split(len(x)), y[[trial.row for trial in trials]].split(len(x)), strict=True)
+            return tokens, [loss for part, labels in parts for loss in margin(net(part).float(), labels).tolist()]
 
-        loss, changed = losses(x, y), torch.zeros_like(y)
-        allowed = (self.max_changed * (x != PAD).sum(1)).floor().clamp_min(1)
-        order, possible = self._order(losses, table, x, y)
-        for place, can in zip(order.T, possible.T, strict=True):
-            chosen = (can & (loss < 0) & (changed < allowed)).nonzero().squeeze(1)
-            if len(chosen) == 0:
+        found, texts = x.clone(), self.spelling.split(x)
+        loss: list[float] = margin(net(x).float(), y).tolist()
+        allowed = [max(int(self.max_changed * len(words)), 1) for words in texts]
+        order = self._order(tried, texts)
+        for step in range(max(map(len, order))):
+            trials = [
+                Trial(row, _exchange(words, order[row][step], other))
+                for row, words in enumerate(texts)
+                if step < len(order[row]) and loss[row] < 0 and allowed[row]
+                for other in self._others(words[order[row][step]])
+            ]
+            if not trials:
                 continue
-            others = table[x[chosen, place[chosen]]]
-            tried = x[chosen].repeat_interleave(self.most, 0)
-            tried[torch.arange(len(tried), device=x.device), place[chosen].repeat_interleave(self.most)] = others.flatten()
-            found = losses(tried, y[chosen].repeat_interleave(self.most)).view(-1, self.most)
-            best, which = found.masked_fill(others == PAD, -torch.inf).max(1)
-            better = best > loss[chosen]
-            taken = chosen[better]
-            x[taken] = tried.view(-1, self.most, x.shape[1])[better, which[better]]
-            loss[taken], changed[taken] = best[better], changed[taken] + 1
-        return x
+            tokens, losses = tried(trials)
+            for row, versions in groupby(range(len(trials)), key=lambda version: trials[version].row):
+                worst = max(versions, key=losses.__getitem__)
+                if losses[worst] > loss[row]:
+                    texts[row], found[row], loss[row] = trials[worst].words, tokens[worst], losses[worst]
+                    allowed[row] -= 1
+        return found
 
-    def _order(self, losses: Callable[[Tensor, Tensor], Tensor], table: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The places of each text, those first whose word the network can spare least, and whether there is a synonym for what
-        stands there, (B, L) each."""
-        possible = table[x][..., 0] != PAD
-        example, place = possible.nonzero().unbind(1)
-        importance = torch.full(x.shape, -torch.inf, device=x.device)
-        if len(example):
-            without = x[example].scatter(1, place[:, None], UNK)
-            importance[example, place] = losses(without, y[example])
-        order = importance.argsort(dim=1, descending=True, stable=True)
-        return order, possible.gather(1, order)
+    def _order(
+        self, tried: Callable[[Sequence[Trial]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
+    ) -> list[list[int]]:
+        """The places of each text whose word has synonyms, those first whose word the network can spare least."""
+        places = [[place for place, word in enumerate(words) if self._others(word)] for words in texts]
+        without = [
+            Trial(row, _exchange(words, place, self.spelling.unknown))
+            for row, words in enumerate(texts)
+            for place in places[row]
+        ]
+        losses = iter(tried(without)[1] if without else [])
+        harms = [dict(zip(row, islice(losses, len(row)), strict=True)) for row in places]
+        return [sorted(harm, key=harm.__getitem__, reverse=True) for harm in harms]
+
+    def _others(self, piece: str) -> list[str]:
+        """What a word may be exchanged for, capitalized as it is."""
+        word = piece.lstrip()
+        if word.lower() in ENGLISH_STOP_WORDS:
+            return []
+        others = [other for other in self.known.get(word.lower(), ()) if other not in ENGLISH_STOP_WORDS]
+        spelled = [other.capitalize() if word[0].isupper() else other for other in others]
+        return [other for other in spelled if self.spelling.knows(other)][: self.most]
+
+
+def _exchange(words: Sequence[str], place: int, other: str) -> list[str]:
+    """The words with another one in a place, after the blanks that stood there."""
+    blanks = words[place][: -len(words[place].lstrip())]
+    return [*words[:place], blanks + other, *words[place + 1 :]]

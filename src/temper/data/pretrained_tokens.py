@@ -1,19 +1,24 @@
 """From texts to the tokens of a pretrained network."""
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from temper.data.sources.source import DataError
+from temper.data.vocabulary import TOKEN
 from temper.pretrained import load_pretrained
+
+# A word or mark, and the blanks before it: put together, they are the text again.
+PIECE = re.compile(rf"\s*(?:{TOKEN.pattern})")
 
 log = logging.getLogger("temper")
 
 
 class PretrainedTokens:
-    """A tokenizer of transformers, as an encoder.
+    """A tokenizer of transformers, as an encoder, and a `Spelling`.
 
     Args:
         name: on the Hugging Face hub, or a folder.
@@ -33,6 +38,7 @@ class PretrainedTokens:
                 f"data.tokenizer: {name} has no token of padding; take that of an encoder such as bert-base-uncased"
             )
         self.length = length
+        self.unknown: str = self.tokenizer.unk_token or ""
         # An unknown word is a word.
         self.special = torch.tensor(sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}))
 
@@ -43,6 +49,19 @@ class PretrainedTokens:
     def mask(self, x: Tensor) -> Tensor:
         """Of tokens (B, L): 1 where there is a part of a text, 0 at padding and special tokens, (B, L, 1)."""
         return (~torch.isin(x, self.special.to(x.device))).unsqueeze(2).float()
+
+    def split(self, x: Tensor) -> list[list[str]]:
+        return [PIECE.findall(text) for text in self.read(x)]
+
+    def join(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        return self(["".join(pieces) for pieces in texts])
+
+    def knows(self, word: str) -> bool:
+        return True  # in parts
+
+    def read(self, x: Tensor) -> list[str]:
+        kept = self.mask(x).squeeze(2).bool()
+        return [self.tokenizer.decode(row[words].tolist()) for row, words in zip(x, kept, strict=True)]
 
     def log_cuts(self, x: Iterable[str]) -> None:
         """Tell how many of the training split's texts are longer than `length`."""

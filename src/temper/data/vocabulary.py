@@ -26,12 +26,15 @@ def tokenize(text: str, most: int | None = None) -> list[str]:
 class Vocabulary:
     """The commonest words of the texts that it was learned from, as an encoder of all others.
 
-    Token 0 is padding, 1 stands for every word that is not in it, and the others are words, the commonest first.
+    Token 0 is padding, 1 stands for every word that is not in it, and the others are words, the commonest first. It is a
+    `Spelling`.
 
     Args:
         words: in this order.
         length: tokens of a text; a longer one is cut, a shorter one padded behind.
     """
+
+    unknown = SPECIAL[UNK]
 
     def __init__(self, words: Sequence[str], *, length: int) -> None:
         self.words = [*SPECIAL, *words]
@@ -61,17 +64,24 @@ class Vocabulary:
 
     def __call__(self, x: Iterable[str]) -> Tensor:
         """N texts -> (N, length) int64."""
-        texts = list(x)
-        tokens = torch.full((len(texts), self.length), PAD)
-        for row, text in enumerate(texts):
-            found = [self.tokens.get(word, UNK) for word in tokenize(text, self.length)]
-            tokens[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
-        return tokens
+        return self.join([tokenize(text, self.length) for text in x])
 
     def mask(self, x: Tensor) -> Tensor:
         """Of tokens (B, L): 1 where there is a word, known or not, and 0 at padding, (B, L, 1)."""
         return (x != PAD).unsqueeze(2).float()
 
+    def split(self, x: Tensor) -> list[list[str]]:
+        return [[self.words[token] for token in row if token != PAD] for row in x.tolist()]
+
+    def join(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        tokens = torch.full((len(texts), self.length), PAD)
+        for row, words in enumerate(texts):
+            found = [self.tokens.get(word, UNK) for word in words[: self.length]]
+            tokens[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
+        return tokens
+
+    def knows(self, word: str) -> bool:
+        return word in self.tokens
+
     def read(self, x: Tensor) -> list[str]:
-        """Tokens (B, L) -> B texts, words apart by a space."""
-        return [" ".join(self.words[token] for token in row if token != PAD) for row in x.tolist()]
+        return [" ".join(words) for words in self.split(x)]

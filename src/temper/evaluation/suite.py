@@ -12,7 +12,7 @@ from temper.attacks import Attack, Threat
 from temper.build import build
 from temper.config import ConfigError
 from temper.data import DataModule
-from temper.data.vocabulary import Vocabulary
+from temper.data.sources import Spelling
 from temper.evaluation.audit import Audit
 from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.curve import Curve, curve_metrics
@@ -143,7 +143,7 @@ def evaluate(
 
 def _texts(outcomes: Outcomes, data: DataModule) -> dict[str, np.ndarray]:
     """The kept examples as they can be read, and what attacks on words made of them, (K,) strings: `texts/clean` and so on."""
-    if not isinstance(data.encoder, Vocabulary):
+    if not isinstance(data.encoder, Spelling):
         return {}
     tokens = {name: points for name, points in outcomes.points.items() if not points.is_floating_point()}
     return {f"texts/{name}": np.array(data.encoder.read(points)) for name, points in tokens.items()}

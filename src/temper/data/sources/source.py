@@ -1,5 +1,6 @@
 """What a data set must offer: arrays, and what is learned from its training split alone before a network sees them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -61,6 +62,29 @@ class Bounded(Protocol):
     """An encoder of the rows of a table, which knows what their features may be."""
 
     domain: Domain
+
+
+@runtime_checkable
+class Spelling(Protocol):
+    """An encoder of texts, which tells their words from their tokens (B, L) and tokens from words.
+
+    Attributes:
+        unknown: what is read where a word is not known.
+    """
+
+    unknown: str
+
+    def split(self, x: Tensor) -> list[list[str]]:
+        """The words and marks of each text, with the blanks before them where these matter."""
+
+    def join(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """Tokens (B, L) of what was split; they are the same again, save for the last word of a text that was cut within it."""
+
+    def knows(self, word: str) -> bool:
+        """Whether it has a token, or several."""
+
+    def read(self, x: Tensor) -> list[str]:
+        """B texts."""
 
 
 @runtime_checkable
