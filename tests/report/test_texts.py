@@ -12,7 +12,7 @@ from tests.report.test_page import KINDS, Elements
 from tests.report.test_report import SUITE, written
 
 CLEAN = ["a <unk> film", "good & *bold* | fun", "dull"]
-CHANGED = ["a <unk> movie", "bad & *bold* | fun", "dull"]
+CHANGED = ["a <unk> moving picture", "bad & *bold* | fun", "dull"]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_damaged_files_are_named_and_the_others_shown(study: Path) -> None:
 
 def test_no_word_is_a_mark_of_markdown(study: Path) -> None:
     text = texts_to_markdown(kept_texts(picked(study), [SUITE] * 3, "last")[0])
-    assert r"**bad** &amp; \*bold\* \| fun" in text and "a &lt;unk&gt; **movie**" in text and "unchanged" in text
+    assert r"**bad** &amp; \*bold\* \| fun" in text and "a &lt;unk&gt; **moving** **picture**" in text and "unchanged" in text
 
 
 def test_they_stand_on_the_page_and_in_the_tables(study: Path, tmp_path: Path) -> None:

@@ -31,8 +31,10 @@ class Setup(NamedTuple):
 
     @classmethod
     def of(cls, records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> Self:
-        """Of finished runs that were evaluated by this suite and lie in these folders; what they differ in is left out."""
-        folders = (folder_of(record, studies) for record in records)
+        """Of finished runs that were evaluated by this suite and lie in these folders; what they differ in is left out. Seeds
+        of one cell differ in nothing that would be said."""
+        cells = {record.digest: record for record in records}
+        folders = (folder_of(record, studies) for record in cells.values())
         first, *others = [overrides_of(folder) if folder else None for folder in folders] or [None]
         shared = [override for override in first or () if all(override in (other or ()) for other in others)]
         norms = {record.evaluations[key]["suite"]["norm"] for record in records for key in evaluations_of(record, suite)}

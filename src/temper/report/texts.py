@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
 import numpy as np
@@ -113,8 +114,11 @@ def _taken(arrays: Mapping[str, np.ndarray], name: str, row: int) -> Taken:
 
 
 def _exchanged(clean: str, changed: str) -> list[tuple[str, bool]]:
-    """A word stands in the place of the one that it was exchanged for."""
-    return [(after, before != after) for before, after in zip(clean.split(), changed.split(), strict=True)]
+    """The words of a changed text, and which of them are not those of the clean one. A pretrained encoder's may become more or
+    fewer when they are spelled out."""
+    words = changed.split()
+    found = SequenceMatcher(None, clean.split(), words, autojunk=False).get_opcodes()
+    return [(word, tag != "equal") for tag, _, _, first, behind in found for word in words[first:behind]]
 
 
 def texts_to_markdown(shown: Sequence[Text]) -> str:
