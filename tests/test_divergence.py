@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from temper import classifier
+from temper import epoch_losses
 from temper.attacks import Attack
 from temper.classifier import Classifier
 from temper.data import Batch
@@ -37,7 +37,7 @@ def test_the_record_names_the_step_and_the_loss_before_it(
         return value * bad if len(seen) == step + 1 else value
 
     monkeypatch.setattr(Attack, "risk", broken)
-    monkeypatch.setattr(classifier, "CHECKED_EVERY", 2)
+    monkeypatch.setattr(epoch_losses, "CHECKED_EVERY", 2)
     assert temper("train", *SETTINGS)[0] == 1
     record = RunRecord.read(only_run())
     assert not record.finished and record.error is not None
