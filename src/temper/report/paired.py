@@ -136,19 +136,22 @@ def summarize(differences: np.ndarray, null: float = 0.0, resolution: np.ndarray
         same = sd <= SAME * np.maximum(1, np.abs(mean))
         sample = DescrStatsW(values.T)
         with np.errstate(divide="ignore", invalid="ignore"):
-            _, p, _ = sample.ttest_mean(null)
+            told = np.stack([*sample.tconfint_mean(ALPHA), sample.ttest_mean(null)[1]])
             effect = np.where(same, np.nan, mean / sd)
-            low, high = sample.tconfint_mean(ALPHA)
-            error = step / np.sqrt(n)
-            finest = student.ppf(1 - ALPHA / 2, n - 1) * error
-            p_finest = 2 * student.sf(np.abs(mean - null) / error, n - 1)
         found.loc[rows, "sd"] = np.where(same, 0.0, sd)
-        found.loc[rows, "low"] = np.where(same, mean - finest, low)
-        found.loc[rows, "high"] = np.where(same, mean + finest, high)
+        found.loc[rows, ["low", "high", "p"]] = np.where(same, _to_a_step(mean, step, n, null), told).T
         found.loc[rows, "d_z"] = effect
         found.loc[rows, "g"] = effect * hedges(n)
-        found.loc[rows, "p"] = np.where(same, np.where(step == 0, np.nan, p_finest), p)
     return found
+
+
+def _to_a_step(mean: np.ndarray, step: np.ndarray, n: int, null: float) -> np.ndarray:
+    """Both ends of the interval and p, (3, K), of means over n seeds whose standard deviation is as large as a step."""
+    error = step / np.sqrt(n)
+    half = student.ppf(1 - ALPHA / 2, n - 1) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error == 0, np.nan, 2 * student.sf(np.abs(mean - null) / error, n - 1))
+    return np.stack([mean - half, mean + half, p])
 
 
 def hedges(n: int) -> float:
