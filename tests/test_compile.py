@@ -154,11 +154,7 @@ def test_epochs_after_the_first_compile_nothing(
     assert len(compiled) == 4 and len(set(compiled[settled:])) == 1, compiled
 
 
-TORCH_2_6 = torch.__version__.startswith("2.6.")
-ROTATION = pytest.param("rotation", marks=pytest.mark.skipif(TORCH_2_6, reason="torch 2.6 takes it, with the same weights"))
-
-
-@pytest.mark.parametrize("part", ["jacobian", "input_gradient", "curvature", "local_linearity", ROTATION, "[l2,jacobian]"])
+@pytest.mark.parametrize("part", ["jacobian", "input_gradient", "curvature", "local_linearity", "rotation", "[l2,jacobian]"])
 def test_penalties_that_cannot_be_compiled_are_refused(part: str) -> None:
     name = part.strip("[]").rpartition(",")[2]
     with pytest.raises(ConfigError, match=rf"model\.compile=true does not go with penalty\.{name}"):

@@ -14,6 +14,7 @@ from temper.config import ConfigError
 from temper.data import DataModule
 from temper.models import Compiler, StepNetwork
 from temper.modules import Classifier
+from temper.penalties.penalty import Penalty
 
 
 def validate_compiled(config: DictConfig, module: Classifier, data: DataModule) -> None:
@@ -63,5 +64,11 @@ def _try(module: Classifier, data: DataModule) -> None:
     attempt("model", lambda: net(batch.x).sum())
     attempt("attack", lambda: attack.risk(StepNetwork(net), batch, attack.perturb(net, batch)).sum())
     for name, penalty in module.penalties:
+        if type(penalty).exposed is not Penalty.exposed:
+            # Some versions of torch trace the ascent without it, and say nothing.
+            raise ConfigError(
+                f"model.compile=true does not go with penalty.{name}: attacks climb its loss too, by a gradient within the "
+                "network that they see; leave model.compile at false"
+            )
         batch = penalty.transform(batch)
         attempt(f"penalty.{name}", partial(penalty.term, net, batch, batch.x))
