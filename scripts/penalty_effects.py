@@ -17,7 +17,7 @@ import pandas as pd
 
 from temper.progress import say
 from temper.records import RunRecord, collect
-from temper.report.make import describe_study
+from temper.report.described import describe_study
 
 HOME = Path(__file__).resolve().parents[1]
 

@@ -56,6 +56,7 @@ def test_embeddings_and_words_are_attacked_and_the_changed_texts_are_kept(
         words = list(zip(one.split(), other.split(), strict=True))
         assert sum(a != b for a, b in words) <= max(1, 0.2 * len(words))
     table = (tmp_path / "results/texts/table.md").read_text()
+    assert "combined: fgm x dropout, seed 0 under substitution: " in table, "examples of what exchanging words did"
     assert "substitution %" in table and "average precision" in table.lower()
     code, said = temper("evaluate", f"path={tmp_path}/outputs/texts", "evaluation=quick", "evaluation.norm=l2")
     assert code == 0 and "None" not in said, "a range without ends can be read back"

@@ -1,6 +1,7 @@
 """Claims: each verdict on records made by hand for it, what a study lacks, and claims of one's own."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from scipy.special import expit
 from temper.report import make_report
 from temper.report.claims import All, AnyOf, Claim, Part, Verdict, judge, load, parts, verdict
 from temper.report.evidence import evidence
+from temper.report.lacking import metric_lacking
 from temper.report.paired import Runs
+from temper.report.setup import Setup
 from tests.report.test_report import RUNS, SUITE, run, written
 from tests.report.test_statistics import Cells, numbers
 
@@ -81,11 +84,50 @@ def test_only_what_is_lacking_is_named() -> None:
     some = Runs.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]}))
     lacks = judge(CLAIMS, some, "mine").table.drop_duplicates("claim").set_index("claim").lacks
     assert lacks["adversarial_raises_robustness"] == ""
-    assert lacks["adversarial_beats_regularization"] == "none x l2: temper-train study=mine attack=none penalty=l2 seed=0,1 -m"
+    assert lacks["adversarial_beats_regularization"] == (
+        "none x l2: `temper-train study=mine attack=none penalty=l2 seed=0,1 -m`"
+    )
     assert "attack=none,pgd penalty=l2" in lacks["more_than_the_sum"]
     assert "attack=pgd 'penalty=[dynamic,l2]'" in lacks["dynamic_beats_fixed"]
     assert "evaluation=corruptions" in lacks["adversarial_helps_under_shift"]
     assert "pgd x rotation" in lacks["self_supervision_adds_robustness"]
+
+
+@pytest.mark.parametrize(("examples", "robust"), [(2, 0.5), (2, 0.0), (None, 0.0), (1000, 0.0)])
+def test_accuracies_without_spread_fake_no_verdict(examples: int | None, robust: float) -> None:
+    cells: Cells = {NONE: [0.0] * 3, L2: [0.0] * 3, PGD: [robust] * 3, ("pgd", "l2"): [robust] * 3}
+    found = judge(CLAIMS, Runs.of(numbers(cells)), "s", examples).table.set_index("claim")
+    assert found.found.loc[["adversarial_raises_robustness", "more_than_the_sum"]].isin(["undecided", "lacking"]).all()
+    expected = "supported" if examples == 1000 else "undecided"
+    assert found.found["regularization_does_not_defend"] == expected, "of 1,000 images none is far below five points"
+    assert found.seeds_needed["adversarial_raises_robustness"] != 2
+
+
+def test_commands_are_for_the_data_of_the_study() -> None:
+    rows = Runs.of(pd.concat([numbers({NONE: [0.1, 0.2]}), numbers({NONE: [0.1, 0.2]}, metric="test/clean")]))
+    setup = Setup(overrides=("domain=tables", "data.threats.l2.eps=1"), norm="l2", images=False)
+    lacks = judge(CLAIMS, rows, "mine", setup=setup).table.drop_duplicates("claim").set_index("claim").lacks
+    command = "`temper-train domain=tables data.threats.l2.eps=1 study=mine attack=pgd_l2 penalty=none seed=0,1 -m`"
+    assert lacks["adversarial_raises_robustness"] == f"pgd_l2 x none: {command}"
+    assert lacks["self_supervision_adds_robustness"].endswith("which is for images alone")
+    assert metric_lacking("corruptions/mean", "mine", setup) == "corruptions/mean, which no suite for such data measures"
+    assert metric_lacking("curve/area", "mine", setup) == (
+        "curve/area: `temper-evaluate path=outputs/mine evaluation=curve evaluation.norm=l2`"
+    )
+
+
+def test_a_command_repeats_what_all_runs_were_started_with(tmp_path: Path) -> None:
+    table = {"data": {"source": {"_target_": "temper.data.BreastCancer"}, "shape": [30]}}
+    made = [dataclasses.replace(one, config=one.config | table) for one in RUNS]
+    folder = written(tmp_path, made)
+    for number, path in enumerate(sorted(folder.glob("*/seed-*"))):
+        (path / ".hydra").mkdir()
+        overrides = ["attack=pgd", "seed=0", "domain=tables", "study=mine", f"optimizer.lr={number}"]
+        (path / ".hydra" / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    assert Setup.of(made, [folder], "standard") == Setup(("domain=tables",), "linf", images=False)
+    shutil.rmtree(path / ".hydra")
+    assert Setup.of(made, [folder], "standard").overrides == (), "one run that does not tell may be set up otherwise"
+    assert Setup.of(RUNS, [tmp_path], "standard").images, "as of records that do not tell the shape"
 
 
 def test_effect_interval_and_number_stand_beside_the_verdict() -> None:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from temper.records import RECORD, RunRecord, collect
@@ -104,6 +107,46 @@ def test_metrics_without_a_value_are_missing(tmp_path: Path) -> None:
     line = next(li for li in (tmp_path / "results/table.md").read_text().splitlines() if li.startswith("| pgd"))
     shown = [cell.strip() for cell in line.split("|")]
     assert shown[3] == "90.0" and shown[4].strip("*") == "60.0", "one seed of each is left"
+
+
+@pytest.mark.parametrize("value", [math.nan, None, math.inf])
+def test_a_metric_without_a_single_number_makes_no_report_fail(tmp_path: Path, value: float | None) -> None:
+    study = written(tmp_path, RUNS)
+    for path in study.glob(f"*/seed-*/{RECORD}"):
+        made = json.loads(path.read_text())
+        for checkpoint in made["evaluations"][SUITE]["checkpoints"].values():
+            checkpoint["metrics"]["test/worst_case"] = value
+        made |= {"cost": made["cost"] | {"seconds": value}, "curves": {"val/clean": [value] * 2, "val/pgd": [0.1, value]}}
+        path.write_text(json.dumps(made))
+    make_report(study, tmp_path / "results")
+    assert not (tmp_path / "results/tradeoff.png").exists() and (tmp_path / "results/heatmap.png").exists()
+    assert not re.search(r"\b(inf|nan)\b", (tmp_path / "results/table.md").read_text())
+
+
+def test_outcomes_that_are_damaged_are_named_and_left_out(tmp_path: Path) -> None:
+    study = written(tmp_path, RUNS)
+    folders = [path / "evaluations" / SUITE for path in sorted(study.glob("*/seed-*"))]
+    right = np.array([True, False, True, False])
+    for folder in folders:
+        folder.mkdir(parents=True)
+        np.savez(folder / "last.npz", clean=right, pgd=right)
+    half = (folders[0] / "last.npz").read_bytes()[:200]
+    (folders[0] / "last.npz").write_bytes(half)
+    np.savez(folders[1] / "last.npz", clean=right, pgd=right[:3])
+    np.savez(folders[2] / "last.npz", clean=right[:2], pgd=right[:2])
+    shown = "\n".join(map(str, make_report(study, tmp_path / "results")))
+    assert [f"{folder}/last.npz is damaged" in shown for folder in folders] == [True, True, False, False, False]
+    assert "is damaged" in (tmp_path / "results/index.html").read_text()
+
+
+def test_a_run_that_lies_twice_in_a_study_is_counted_once(tmp_path: Path) -> None:
+    study = written(tmp_path, RUNS)
+    shutil.copytree(study / "pgd+none-pgdnone", study / "copy-pgdnone")
+    records, problems = gather([study])
+    assert len(records) == len(RUNS)
+    assert [problem.partition(": ")[2] for problem in problems] == [
+        "counted once, as it is in study, where it lies 2 times"
+    ] * 2
 
 
 def test_what_is_broken_does_not_keep_a_report_from_being_made(tmp_path: Path) -> None:

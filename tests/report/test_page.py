@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from temper.cell import Kind
 from temper.report import make_report
 from temper.report.claims import Claim, Judged, Verdict, judge
+from temper.report.figures.style import lightness
 from temper.report.frame import frame
 from temper.report.page import chart, infographic
 from temper.report.page.page import marked
+from temper.report.page.plane import PAPER
 from temper.report.page.verdicts import claims, counts
 from temper.report.paired import Runs
 from tests.report.test_report import RUNS, run, written
@@ -119,6 +122,16 @@ def test_the_chart_has_the_numbers_of_the_table() -> None:
     assert rows["none", "none"][f"{robust}low"] == pytest.approx(15 - 7.0711, abs=1e-3)
     assert rows["pgd", "none"][f"{robust}text"] == "71.0 ± 1.4"
     assert rows["none", "l2"][f"{robust}low"] == rows["none", "l2"][robust], "one seed has no spread"
+
+
+def test_attacks_of_the_chart_differ_in_lightness_of_their_insides() -> None:
+    several = [dataclasses.replace(RUNS[0], attack=name, digest=name) for name in ("none", "fgsm", "pgd", "trades")]
+    made = chart(frame(several, "standard"), "last")
+    assert made is not None
+    mark = made["spec"]["layer"][-1]["encoding"]
+    inside, edge = (mark[channel]["scale"]["range"] for channel in ("fill", "stroke"))
+    assert inside[0] == edge[0].lower() and inside[1] == PAPER and edge[1] != PAPER, "full, then hollow"
+    assert all(abs(lightness(one) - lightness(other)) > 15 for one, other in pairwise(inside))
 
 
 def test_the_page_is_whole_and_asks_for_nothing(page: str) -> None:

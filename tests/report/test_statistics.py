@@ -17,6 +17,7 @@ from temper.report.frame import COLUMNS
 from temper.report.paired import Runs, apart_from, hedges, holm, mean_of_pairs, summarize
 from temper.report.pareto import front, on_front
 from temper.report.power import seeds_needed
+from temper.report.resolution import resolution
 
 KINDS = {
     (False, False): "standard",
@@ -67,9 +68,23 @@ def test_one_seed_gives_a_mean_and_no_interval() -> None:
     assert found.iloc[1, 1:].isna().all() and math.isnan(found.g[2]) and found.low[2] < 0.2 < found.high[2]
 
 
-def test_what_never_varies_is_certain() -> None:
+def test_a_count_that_never_varies_is_certain() -> None:
     found = summarize(np.array([[7.0, 7, 7], [0, 0, 0]]))
-    assert found.low.tolist() == found.high.tolist() == [7, 0] and found.p.tolist() == [0, 1]
+    assert found.low.tolist() == found.high.tolist() == [7, 0] and found[["d_z", "g", "p"]].isna().all(axis=None)
+    assert resolution("cost/gradient_evaluations") == 0
+
+
+def test_accuracies_without_spread_are_known_to_one_image() -> None:
+    # 0.3 - 0.1 and 0.8 - 0.6 are the same but for rounding, which is no spread of theirs.
+    found = summarize(np.array([[0.3 - 0.1, 0.8 - 0.6, 0.2]] * 3), resolution=np.array([1 / 2, 1 / 1000, np.nan]))
+    for row, step in enumerate((1 / 2, 1 / 1000)):
+        other = stats.ttest_1samp(0.2 + step * np.array([-1, 0, 1]), 0)  # of mean 0.2 and this standard deviation
+        assert (found.low[row], found.high[row]) == pytest.approx(tuple(other.confidence_interval()))
+        assert found.p[row] == pytest.approx(other.pvalue)
+    assert found.low[0] < 0 < found.low[1] and found.sd.tolist() == [0, 0, 0]
+    assert found.iloc[2][["low", "high", "d_z", "p"]].isna().all(), "what is unknown decides nothing"
+    assert resolution("best:test/pgd", 450) == resolution("gap/clean", 450) == resolution("curve/area", 450) == 1 / 450
+    assert math.isnan(resolution("test/pgd")) and math.isnan(resolution("weights/norm", 450))
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

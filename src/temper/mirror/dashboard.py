@@ -13,8 +13,8 @@ from temper.mirror.comparisons import comparisons
 from temper.mirror.final import contact_sheet
 from temper.records import RunRecord, collect, outcomes_file
 from temper.report.audit import LEGEND, badges
+from temper.report.described import describe_study
 from temper.report.frame import choose_suite, evaluations_of, frame
-from temper.report.make import describe_study
 from temper.report.table import table, to_markdown
 from temper.resolvers import wandb_offline
 from temper.storage import written_whole

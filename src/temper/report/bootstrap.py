@@ -1,8 +1,10 @@
 """What the images add to the seeds: a bootstrap of both, and the sampling of images apart."""
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.stats import sem
@@ -71,34 +73,51 @@ def outcomes(
     suite: str,
     checkpoint: str,
     metrics: Sequence[str],
-) -> Outcomes:
+) -> tuple[Outcomes, list[str]]:
     """What happened to every test image under some accuracies (`test/clean`, `test/pgd`, `test/worst_case`, `curve/1`).
 
-    Runs whose arrays are not there, such as those of records that were copied alone, are left out.
+    Runs whose arrays are not there, such as those of records that were copied alone, are left out; so are damaged ones, with a
+    line for each.
     """
     found: Outcomes = {}
+    problems = []
     for record in records:
         for key in evaluations_of(record, suite):
             where = folder(record)
             path = None if where is None else outcomes_path(where, key, checkpoint)
             if path is None or not path.is_file():
                 continue
-            attacks = ["clean", *record.attacks(key)]
-            with np.load(path) as arrays:
-                right = {name: arrays[name] for name in attacks if name in arrays}
-                curve = {m: arrays[m] for m in metrics if m.startswith("curve/") and m in arrays}
-            named = {f"test/{name}": values for name, values in right.items()}
-            named["test/worst_case"] = np.stack(list(right.values())).all(axis=0)
-            found[record.digest, key, record.seed] = {m: (named | curve)[m] for m in metrics if m in named | curve}
-    return found
+            try:
+                named = _named(path, record.attacks(key))
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+                problems.append(f"{path} is damaged, and its images are left out ({error})")
+            else:
+                found[record.digest, key, record.seed] = {metric: named[metric] for metric in metrics if metric in named}
+    return found, problems
+
+
+def _named(path: Path, attacks: Sequence[str]) -> dict[str, np.ndarray]:
+    """By metric, whether each test image is right.
+
+    Raises:
+        ValueError: the arrays are of different lengths, or no truth values.
+    """
+    with np.load(path) as arrays:
+        right = {f"test/{name}": arrays[name] for name in ("clean", *attacks) if name in arrays}
+        curve = {name: arrays[name] for name in arrays if name.startswith("curve/")}
+    named = {"test/worst_case": np.stack(list(right.values())).all(axis=0)} | right | curve
+    if {(values.shape, values.dtype.kind) for values in named.values()} != {((len(right["test/clean"]),), "b")}:
+        raise ValueError("not one truth value for each image under each attack")
+    return named
 
 
 def differences(found: Outcomes, contrast: Contrast, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
-    """Of a contrast, image by image, (S, N), for those seeds that all its cells have; None where there are none."""
+    """Of a contrast, image by image, (S, N), for those seeds that all its cells have; None where there are none, or where they
+    were not evaluated on as many images."""
     rows = []
     for seed in seeds:
         runs = [found.get((cell.digest, cell.suite, seed), {}) for cell in contrast]
-        if all(metric in run for run in runs):
+        if all(metric in run for run in runs) and len({len(run[metric]) for run in runs}) == 1:
             weighted = [weight * run[metric].astype(float) for weight, run in zip(contrast.values(), runs, strict=True)]
             rows.append(np.sum(weighted, axis=0))
     return np.stack(rows) if rows and len({len(row) for row in rows}) == 1 else None

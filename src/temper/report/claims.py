@@ -17,6 +17,8 @@ from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
 from temper.report.lacking import cells_lacking, metric_lacking
 from temper.report.paired import ALPHA, STATISTICS, Runs, holm, mean_of_pairs, summarize
 from temper.report.power import seeds_needed
+from temper.report.resolution import resolution
+from temper.report.setup import Setup
 from temper.report.sides import Side, pairs
 
 
@@ -163,18 +165,20 @@ class Judged(NamedTuple):
         return ", ".join(said).replace(" ", f" {noun} ", 1) if said else "no claims"
 
 
-def judge(claims: Mapping[str, Claim], runs: Runs, study: str, examples: int | None = None) -> Judged:
+def judge(
+    claims: Mapping[str, Claim], runs: Runs, study: str, examples: int | None = None, setup: Setup | None = None
+) -> Judged:
     """Each claim by all numbers of a study.
 
     Args:
-        study: its name, for the command that would make what it lacks.
+        study, setup: its name, and how its runs were set up (None: by the defaults), for the command that makes what it lacks.
         examples: images in the test set; None: unknown, and nothing is judged on the logit scale.
     """
     scales = {"own": runs} | ({} if examples is None else {"logit": on_logit_scale(runs, examples)})
     rows = []
     for name, claim in claims.items():
         for joined, part in parts(claim.holds):
-            row = _judge(part, scales, study)
+            row = _judge(part, scales, examples, study, setup or Setup())
             note = " ".join(filter(None, [claim.note, row.pop("flag")]))
             rows.append({"claim": name, "sentence": claim.sentence, "joined": joined, **row, "note": note})
     columns = ["claim", "sentence", "verdict", "verdict_holm", "joined", "metric", "scale", "contrast", "direction", "margin"]
@@ -189,28 +193,29 @@ def judge(claims: Mapping[str, Claim], runs: Runs, study: str, examples: int | N
     return Judged(table.drop(columns="part"), dict(zip(table.claim, table.verdict, strict=True)))
 
 
-def _judge(part: Part, scales: Mapping[str, Runs], study: str) -> dict[str, Any]:
+def _judge(part: Part, scales: Mapping[str, Runs], examples: int | None, study: str, setup: Setup) -> dict[str, Any]:
     row = {"part": part} | {name: getattr(part, name) for name in ("metric", "scale", "contrast", "direction", "margin")}
     row |= {"pairs": 0, "n": 0, "found": Verdict.LACKING, "lacks": "", "flag": "", "seeds_needed": math.nan}
     runs = scales["own"]
     chosen = _contrasts(part, runs)
     if not chosen:
         sides = [side for side in (part.synergy, part.of, part.against) if side]
-        return row | {"lacks": cells_lacking(runs, sides, study, steered=bool(part.best))}
+        return row | {"lacks": cells_lacking(runs, sides, study, setup, steered=bool(part.best))}
     if part.metric not in runs.metrics:
-        return row | {"lacks": metric_lacking(part.metric, study)}
+        return row | {"lacks": metric_lacking(part.metric, study, setup)}
     if part.scale not in scales:
         return row | {"lacks": "the number of test images: the outcomes beside the records, which a copy may have left behind"}
     scaled = scales[part.scale]
     number = scaled.metrics.index(part.metric)
     series = [scaled.difference(contrast)[:, number] for contrast in chosen]
-    found: dict[Any, Any] = summarize(mean_of_pairs(series)[None], part.margin).iloc[0].to_dict()
+    step = math.nan if part.scale == "logit" else resolution(part.metric, examples)
+    found: dict[Any, Any] = summarize(mean_of_pairs(series)[None], part.margin, step).iloc[0].to_dict()
     row |= {**found, "n": int(found["n"]), "pairs": sum(bool(np.isfinite(each).any()) for each in series)}
     if row["n"] == 0:
         return row | {"lacks": f"{part.metric} for a seed that all cells share"}
     row["found"] = part.verdict(found["low"], found["high"])
     if row["found"] == Verdict.UNDECIDED:
-        row["seeds_needed"] = seeds_needed(found["mean"], found["sd"], part.margin)
+        row["seeds_needed"] = seeds_needed(found["mean"], found["sd"] or step, part.margin)
     if part.synergy:
         flagged = {floors(runs, contrast).get(part.metric, "") for contrast in chosen} - {""}
         row["flag"] = "; ".join(sorted(flagged))

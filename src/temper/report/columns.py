@@ -162,4 +162,6 @@ def full_name(short: str, there: Iterable[str], *, key: str = "table") -> str:
         raise ValueError(f"{key}: {short} may be {' or '.join(several)}: write the one that is meant")
     near = difflib.get_close_matches(short, [*known, *SHORT], n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"{key}: no run has the metric {short}{meant}; there are {', '.join(sorted({*known, *SHORT, 'attacks'}))}")
+    # Radii of the curve and losses are metrics too, but hardly what was meant.
+    names = sorted(name for name in {*known, *SHORT, "attacks"} if name[0].isalpha() and not name.endswith("_loss"))
+    raise ValueError(f"{key}: no run has the metric {short}{meant}; there are {', '.join(names)}")

@@ -16,6 +16,7 @@ from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
+from temper.report.setup import Setup
 from temper.report.studies import folder_of
 from temper.report.table import MISSING, to_latex, to_markdown
 
@@ -45,6 +46,7 @@ class Conclusions(NamedTuple):
         summary: for the terminal.
         judged: the claims.
         effects: ready to print.
+        problems: what of the runs' outcomes cannot be read, a line each.
     """
 
     files: dict[str, str]
@@ -53,6 +55,7 @@ class Conclusions(NamedTuple):
     summary: str
     judged: Judged
     effects: pd.DataFrame
+    problems: Sequence[str]
 
 
 def conclude(
@@ -69,11 +72,12 @@ def conclude(
         data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
     """
     runs = Runs.of(data, checkpoint)
-    images = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
+    images, problems = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
     found = effects(runs, images, RESAMPLED, examples)
-    judged = judge(load(settings if "report" in settings else None), runs, studies[0].name, examples)
+    claims = load(settings if "report" in settings else None)
+    judged = judge(claims, runs, studies[0].name, examples, Setup.of(records, studies, suite))
     metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]
     chosen = _chosen(found, metrics)
     shown = {"effects": _effects(chosen.head(ROWS)), "claims": _claims(judged)}
@@ -95,6 +99,7 @@ def conclude(
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
         effects=shown["effects"],
+        problems=problems,
     )
 
 
@@ -178,7 +183,7 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
 
 def _about_claims(judged: Judged) -> list[str]:
     table = judged.table
-    lacking = [f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])]
+    lacking = list(dict.fromkeys(f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])))
     notes = [f"- {row.sentence} {row.note}" for row in _rows(table[table.note != ""].drop_duplicates("claim"))]
     marked = [NOTES["claims"].strip()] if (table.found != table.found_holm).any() else []
     return ["\n".join(lines) for lines in (marked, lacking, notes) if lines]

@@ -9,6 +9,7 @@ import pandas as pd
 from temper.report.bootstrap import Outcomes, differences, hierarchical, over_images
 from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
 from temper.report.paired import STATISTICS, Contrast, Key, Runs, holm, summarize
+from temper.report.resolution import resolution
 
 RESAMPLED = ["resampled_low", "resampled_high", "images_sd"]
 COLUMNS = ["effect", "cell", "against", "suite", "metric", "scale", *STATISTICS, *RESAMPLED, "p_holm", "family", "note"]
@@ -55,7 +56,11 @@ def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examp
     scales = {"share": (runs, known)}
     if examples is not None:
         scales["logit"] = on_logit_scale(runs, examples), [effect for effect in known if len(effect.contrast) > 2]
-    tables = [_summaries(scaled, chosen, scale) for scale, (scaled, chosen) in scales.items() if chosen and scaled.metrics]
+    tables = [
+        _summaries(scaled, chosen, scale, None if scale == "logit" else examples)
+        for scale, (scaled, chosen) in scales.items()
+        if chosen and scaled.metrics
+    ]
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(tables, ignore_index=True)
@@ -76,11 +81,12 @@ def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examp
     return table[COLUMNS]
 
 
-def _summaries(runs: Runs, known: Sequence[Effect], scale: str) -> pd.DataFrame:
+def _summaries(runs: Runs, known: Sequence[Effect], scale: str, examples: int | None) -> pd.DataFrame:
     """All effects on all metrics on one scale; `of` is the place of the effect among those that are known."""
+    steps = [resolution(metric, examples) for metric in runs.metrics]
     metrics = len(runs.metrics)
     series = np.stack([runs.difference(effect.contrast) for effect in known])  # (K, S, M)
-    table = summarize(series.transpose(0, 2, 1).reshape(-1, len(runs.seeds)))
+    table = summarize(series.transpose(0, 2, 1).reshape(-1, len(runs.seeds)), resolution=np.tile(steps, len(known)))
     table.insert(0, "of", np.repeat(np.arange(len(known)), metrics))
     for name, values in {
         "effect": [effect.name for effect in known],

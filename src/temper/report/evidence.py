@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from temper.records import RunRecord
@@ -31,5 +32,6 @@ def _validation(records: Sequence[RunRecord], data: pd.DataFrame) -> pd.DataFram
                 known = {} if epoch is None else {m: values[epoch] for m, values in curves.items() if epoch < len(values)}
                 rows += [(*run, metric, value) for metric, value in known.items()]
     found = pd.DataFrame(rows, columns=[*RUN, "metric", "value"]).astype({"value": float})
+    found = found.assign(value=found.value.where(np.isfinite(found.value)))
     runs = data[data.columns.difference(["metric", "value"])].drop_duplicates(RUN)
     return runs.merge(found, on=RUN)[COLUMNS]

@@ -14,7 +14,7 @@ from scipy.special import logit
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from temper.report.paired import Contrast, Key, Runs
+from temper.report.paired import SAME, Contrast, Key, Runs
 from temper.report.table import METRICS
 
 FLOOR = 0.03  # an accuracy below it is more the threat's doing than the cell's
@@ -92,7 +92,7 @@ def factors(runs: Runs, metric: str) -> pd.DataFrame | None:
 
     Returns:
         None where the design is not complete: a cell or a seed is missing, a cell exists in several settings, or an axis has
-        one option; or where nothing varies.
+        one option; or where nothing is left to tell an effect from.
     """
     if metric not in runs.metrics:
         return None
@@ -114,6 +114,8 @@ def factors(runs: Runs, metric: str) -> pd.DataFrame | None:
     model = ols("value ~ C(attack) * C(penalty) + C(seed)", pd.DataFrame(rows, columns=["attack", "penalty", "seed", "value"]))
     found = anova_lm(model.fit(), typ=2)
     residual = found.loc["Residual", "sum_sq"]
+    if residual <= SAME * found.sum_sq.sum():
+        return None
     found.index = found.index.str.replace(r"C\((\w+)\)", r"\1", regex=True).str.replace(":", " x ")
     found = found.drop(index="Residual").rename(columns={"PR(>F)": "p"})
     found["eta_sq"] = found.sum_sq / (found.sum_sq + residual)

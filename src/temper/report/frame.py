@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from temper.cell import NOT_IDENTITY
@@ -21,7 +22,7 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
 
     `checkpoint` is best, last, or `run` for what belongs to the run as a whole (cost, gaps between checkpoints).
     `setting` tells apart cells of the same attack and penalty by the config values in which they differ, in training or in
-    evaluation.
+    evaluation. A value that is not finite is missing (NaN).
     """
     chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
     settings = settings_of(chosen)
@@ -33,7 +34,8 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
         setting = settings[record.digest, key]
         identity = [record.study, record.attack, record.penalty, setting, record.kind, record.digest, key, record.seed]
         rows += [[*identity, checkpoint, name, value] for checkpoint in metrics for name, value in metrics[checkpoint].items()]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+    data = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+    return data.assign(value=data.value.where(np.isfinite(data.value)))
 
 
 def evaluations_of(record: RunRecord, suite: str) -> list[str]:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from temper.cell import Kind
 
 ALPHA = 0.05
+SAME = 1e-9  # a spread below it, beside the mean, is rounding
 STATISTICS = ["n", "mean", "sd", "low", "high", "d_z", "g", "p"]
 
 
@@ -100,17 +102,23 @@ def apart_from(axes: Iterable[str], setting: str) -> str:
     return ", ".join(part for part in re.split(r", (?=[\w.]+=)", setting) if not part.startswith(own))
 
 
-def summarize(differences: np.ndarray, null: float = 0.0) -> pd.DataFrame:
+def summarize(differences: np.ndarray, null: float = 0.0, resolution: np.ndarray | float = 0.0) -> pd.DataFrame:
     """What K series of differences say, one row each, with `STATISTICS`.
 
     n: seeds that have the difference. mean, sd: over them. low, high: the 95 % t interval. d_z: Cohen's effect size of paired
     differences, mean / sd; g: the same with Hedges' correction (1981) of its bias in small samples, which two seeds have no
     finite one of. p: of a two-sided t test of the mean against `null`. One seed gives a mean and nothing else.
 
+    Seeds that all have the same difference have no effect size, and show a spread below the resolution of their metric: their
+    interval and p are those of an sd as large as that.
+
     Args:
         differences: (K, S), NaN where a seed lacks it.
         null: the mean under the null hypothesis.
+        resolution: of each series, (K,), or of all, as `temper.report.resolution.resolution` gives it. 0: it is known exactly,
+            and there is nothing to test; NaN: unknown, and no interval is told.
     """
+    steps = np.broadcast_to(resolution, len(differences))
     found = pd.DataFrame(np.nan, index=range(len(differences)), columns=STATISTICS)
     there = np.isfinite(differences)
     found["n"] = there.sum(axis=1)
@@ -124,17 +132,26 @@ def summarize(differences: np.ndarray, null: float = 0.0) -> pd.DataFrame:
         found.loc[rows, "mean"] = values.mean(axis=1)
         if n == 1:
             continue
+        mean, sd, step = values.mean(axis=1), values.std(axis=1, ddof=1), steps[rows]
+        same = sd <= SAME * np.maximum(1, np.abs(mean))
         sample = DescrStatsW(values.T)
-        # Differences without any spread, as of a count of gradients, are what they are: t is infinite, or 0 / 0.
         with np.errstate(divide="ignore", invalid="ignore"):
-            _, p, _ = sample.ttest_mean(null)
-            effect = values.mean(axis=1) / values.std(axis=1, ddof=1)
-        found.loc[rows, "sd"] = values.std(axis=1, ddof=1)
-        found.loc[rows, "low"], found.loc[rows, "high"] = sample.tconfint_mean(ALPHA)
+            told = np.stack([*sample.tconfint_mean(ALPHA), sample.ttest_mean(null)[1]])
+            effect = np.where(same, np.nan, mean / sd)
+        found.loc[rows, "sd"] = np.where(same, 0.0, sd)
+        found.loc[rows, ["low", "high", "p"]] = np.where(same, _to_a_step(mean, step, n, null), told).T
         found.loc[rows, "d_z"] = effect
         found.loc[rows, "g"] = effect * hedges(n)
-        found.loc[rows, "p"] = np.where(np.isnan(p), 1.0, p)
     return found
+
+
+def _to_a_step(mean: np.ndarray, step: np.ndarray, n: int, null: float) -> np.ndarray:
+    """Both ends of the interval and p, (3, K), of means over n seeds whose standard deviation is as large as a step."""
+    error = step / np.sqrt(n)
+    half = student.ppf(1 - ALPHA / 2, n - 1) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error == 0, np.nan, 2 * student.sf(np.abs(mean - null) / error, n - 1))
+    return np.stack([mean - half, mean + half, p])
 
 
 def hedges(n: int) -> float:

@@ -35,7 +35,7 @@ def gather(
 
 
 def merged(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], list[str]]:
-    """Each run (a cell's digest and a seed) once, and a line for each that lies in several studies.
+    """Each run (a cell's digest and a seed) once, and a line for each that lies in several places.
 
     The first that is finished is counted; where none is, the first.
 
@@ -51,7 +51,10 @@ def merged(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], lis
         counted.append(record)
         if others := [study for study, other in same if other is not record]:
             name = f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"
-            duplicates.append(f"{name} is a duplicate: counted once, as it is in {where}, and not in {', '.join(others)}")
+            elsewhere = ", ".join(dict.fromkeys(other for other in others if other != where))
+            again = [f"and not in {elsewhere}"] if elsewhere else []
+            again += [f"where it lies {1 + others.count(where)} times"] if where in others else []
+            duplicates.append(f"{name} is a duplicate: counted once, as it is in {where}, {', '.join(again)}")
     return sorted(counted, key=in_order), duplicates
 
 

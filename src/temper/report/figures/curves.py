@@ -79,15 +79,16 @@ def by_cell(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[RunRecor
 def _draw(panel: Axes, runs: Sequence[RunRecord], robust: str) -> None:
     for metric, look in (("val/clean", CLEAN), (robust, ROBUST)):
         values = [record.curves[metric] for record in runs if metric in record.curves]
-        if not values:
-            continue
         # A run that stopped early has no more to tell: the mean is over those that got so far.
         by_epoch = 100 * pd.DataFrame(values, dtype=float)
+        by_epoch = by_epoch.where(np.isfinite(by_epoch))
+        if not by_epoch.notna().any(axis=None):
+            continue
         mean, std = by_epoch.mean().to_numpy(), by_epoch.std().fillna(0).to_numpy()
         epochs = np.arange(1, len(mean) + 1)
         panel.plot(epochs, mean, linewidth=1.2, **look)
         panel.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.2, linewidth=0)
-        if metric == robust:
+        if metric == robust and np.isfinite(mean[-1]):
             _overfitting(panel, epochs, mean)
 
 

@@ -13,7 +13,7 @@ from temper.records import RunRecord
 from temper.report.figures.cost import COSTS, cost
 from temper.report.figures.curves import curves
 from temper.report.figures.examples import examples, kept_examples
-from temper.report.figures.heatmap import heatmap
+from temper.report.figures.heatmap import HEADLINES, heatmap
 from temper.report.figures.interaction import interaction
 from temper.report.figures.picks import Pick, one_of_each_kind
 from temper.report.figures.radii import broken_more, radii
@@ -66,12 +66,14 @@ def gallery(
     strengths = strengths_of(records)
     metrics = set(data[data.checkpoint.isin([checkpoint, "run"])].dropna(subset="value").metric)
     several = data.attack.nunique() > 1 and data.penalty.nunique() > 1
+    accuracies = {"test/clean", "test/worst_case"} <= metrics
     cells = data.groupby(["attack", "penalty", "setting"]).ngroups
-    drawn: dict[str, Callable[[], Figure]] = {
-        "tradeoff": lambda: tradeoff(data, checkpoint=checkpoint),
-        "heatmap": lambda: heatmap(data, checkpoint=checkpoint),
-    }
-    if several:
+    drawn: dict[str, Callable[[], Figure]] = {}
+    if metrics & set(HEADLINES):
+        drawn["heatmap"] = lambda: heatmap(data, checkpoint=checkpoint)
+    if accuracies:
+        drawn["tradeoff"] = lambda: tradeoff(data, checkpoint=checkpoint)
+    if accuracies and several:
         drawn["interaction"] = lambda: interaction(data, checkpoint=checkpoint)
     if any(record.curves for record in records) and cells <= MOST_CURVES:
         drawn["curves"] = lambda: curves(records)
@@ -80,7 +82,7 @@ def gallery(
         drawn["radii"] = lambda: radii(data, checkpoint=checkpoint, broken=broken)
     if strengths:
         drawn["strength"] = lambda: strength_figure(data, strengths, checkpoint=checkpoint)
-    if metrics & set(COSTS):
+    if accuracies and metrics & set(COSTS):
         drawn["cost"] = lambda: cost(data, checkpoint=checkpoint)
     on_disk, problems = _on_disk(records, studies, suite, checkpoint, chosen)
     drawn |= on_disk

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from omegaconf import OmegaConf
-
 from temper.records import RunRecord
 from temper.report.frame import evaluations_of, settings_of
+from temper.report.setup import overrides_of
 from temper.report.studies import folder_of
 from temper.sweeps.plans import Plan
 
-OVERRIDES = Path(".hydra") / "overrides.yaml"
 UNKNOWN = "its overrides are gone; the whole config stands in its result.json"
 
 
@@ -102,9 +100,7 @@ def _cells(records: Sequence[RunRecord], studies: Sequence[Path], suite: str) ->
 
 
 def _command(folder: Path | None) -> str:
-    try:
-        assert folder is not None
-        overrides = [str(override) for override in OmegaConf.load(folder / OVERRIDES)]
-    except (AssertionError, OSError, ValueError):
+    overrides = None if folder is None else overrides_of(folder)
+    if overrides is None:
         return UNKNOWN
     return shlex.join(["temper-train", *(o for o in overrides if not o.startswith("seed="))])

@@ -21,6 +21,7 @@ from temper.report.page.infographic import Card
 from temper.report.page.origin import Origin
 from temper.report.page.verdicts import claims, counts
 from temper.report.paper import Printed
+from temper.report.texts import ABOUT, Text
 
 HERE = Path(__file__).parent
 CODE = re.compile(r"`(.+?)`")
@@ -39,6 +40,7 @@ class Contents:
         tables: by name; words are in `comparison`.
         effects: ready to print.
         audited: what of the audit did not pass; None: there was no audit.
+        texts: examples of what exchanging words did.
         pictures: PNG files, in their order.
         problems: what is not in the tables.
         origin: how each number is made again.
@@ -53,6 +55,7 @@ class Contents:
     tables: Mapping[str, Printed]
     effects: pd.DataFrame
     audited: pd.DataFrame | None
+    texts: Sequence[Text]
     pictures: Sequence[Path]
     problems: Sequence[str]
     origin: Origin
@@ -66,6 +69,7 @@ def render(contents: Contents) -> str:
         claims=claims(contents.judged),
         counts=counts(contents.judged),
         captions=FIGURES,
+        about_texts=ABOUT,
         library=Markup(_library()) if contents.chart else "",
     )
 

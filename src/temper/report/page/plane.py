@@ -1,16 +1,21 @@
 """The plane of two metrics, of the reader's choice, as a chart that answers to the pointer: a Vega-Lite specification."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
+from matplotlib.colors import to_hex, to_rgb
 
 from temper.report.columns import METRICS, describe
 from temper.report.figures.style import COLORS
 from temper.report.rows import in_order
 from temper.report.spread import spreads
 
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+# In the order of the figures' markers.
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
+PAPER = "#fdfcf9"  # of the page: what a hollow mark is filled with
+FILLED, HALF, HOLLOW = 0.0, 0.5, 1.0  # how much paper the inside of a mark has
 AXES = ("test/clean", "test/worst_case")
 MARK = 110  # square pixels
 LETTERS = {"labelFontSize": 12, "titleFontSize": 13}
@@ -48,6 +53,10 @@ def chart(data: pd.DataFrame, checkpoint: str) -> dict[str, Any] | None:
 
 def _spec(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     color = _told("attack", rows, COLORS)
+    # Colour alone is lost in grey print: full, hollow and half tell attacks apart too.
+    inside = _told(
+        "attack", rows, [_mixed(each, PAPER, of) for each, of in zip(COLORS, cycle((FILLED, HOLLOW, HALF)), strict=False)]
+    )
     shape = _told("penalty", rows, SHAPES)
     faded = {"condition": {"test": {"and": [{"param": "attacks"}, {"param": "penalties"}]}, "value": 1}, "value": 0.12}
     deviation = {"mark": "rule", "encoding": {"color": color, "opacity": faded}}
@@ -72,11 +81,17 @@ def _spec(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                     {"name": "penalties", "select": {"type": "point", "fields": ["penalty"]}, "bind": "legend"},
                     {"name": "view", "select": "interval", "bind": "scales"},
                 ],
-                "mark": {"type": "point", "filled": True, "size": MARK, "stroke": "white", "strokeWidth": 0.8},
-                "encoding": {"color": color, "shape": shape, "opacity": faded},
+                "mark": {"type": "point", "size": MARK, "strokeWidth": 1.6},
+                "encoding": {"stroke": color, "fill": inside, "shape": shape, "opacity": faded},
             },
         ],
     }
+
+
+def _mixed(color: str, other: str, share: float) -> str:
+    """A colour with a share of another one in it."""
+    red, green, blue = ((1 - share) * one + share * more for one, more in zip(to_rgb(color), to_rgb(other), strict=True))
+    return to_hex((red, green, blue))
 
 
 def _told(axis: str, rows: Sequence[dict[str, Any]], by: Sequence[str]) -> dict[str, Any]:

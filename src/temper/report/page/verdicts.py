@@ -1,6 +1,5 @@
 """The claims of a study for the page: each sentence with its verdict, and each of its parts with its interval as a picture."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -99,7 +98,7 @@ def _part(row: pd.Series, before: str | None) -> PartShown:
         asked,
         _text(row, metric),
         _interval(row),
-        "" if pd.isna(row.g) or math.isinf(row.g) else f"{row.g:+.1f}",  # a difference that all seeds share has no g
+        "" if pd.isna(row.g) else f"{row.g:+.1f}",
         "" if pd.isna(row.p_holm) else f"{max(row.p_holm, SMALLEST):.2g}",
         int(row.n),
         seeds,

@@ -1,0 +1,117 @@
+"""What the report of one data set says, in numbers and words: nothing is drawn or written here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from temper.records import RunRecord
+from temper.report.audit import badges, findings
+from temper.report.claims import Judged
+from temper.report.conclusions import Conclusions, conclude
+from temper.report.evidence import evidence
+from temper.report.figures.picks import one_of_each_kind
+from temper.report.frame import choose_suite, evaluated, evaluations_of
+from temper.report.paper import Paper, paper_of
+from temper.report.texts import Text, kept_texts
+
+
+class Asked(NamedTuple):
+    """What is to be reported.
+
+    Attributes:
+        studies: the folders that the runs lie in.
+        title: of the report.
+        suite: which evaluation; None: the one that most runs have.
+        settings: as in conf/report.yaml.
+    """
+
+    studies: Sequence[Path]
+    title: str
+    suite: str | None
+    settings: DictConfig
+
+
+class Found(NamedTuple):
+    """What the runs of one data set say.
+
+    Attributes:
+        asked: what was to be reported.
+        records: finished runs that were evaluated by the suite.
+        suite, checkpoint: whose numbers are shown.
+        data: the numbers, as `temper.report.evidence.evidence` gives them.
+        paper: the tables.
+        audited: what of the audit did not pass; None: there was no audit.
+        concluded: effects and claims.
+        texts: examples of what exchanging words did; none where inputs are no texts.
+        problems: what is left out, and why, a line each.
+    """
+
+    asked: Asked
+    records: Sequence[RunRecord]
+    suite: str
+    checkpoint: str
+    data: pd.DataFrame
+    paper: Paper
+    audited: pd.DataFrame | None
+    concluded: Conclusions
+    texts: Sequence[Text]
+    problems: Sequence[str]
+
+    @property
+    def judged(self) -> Judged:
+        return self.concluded.judged
+
+    def with_problems(self, before: Sequence[str]) -> "Found":
+        """The same, with what was left out before these runs were chosen."""
+        return self._replace(problems=[*before, *self.problems])
+
+
+def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list[str]]:
+    """What these runs say; or None, and why there is no report.
+
+    Raises:
+        ValueError: a setting is wrong, such as a table that names a metric that no run has.
+    """
+    where = ", ".join(map(str, asked.studies))
+    problems = [f"{_name(r)} failed: {(r.error or '').partition(chr(10))[0]}" for r in records if not r.finished and r.error]
+    finished = [record for record in records if record.finished]
+    if not finished:
+        return None, [f"no run of {where} is finished: no report", *problems]
+    if not any(map(evaluated, finished)):
+        return None, [f"no run of {where} was evaluated on the test set: no report", *problems]
+    suite = choose_suite(finished, asked.suite)
+    chosen = [record for record in finished if evaluations_of(record, suite)]
+    problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
+    checkpoint, said = _checkpoint(chosen[0], suite, asked.settings.table.checkpoint)
+    data = evidence(chosen, suite)
+    picks = one_of_each_kind(chosen, asked.studies)
+    texts, unreadable = kept_texts(picks, [evaluations_of(pick.record, suite)[0] for pick in picks], checkpoint)
+    concluded = conclude(asked.studies, chosen, data, suite, checkpoint, asked.settings)
+    found = Found(
+        asked=asked,
+        records=chosen,
+        suite=suite,
+        checkpoint=checkpoint,
+        data=data,
+        paper=paper_of(chosen, data, suite, asked.settings, checkpoint),
+        audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
+        concluded=concluded,
+        texts=texts,
+        problems=[*problems, *said, *concluded.problems, *unreadable],
+    )
+    return found, []
+
+
+def _name(record: RunRecord) -> str:
+    return f"{record.attack} x {record.penalty}, seed {record.seed}"
+
+
+def _checkpoint(record: RunRecord, suite: str, wanted: str) -> tuple[str, list[str]]:
+    """The one that is asked for, or the last that the suite evaluated; and what is to be said of that."""
+    there = list(record.evaluations[evaluations_of(record, suite)[0]]["checkpoints"])
+    if wanted in there:
+        return wanted, []
+    return there[-1], [f"table.checkpoint={wanted}: {suite} did not evaluate it; {there[-1]} is shown"]
