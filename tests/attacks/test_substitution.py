@@ -56,6 +56,7 @@ def test_synonyms_are_those_of_the_likeliest_part_of_speech() -> None:
 def test_real_synonyms() -> None:
     known = synonyms(REAL)
     assert known["movie"] == ["film", "picture", "pic", "flick"] and "tedious" in known["boring"] and len(known) > 50_000
+    assert "s" not in known and "s" not in known["second"], "the end of a word that tokens have split"
 
 
 def test_the_word_that_the_network_can_spare_least_is_exchanged_first() -> None:

@@ -56,4 +56,5 @@ def _synsets(path: Path) -> Iterator[list[str]]:
             _, _, _, count, rest = line.split(" ", 4)
             words = rest.split(" ", 2 * int(count, 16))[: 2 * int(count, 16) : 2]
             # An adjective may say where it stands: `bound(p)`.
-            yield [word for word in (word.partition("(")[0].lower() for word in words) if word.isalpha()]
+            # A letter is no word to a reader: the "s" of "it 's" is not a second.
+            yield [word for word in (word.partition("(")[0].lower() for word in words) if word.isalpha() and len(word) > 1]
