@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
+from temper.orphans import end_with
 from temper.storage import written_whole
 
 FIRST = "TEMPER_FIRST_RANK"  # its process, in the environment of those that it starts
@@ -94,16 +94,9 @@ def _file(folder: Path) -> Path:
 
 
 def end_with_the_first() -> None:
-    """End this process once the one that started it is gone: it would wait for it for ever. SLURM ends its tasks itself."""
-    if SLURMEnvironment.detect():
-        return
-
-    def watch(first: int) -> None:
-        while os.getppid() == first:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, args=(int(os.environ[FIRST]),), daemon=True).start()
+    """A rank would wait for the first one for ever. SLURM ends its tasks itself."""
+    if not SLURMEnvironment.detect():
+        end_with(int(os.environ[FIRST]))
 
 
 def part_ways() -> None:

@@ -16,6 +16,7 @@ from temper.cli import explain
 from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.loggers import build_loggers, close_loggers
+from temper.orphans import end_with_the_sweep
 from temper.progress import quieten
 from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.ranks import Decision, device_count, leading, rank
@@ -47,6 +48,8 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
     if alone:
         for warning in validate(config):
             log.warning("warning: %s", warning)
+    else:
+        end_with_the_sweep()
     torch.set_num_threads(config.threads)
     with (
         leading(folder, several=several) as tell,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from temper.claims import left_behind
 from temper.records import RECORD, RunRecord
 from tests.conftest import QUICK
 
@@ -197,6 +198,12 @@ def test_a_killed_sweep_goes_on_to_the_same_table(temper: Temper, tmp_path: Path
     assert table == table_again
 
 
+def workers(sweep: int) -> list[int]:
+    """The processes in which joblib runs the jobs of a sweep."""
+    found = subprocess.run(["pgrep", "-P", str(sweep), "-f", "loky.backend.popen"], capture_output=True, text=True)
+    return [int(process) for process in found.stdout.split()]
+
+
 @pytest.mark.slow
 def test_a_killed_worker_costs_no_other_run(temper: Temper) -> None:
     settings = ("seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=30", "study=grid", "hydra.launcher.n_jobs=2")
@@ -205,11 +212,30 @@ def test_a_killed_worker_costs_no_other_run(temper: Temper) -> None:
     while not list(Path("outputs/grid").glob("*/seed-*/checkpoints/last.ckpt")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "loky.backend.popen"], capture_output=True, text=True)
-    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "the launcher stopped" in output, output
     assert all(RunRecord.read(folder).finished for folder in runs()) and len(runs()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_sweep(how: signal.Signals, temper: Temper) -> None:
+    settings = ("seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=2000", "study=grid", "hydra.launcher.n_jobs=2")
+    process = subprocess.Popen(command(*settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while len(list(Path("outputs/grid").glob("*/seed-*/checkpoints/last.ckpt"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    left = workers(process.pid)
+    assert len(left) == 2
+    process.send_signal(how)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while left := [worker for worker in left if Path(f"/proc/{worker}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    assert all(left_behind(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists())
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ Whichever launcher it is, a run has ended when its record says so. What has left
 memory, by its cluster, by hand), or another sweep works on it.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 
 from temper.claims import BEGUN, left_behind
 from temper.config import ConfigError
+from temper.orphans import SWEEP
 from temper.progress import Progress, say
 from temper.sweeps.grid import Job
 
@@ -27,6 +29,7 @@ def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
     A run whose process died is tried once more. Where it took the launcher down with it (joblib ends all its workers with one),
     it is tried alone, so that no other run is lost with it again.
     """
+    os.environ[SWEEP] = str(os.getpid())
     died: Counter[Path] = Counter()
     if launcher_isolates(launcher):
         jobs = {tuple(job.overrides): job for job in todo}
