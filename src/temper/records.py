@@ -110,10 +110,11 @@ class RunRecord:
 
 def _rename(config: dict[str, Any]) -> None:
     """Give texts of one's own the names that those of tables have, where a record is older than that."""
-    source = (config.get("data") or {}).get("source") or {}
-    if {"train", "label"} <= source.keys():
-        labels: list[str] = source.pop("labels", None) or []
-        positive = labels[1] if len(labels) == 2 else None
+    data = config.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    if isinstance(source, dict) and {"train", "label"} <= source.keys():
+        labels = source.pop("labels", None)
+        positive = labels[1] if isinstance(labels, list) and len(labels) == 2 else None
         source |= {"root": ".", "path": source.pop("train"), "target": source.pop("label"), "positive": positive}
 
 
