@@ -243,6 +243,7 @@ def test_interrupted_by_the_keyboard(temper: Temper) -> None:
     process = subprocess.Popen(
         command("study=grid", "seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=200"),
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored by what a shell runs behind itself
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
