@@ -30,11 +30,11 @@ from temper.attacks import PGD, AutoAttack, Threat
 from temper.build import build
 from temper.data import Loader
 from temper.evaluation import attack_all
+from temper.loading import build_data
 from temper.models import Network
 from temper.modules import build_module, load
 from temper.progress import say
 from temper.records import RunRecord
-from temper.validate import build_data
 
 GOAL = 2.0  # times as fast as the reference
 # Starts are random, and what lies on the boundary falls under one seed and stands under another; the table says how much of

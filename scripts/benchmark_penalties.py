@@ -32,11 +32,11 @@ from temper.build import build
 from temper.callbacks import Cost, Curves
 from temper.cli import explain
 from temper.config import CONF
+from temper.loading import build_data
 from temper.modules import build_module
 from temper.progress import say
 from temper.provenance import provenance
 from temper.resolvers import register_resolvers
-from temper.validate import build_data
 
 # What an option needs beside itself: a model that has a place for it, or penalties that it steers.
 RESNET = ("model=preact_resnet18", "model.width=4", "data.train_size=640")

@@ -25,12 +25,12 @@ from hydra.core.global_hydra import GlobalHydra
 from ladders import Ladder, Rung, draw
 from measuring import begin, composed, machine, spent, trainer_of
 
+from temper.loading import build_data
 from temper.modules import build_module
 from temper.progress import say
 from temper.records import RunRecord
 from temper.resolvers import cores
 from temper.train import main as temper_train
-from temper.validate import build_data
 
 EXAMPLES = 1024  # whole batches on every rung
 DATA = (f"data.train_size={EXAMPLES}", "data.val_fraction=0.2")

@@ -26,10 +26,10 @@ from measuring import begin, composed, machine, now, trainer_of
 from rich.table import Table
 
 from temper.cli import explain
+from temper.loading import build_data
 from temper.modules import build_module
 from temper.progress import say
 from temper.resolvers import cores
-from temper.validate import build_data
 
 ENOUGH = 0.95  # of the most that any k gets done
 MOST = 16  # processes, unless asked for

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from measuring import begin, composed, machine, trainer_of
 from omegaconf import DictConfig
 
+from temper.loading import build_data
 from temper.modules import Classifier, build_module
-from temper.validate import build_data
 
 KINDS = {
     "standard": ("attack=none", "penalty=none", 1.15),

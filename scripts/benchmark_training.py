@@ -33,11 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from temper.callbacks import PeakMemory
 from temper.cli import explain
 from temper.data import Arrays, DataError, TorchVision
+from temper.loading import build_data
 from temper.models import PreActResNet18
 from temper.modules import build_module
 from temper.progress import say
 from temper.provenance import provenance
-from temper.validate import build_data, validate_settings
+from temper.settings import validate_settings
 
 # What each side has beside the one above it.
 RUNGS = {

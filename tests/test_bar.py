@@ -14,8 +14,8 @@ from rich.console import Console
 
 from temper.bar import TrainingBar
 from temper.build import build
+from temper.loading import build_data
 from temper.modules import build_module
-from temper.validate import build_data
 from tests.conftest import QUICK, composed
 
 

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from temper.build import build
 from temper.classifier import Classifier
 from temper.config import CONF
+from temper.loading import build_data
 from temper.modules import build_module
 from temper.randomness import rekey
-from temper.validate import build_data
 from tests.conftest import QUICK, composed
 
 # 25 epochs of four batches, the last of them a short one.

@@ -14,8 +14,8 @@ from measuring import trainer_of
 from torch import Tensor, nn
 
 from temper.data import Arrays, DataModule
+from temper.loading import build_data
 from temper.modules import build_module
-from temper.validate import build_data
 from tests.conftest import composed
 
 pytestmark = pytest.mark.slow

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from temper.build import build
 from temper.config import CONF, penalty_specs
+from temper.loading import build_data
 from temper.modules import build_module, load
 from temper.penalties import Penalty
 from temper.randomness import rekey
-from temper.validate import build_data, validate
+from temper.validate import validate
 from tests.conftest import composed
 
 GROUPS = ("attack", "penalty", "data", "model", "optimizer", "schedule", "evaluation", "scale", "debug")

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from temper import run
 from temper.build import build
 from temper.evaluation import suite
+from temper.loading import build_data
 from temper.modules import build_module
-from temper.validate import build_data
 from tests.conftest import QUICK, composed
 
 Temper = Callable[..., tuple[int, str]]

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
+from temper.loading import build_data
 from temper.schedules import constant, cosine, piecewise, triangle
-from temper.validate import build_data
 from tests.conftest import composed
 
 

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 
 from temper.build import build
+from temper.loading import build_data
 from temper.modules import Classifier, build_module, load
 from temper.records import RunRecord
-from temper.validate import build_data
 from tests.conftest import QUICK, composed
 
 Temper = Callable[..., tuple[int, str]]

@@ -21,7 +21,7 @@ def main() -> None:
 def task(config: DictConfig) -> None:
     from temper.evaluating import evaluate_checkpoint, evaluate_foreign, evaluate_runs  # torch is imported only here
     from temper.records import RECORD
-    from temper.validate import validate_settings
+    from temper.settings import validate_settings
 
     validate_settings(config)
     if not config.evaluation.checkpoints:

@@ -20,6 +20,7 @@ from temper.cli import explain
 from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
 from temper.evaluation import Suite, fingerprint
+from temper.loading import load_data
 from temper.models import Network
 from temper.modules import EXECUTION, load
 from temper.progress import console, say
@@ -30,7 +31,7 @@ from temper.report import make_report
 from temper.resolvers import workers
 from temper.run import summary
 from temper.transfer import transfer
-from temper.validate import load_data, validate_suite
+from temper.validate import validate_suite
 
 
 def evaluate_runs(

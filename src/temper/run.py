@@ -15,6 +15,7 @@ from temper.claims import sole_owner
 from temper.cli import explain
 from temper.config import ConfigError, plain, plain_part
 from temper.devices import device_of_its_own
+from temper.loading import load_data
 from temper.loggers import build_loggers, close_loggers
 from temper.orphans import end_with_the_sweep
 from temper.progress import quieten
@@ -23,7 +24,7 @@ from temper.ranks import Decision, device_count, leading, rank
 from temper.records import RECORD, RunRecord
 from temper.storage import set_aside
 from temper.training import join, train
-from temper.validate import load_data, validate
+from temper.validate import validate
 
 log = logging.getLogger("temper")
 

@@ -20,13 +20,13 @@ from temper.checkpoint_io import WholeCheckpointIO
 from temper.checkpoints import checkpoint_to_resume
 from temper.classifier import Classifier
 from temper.data import DataModule
+from temper.loading import load_data
 from temper.loggers import show_config
 from temper.models.synchronized import SynchronizedLayers
 from temper.modules import build_module
 from temper.penalties.stand_in import BestSoFar
 from temper.ranks import Decision, end_with_the_first, followed, part_ways
 from temper.records import RunRecord
-from temper.validate import load_data
 
 log = logging.getLogger("temper")
 

@@ -13,11 +13,11 @@ from temper.attacks import PGD, probing
 from temper.config import ConfigError
 from temper.data import Batch
 from temper.evaluation import Audit, Suite
+from temper.loading import load_data
 from temper.modules import load
 from temper.progress import console
 from temper.randomness import rekey
 from temper.records import RunRecord, outcomes_file
-from temper.validate import load_data
 
 
 def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:

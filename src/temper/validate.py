@@ -2,81 +2,26 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 import torch
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
-from pydantic import StrictBool, TypeAdapter, ValidationError
+from omegaconf import DictConfig
 
-from temper.arguments import Count, NonNegative
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.attacks.ascent import Ascent
-from temper.build import build, build_penalties, explain_arguments
+from temper.build import build, build_penalties
 from temper.compilable import validate_compiled
 from temper.config import ConfigError, penalty_specs, plain_part
 from temper.data import DataModule
 from temper.evaluation import Suite
 from temper.evaluation.corruptions import applicable
+from temper.loading import data_text, loaded
 from temper.models import Network
 from temper.modules import Classifier, build_module
 from temper.penalties import Penalty, Rotation
-from temper.resolvers import workers
-
-Names = list[Literal["best", "last"]]
-SETTINGS: dict[str, Any] = {
-    "seed": int,
-    "strength": NonNegative,
-    "threads": Count,
-    "stale": Literal["ask", "keep", "rerun"],
-    "keep_checkpoints": Names,
-    "evaluation.checkpoints": Names,  # none: the test set stays untouched
-    "evaluation.batch_size": Count,
-    "trainer.max_epochs": Count,
-    "model.compile": Literal[False, True, "cuda_graphs", None],
-    "model.channels_last": StrictBool | None,
-}
-KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
-
-
-def validate_settings(config: DictConfig) -> None:
-    """The plain values that no object holds to a type.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    for key in SETTINGS:
-        if key.partition(".")[0] in config:  # temper-evaluate asks for less
-            _validate_setting(config, key)
-    workers(config.trainer.accelerator, config.runs_per_gpu)
-    if not re.fullmatch(r"[\w+-][\w.+-]*", str(config.get("study", "x"))):
-        raise ConfigError(f"study={config.study}: should be a plain name, of letters, digits and _ . + -: it names a folder")
-    if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
-        raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
-    if str(config.trainer.precision).endswith("-true") and config.trainer.precision != "32-true":
-        raise ConfigError(f"trainer.precision={config.trainer.precision}: weights stay in float32; use bf16-mixed or 16-mixed")
-
-
-def validate_seed(config: DictConfig) -> None:
-    """The one setting in which the runs of a cell differ.
-
-    Raises:
-        ConfigError: it is no whole number.
-    """
-    _validate_setting(config, "seed")
-
-
-def _validate_setting(config: DictConfig, key: str) -> None:
-    value = OmegaConf.select(config, key)
-    try:
-        KINDS[key].validate_python(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain_arguments(error, key))) from None
-
+from temper.settings import validate_settings
 
 # Suites that were tried by this process, each on its data and architecture: cells of a grid have them in common.
 _tried: set[str] = set()
@@ -93,7 +38,7 @@ def validate(config: DictConfig) -> list[str]:
         DataError: the data is missing or unfit.
     """
     validate_settings(config)
-    module, suite, data = build_module(config), Suite.of(config), _loaded(_data_text(config))
+    module, suite, data = build_module(config), Suite.of(config), loaded(data_text(config))
     try:
         module.optimizer(module.parameters())
     except (TypeError, ValueError) as error:
@@ -125,7 +70,7 @@ def validate(config: DictConfig) -> list[str]:
     if module.compiler is not None:
         validate_compiled(config, module, data)
     if config.evaluation.checkpoints:
-        setting = _data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
+        setting = data_text(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
         if setting not in _tried:
             validate_suite(suite, module.net, data)
             _tried.add(setting)
@@ -242,31 +187,6 @@ def _try_penalties(module: Classifier, data: DataModule) -> None:
         except Exception as error:  # whatever a penalty from outside raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(f"penalty.{name} does not work on this data and model: {reason}") from error
-
-
-def build_data(config: DictConfig) -> DataModule:
-    """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
-    # Threats, statistics, symmetries and sizes are there for attack, evaluation, model and penalty to refer to.
-    replays = OmegaConf.select(config, "attack.replays", default=1)
-    shared = ("threats", "mean", "std", "flip", "vocabulary", "length", "tokenizer")
-    return build(config, "data", without=shared, seed=config.seed, repeats=replays)
-
-
-def _data_text(config: DictConfig) -> str:
-    return json.dumps(plain_part(config, "data"))
-
-
-def load_data(config: DictConfig) -> DataModule:
-    """The same with its splits in memory, once for all runs of this process that have the data in common."""
-    replays = OmegaConf.select(config, "attack.replays", default=1)
-    return _loaded(_data_text(config)).ordered(seed=config.seed, repeats=replays)
-
-
-@lru_cache(maxsize=2)
-def _loaded(text: str) -> DataModule:
-    data = build_data(OmegaConf.create({"data": json.loads(text), "seed": 0}))
-    data.setup()
-    return data
 
 
 def _without_effect(config: DictConfig) -> list[str]:

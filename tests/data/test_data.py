@@ -147,7 +147,7 @@ def test_an_unknown_set_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_real_images_and_the_statistics_that_normalize_them(name: str, shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    from temper.validate import build_data
+    from temper.loading import build_data
 
     config = composed(f"data={name}", f"paths.data={real_data()}", "data.source.download=false")
     data = build_data(config)

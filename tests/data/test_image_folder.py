@@ -13,9 +13,9 @@ from temper.cell import Cell
 from temper.data import DataError, ImageFolder, TinyImageNet
 from temper.data.sources.image_folder import measure
 from temper.data.sources.images import decode
+from temper.loading import load_data
 from temper.modules import build_module
 from temper.resolvers import measured
-from temper.validate import load_data
 from tests.conftest import composed
 
 Temper = Callable[..., tuple[int, str]]

@@ -308,7 +308,7 @@ def test_network_traffic() -> None:
         "data=nsl_kdd", "model=resnet_tabular", f"paths.data={real_tables()}", "data.source.path=KDDTrain+_20Percent.txt"
     )
     assert list(config.data.shape) == [38 + 3 + 66 + 11] and config.model.classes == 2
-    from temper.validate import build_data
+    from temper.loading import build_data
 
     data = build_data(config)
     test = data.split("test")
@@ -318,7 +318,7 @@ def test_network_traffic() -> None:
 
 @pytest.mark.real_data
 def test_card_payments() -> None:
-    from temper.validate import build_data
+    from temper.loading import build_data
 
     data = build_data(composed("data=creditcard", f"paths.data={real_tables()}", "data.source.path=creditcard_sample.csv"))
     labels = torch.cat([data.split(name).y for name in ("train", "val", "test")])

@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from temper.data import IMDB, SST2, DataError, DataModule, SMSSpam, TextFile
-from temper.validate import build_data
+from temper.loading import build_data
 from tests.conftest import composed, real_texts
 
 REVIEWS = Path(__file__).parent / "reviews.csv"

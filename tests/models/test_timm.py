@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from temper.config import ConfigError
+from temper.loading import load_data
 from temper.models import Timm
 from temper.modules import build_module
-from temper.validate import load_data, validate
+from temper.validate import validate
 from tests.conftest import composed
 
 timm = pytest.importorskip("timm")

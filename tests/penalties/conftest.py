@@ -23,6 +23,7 @@ from temper.callbacks import checkpoint_callbacks
 from temper.classifier import Classifier
 from temper.config import CONF
 from temper.data import Batch
+from temper.loading import build_data
 from temper.models import CNN, MLP
 from temper.modules import build_module
 from temper.penalties import (
@@ -41,7 +42,6 @@ from temper.penalties import (
     SelfDistillation,
     Spectral,
 )
-from temper.validate import build_data
 from tests import conftest
 from tests.conftest import small_net
 

@@ -101,7 +101,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 def learner(*overrides: str) -> tuple[_Learner, Classifier, DataModule, torch.optim.Optimizer]:
     """The callback of a run with l1, l2 and meta, that sees all held-out examples and no attack."""
-    from temper.validate import build_data
+    from temper.loading import build_data
 
     config = composed("penalty=[l1,l2,meta]", "penalty.meta.size=10000", *overrides, *TINY)
     module, data = build_module(config), build_data(config)

@@ -11,7 +11,7 @@ import sys
 import pytorch_lightning as pl
 import torch
 from temper.modules import build_module
-from temper.validate import build_data
+from temper.loading import build_data
 from tests.conftest import composed
 
 small = ["model.width=4", "model.hidden=16", "data.train_size=200", "attack.steps=2", "validation.steps=2"]

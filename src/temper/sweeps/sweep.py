@@ -17,11 +17,12 @@ from temper.progress import Progress, quieten, say
 from temper.provenance import code_digest, suite_key, targets_of
 from temper.ranks import device_count
 from temper.report import make_report
+from temper.settings import validate_seed, validate_settings
 from temper.sweeps.composing import Composer
 from temper.sweeps.grid import Job, State, stamp, state_of
 from temper.sweeps.launch import launch
 from temper.sweeps.plans import Plan
-from temper.validate import is_scaled, validate, validate_seed, validate_settings
+from temper.validate import is_scaled, validate
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:

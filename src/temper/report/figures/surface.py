@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from temper.attacks import PGD, Threat, probing
 from temper.build import build
 from temper.data import Batch, DataModule
+from temper.loading import build_data
 from temper.models import Network
 from temper.modules import load
 from temper.randomness import generator
 from temper.report.figures.picks import Pick
 from temper.report.figures.style import SEQUENTIAL, VERMILLION, WIDEST, legend, sample
-from temper.validate import build_data
 
 SIDE = 41  # points along each axis
 REACH = 2.0  # how far the plane goes, in eps
