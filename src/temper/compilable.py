@@ -39,6 +39,13 @@ def validate_compiled(config: DictConfig, module: Classifier, data: DataModule) 
                 f"model.compile does not go with attack.ramp_eps under {growing[0]}: every radius would be compiled; set "
                 "attack.ramp_eps to 0, or leave model.compile at false"
             )
+    for name, penalty in module.penalties:
+        if type(penalty).exposed is not Penalty.exposed:
+            # Some versions of torch trace the ascent without it, and say nothing.
+            raise ConfigError(
+                f"model.compile=true does not go with penalty.{name}: attacks climb its loss too, by a gradient within the "
+                "network that they see; leave model.compile at false"
+            )
     _try(module, data)
 
 
@@ -64,11 +71,5 @@ def _try(module: Classifier, data: DataModule) -> None:
     attempt("model", lambda: net(batch.x).sum())
     attempt("attack", lambda: attack.risk(StepNetwork(net), batch, attack.perturb(net, batch)).sum())
     for name, penalty in module.penalties:
-        if type(penalty).exposed is not Penalty.exposed:
-            # Some versions of torch trace the ascent without it, and say nothing.
-            raise ConfigError(
-                f"model.compile=true does not go with penalty.{name}: attacks climb its loss too, by a gradient within the "
-                "network that they see; leave model.compile at false"
-            )
         batch = penalty.transform(batch)
         attempt(f"penalty.{name}", partial(penalty.term, net, batch, batch.x))

@@ -19,7 +19,7 @@ from temper.data.sources import Encoder, Spelling
 from temper.models.network import Network
 
 
-class Trial(NamedTuple):
+class Version(NamedTuple):
     """A version of a text, and which one of the batch it is a version of."""
 
     row: int
@@ -62,7 +62,7 @@ class Substitution(Attack):
     def _exchanged(self, net: Network, x: Tensor, y: Tensor) -> Tensor:
         """Texts (B, L) int64."""
 
-        def tried(trials: Sequence[Trial]) -> tuple[Tensor, list[float]]:
+        def tried(trials: Sequence[Version]) -> tuple[Tensor, list[float]]:
             """Their tokens and losses, in batches as large as that of the texts."""
             tokens = self.spelling.join([trial.words for trial in trials]).to(x.device)
             parts = zip(tokens.split(len(x)), y[[trial.row for trial in trials]].split(len(x)), strict=True)
@@ -74,7 +74,7 @@ class Substitution(Attack):
         order = self._order(tried, texts)
         for step in range(max(map(len, order))):
             trials = [
-                Trial(row, _exchange(words, order[row][step], other))
+                Version(row, _exchange(words, order[row][step], other))
                 for row, words in enumerate(texts)
                 if step < len(order[row]) and loss[row] < 0 and allowed[row]
                 for other in self._others(words[order[row][step]])
@@ -90,12 +90,12 @@ class Substitution(Attack):
         return found
 
     def _order(
-        self, tried: Callable[[Sequence[Trial]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
+        self, tried: Callable[[Sequence[Version]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
     ) -> list[list[int]]:
         """The places of each text whose word has synonyms, those first whose word the network can spare least."""
         places = [[place for place, word in enumerate(words) if self._others(word)] for words in texts]
         without = [
-            Trial(row, _exchange(words, place, self.spelling.unknown))
+            Version(row, _exchange(words, place, self.spelling.unknown))
             for row, words in enumerate(texts)
             for place in places[row]
         ]

@@ -134,7 +134,7 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
         try:
             validate_settings(composed)
             _one_device(composed, config)
-            cell, data = Cell.of(composed), data_name(composed.data.source)
+            cell, data = Cell.of(composed), data_name(composed.data.get("source") or {})
             folder = run_folder(composed, cell)
             strengths.add(composed.strength)
             suite = suite_key(plain_part(composed, "evaluation"))
