@@ -32,6 +32,16 @@ def test_cells_are_short_and_define_nothing(path: Path) -> None:
         assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in nodes), cell.source
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_they_import_is_where_they_say(path: Path) -> None:
+    """So that a name that moved is missed in the quick tests, and not first where everything is run."""
+    sources = [TransformerManager().transform_cell(cell.source) for cell in code_cells(path)]
+    imports = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        exec(ast.unparse(node), {})
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_they_execute_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
