@@ -89,6 +89,26 @@ def test_what_cannot_change_is_masked_with_all_of_its_categories(tmp_path: Path)
     assert free.mask is None and free.domain is not None
 
 
+def test_rows_are_told_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    frame = people().assign(rate=[1e-9 * i if i % 2 else 0.25 for i in range(60)])
+    written(frame, tmp_path)
+    rows = source(tmp_path)
+    x_train, y_train, _, _ = rows.load()
+    encoder = rows.fit(x_train, y_train)
+    assert encoder.columns == ["income", "age", "rate", "job"]
+    x = encoder(x_train)
+    told = pd.DataFrame(encoder.tell(x), columns=encoder.columns)
+    known = {(round(income, 1), str(age), job) for income, age, job in frame[["income", "age", "job"]].itertuples(index=False)}
+    assert {(float(income), age, job) for income, age, _, job in told.itertuples(index=False)} <= known and len(told) == 45
+    assert set(told.rate) == {"0", "0.25"}, "what is smaller than the precision of a spread is no digit"
+    z = x.clone()
+    z[:, 0] += 0.25
+    z[:, 3:] = z[:, 3:].roll(1, 1)
+    torch.testing.assert_close(encoder.moved(x, z), torch.tensor([[0.25, 0.0, 0.0, 1.0]]).expand(45, 4))
+    z[:, 3:] = 0
+    assert [row[3] for row in encoder.tell(z)] == ["<unknown>"] * 45
+
+
 def test_a_category_that_training_lacks_has_no_feature(tmp_path: Path) -> None:
     written(people(), tmp_path)
     other = people(30)
@@ -152,16 +172,6 @@ def test_rows_that_changed_under_a_run_are_noticed(tmp_path: Path) -> None:
     written(people(57), tmp_path)
     with pytest.raises(DataError, match=r"people\.csv holds other data by now than when this run was set up"):
         source(tmp_path, content=content).load()
-
-
-def test_a_category_that_the_training_split_lacks_is_none(tmp_path: Path) -> None:
-    written(people(), tmp_path)
-    rows = source(tmp_path).load().x_train
-    jobs = slice(rows.shape[1] - 3, rows.shape[1])
-    one = rows[rows[:, jobs].argmax(1) == 0]
-    encoded = source(tmp_path).fit(one, torch.zeros(len(one)))(rows)[:, jobs]
-    known = rows[:, jobs].argmax(1) == 0
-    assert (encoded[known] == torch.tensor([1.0, 0, 0])).all() and (encoded[~known] == 0).all()
 
 
 def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:
@@ -360,12 +370,16 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
     assert 0 <= metrics["detection/worst_case_recall"] <= metrics["detection/recall"] <= 1
     with np.load(next(tmp_path.glob("outputs/*/*/seed-0/evaluations/*/last.npz"))) as arrays:
         rows = {name: arrays[name] for name in arrays.files if name.startswith("examples/")}
+        told = {name: arrays[f"rows/{name}"] for name in ("clean", "pgd")}
+        assert arrays["columns"].tolist() == ["income", "age", "job"] and arrays["moved/pgd"].shape == told["pgd"].shape
     clean = rows.pop("examples/clean")
     assert set(rows) == {f"examples/{name}" for name in ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")}
     assert (clean[:, 0] != rows["examples/pgd"][:, 0]).any()
     for moved in rows.values():
         assert np.array_equal(clean[:, 1], moved[:, 1])
         assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
+    assert (told["clean"][:, 0] != told["pgd"][:, 0]).any() and (told["clean"][:, 1] == told["pgd"][:, 1]).all()
+    assert set(told["pgd"][:, 2]) <= {"baker", "nurse", "pilot"}
 
 
 def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_path: Path) -> None:

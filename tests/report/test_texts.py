@@ -7,7 +7,7 @@ import pytest
 
 from temper.report import make_report
 from temper.report.figures.picks import Pick, one_of_each_kind
-from temper.report.texts import kept_texts, texts_to_markdown
+from temper.report.texts import exchanged, kept_texts, texts_to_markdown
 from tests.report.test_page import KINDS, Elements
 from tests.report.test_report import SUITE, written
 
@@ -43,13 +43,14 @@ def picked(study: Path) -> list[Pick]:
 
 def test_the_words_that_were_exchanged_are_told(study: Path) -> None:
     shown, problems = kept_texts(picked(study), [SUITE] * 3, "last")
-    assert not problems and [text.text for text in shown] == [CLEAN[1], CLEAN[0], CLEAN[2]], "what fools comes first"
+    assert not problems and [text.original for text in shown] == [CLEAN[1], CLEAN[0], CLEAN[2]], "what fools comes first"
     assert [len(text.readings) for text in shown] == [3, 3, 3], "standard, adversarial, regularized"
     reading = shown[0].readings[1]
     assert reading.title == "adversarial: pgd x none, seed 0 under pgd"
-    assert reading.words[0] == ("bad", True) and not any(exchanged for _, exchanged in reading.words[1:])
+    words = exchanged(shown[0].original, str(reading.made))
+    assert words[0] == ("bad", True) and not any(other for _, other in words[1:])
     assert (str(reading.before), str(reading.after)) == ("1 ✓ 80 %", "0 ✗ 20 %")
-    assert not shown[2].readings[0].changed
+    assert shown[2].readings[0].made is None
 
 
 def test_damaged_files_are_named_and_the_others_shown(study: Path) -> None:

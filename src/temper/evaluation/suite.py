@@ -12,7 +12,7 @@ from temper.attacks import Attack, Threat
 from temper.build import build
 from temper.config import ConfigError
 from temper.data import DataModule
-from temper.data.sources import Spelling
+from temper.data.sources import Spelling, Telling
 from temper.evaluation.audit import Audit
 from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.curve import Curve, curve_metrics
@@ -135,15 +135,24 @@ def evaluate(
         arrays |= {f"corruptions/{name}": right for name, right in survived.items()}
         metrics |= suite.corruptions.metrics(survived)
     return Evaluation(
-        arrays=outcomes.arrays() | {name: value.numpy() for name, value in arrays.items()} | _texts(outcomes, data),
+        arrays=outcomes.arrays() | {name: value.numpy() for name, value in arrays.items()} | _readable(outcomes, data),
         metrics=metrics,
         audit={name: asdict(finding) for name, finding in findings.items()},
     )
 
 
-def _texts(outcomes: Outcomes, data: DataModule) -> dict[str, np.ndarray]:
-    """The kept examples as they can be read, and what attacks on words made of them, (K,) strings: `texts/clean` and so on."""
-    if not isinstance(data.encoder, Spelling):
+def _readable(outcomes: Outcomes, data: DataModule) -> dict[str, np.ndarray]:
+    """The kept examples as they can be read, and what attacks made of them.
+
+    Of texts, and of attacks on their words: (K,) strings, `texts/clean` and so on. Of tables, whose C columns are named by
+    `columns`: (K, C) strings, `rows/clean` and so on, and by attack how far each column moved, `moved/pgd` and so on.
+    """
+    points, encoder = outcomes.points, data.encoder
+    if isinstance(encoder, Spelling):
+        tokens = {name: changed for name, changed in points.items() if not changed.is_floating_point()}
+        return {f"texts/{name}": np.array(encoder.read(changed)) for name, changed in tokens.items()}
+    if not isinstance(encoder, Telling) or not points:
         return {}
-    tokens = {name: points for name, points in outcomes.points.items() if not points.is_floating_point()}
-    return {f"texts/{name}": np.array(data.encoder.read(points)) for name, points in tokens.items()}
+    rows = {f"rows/{name}": np.array(encoder.tell(changed)) for name, changed in points.items()}
+    moved = {f"moved/{name}": encoder.moved(points["clean"], changed).numpy() for name, changed in points.items()}
+    return {"columns": np.array(encoder.columns)} | rows | moved

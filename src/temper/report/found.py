@@ -9,13 +9,15 @@ from omegaconf import DictConfig
 
 from temper.records import RunRecord
 from temper.report.audit import badges, findings
+from temper.report.changed_rows import Row, kept_rows
 from temper.report.claims import Judged
 from temper.report.conclusions import Conclusions, conclude
 from temper.report.evidence import evidence
 from temper.report.figures.picks import one_of_each_kind
 from temper.report.frame import choose_suite, evaluated, evaluations_of
 from temper.report.paper import Paper, paper_of
-from temper.report.texts import Text, kept_texts
+from temper.report.readings import Example
+from temper.report.texts import kept_texts
 
 
 class Asked(NamedTuple):
@@ -46,6 +48,7 @@ class Found(NamedTuple):
         audited: what of the audit did not pass; None: there was no audit.
         concluded: effects and claims.
         texts: examples of what exchanging words did; none where inputs are no texts.
+        rows: examples of what an attack did to rows; none where inputs are no rows of a table.
         problems: what is left out, and why, a line each.
     """
 
@@ -57,7 +60,8 @@ class Found(NamedTuple):
     paper: Paper
     audited: pd.DataFrame | None
     concluded: Conclusions
-    texts: Sequence[Text]
+    texts: Sequence[Example[str]]
+    rows: Sequence[Example[Row]]
     problems: Sequence[str]
 
     @property
@@ -88,7 +92,9 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
     checkpoint, said = _checkpoint(chosen[0], suite, asked.settings.table.checkpoint)
     data = evidence(chosen, suite)
     picks = one_of_each_kind(chosen, asked.studies)
-    texts, unreadable = kept_texts(picks, [evaluations_of(pick.record, suite)[0] for pick in picks], checkpoint)
+    suites = [evaluations_of(pick.record, suite)[0] for pick in picks]
+    texts, unreadable = kept_texts(picks, suites, checkpoint)
+    rows, broken = kept_rows(picks, suites, checkpoint)
     concluded = conclude(asked.studies, chosen, data, suite, checkpoint, asked.settings)
     found = Found(
         asked=asked,
@@ -100,7 +106,8 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
         concluded=concluded,
         texts=texts,
-        problems=[*problems, *said, *concluded.problems, *unreadable],
+        rows=rows,
+        problems=[*problems, *said, *concluded.problems, *unreadable, *broken],
     )
     return found, []
 

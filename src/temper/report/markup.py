@@ -1,5 +1,6 @@
 """A table of texts as Markdown and as LaTeX."""
 
+import html
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,11 @@ def to_markdown(shown: pd.DataFrame, *, words: int = 2) -> str:
     """A table whose first columns are words, to the left, and the others numbers, to the right."""
     align = ["left"] * words + ["right"] * (shown.shape[1] - words)
     return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
+
+
+def plain(text: str) -> str:
+    """So that Markdown takes none of it for a mark."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def to_latex(

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 
 from temper.progress import console
 from temper.report.audit import LEGEND
+from temper.report.changed_rows import rows_to_markdown
 from temper.report.described import describe_study
 from temper.report.figures import gallery, save
 from temper.report.found import Found
@@ -46,6 +47,7 @@ def write(found: Found, results: Path) -> list[Any]:
         effects=found.concluded.effects,
         audited=found.audited,
         texts=found.texts,
+        rows=found.rows,
         pictures=[results / name for name in pictures],
         problems=problems,
         origin=origin(found.records, found.asked.studies, found.suite),
@@ -66,6 +68,7 @@ def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
     """By the name of its file."""
     tables, concluded = found.paper.tables, found.concluded
     examples = [texts_to_markdown(found.texts)] if found.texts else []
+    examples += [rows_to_markdown(found.rows)] if found.rows else []
     latex = [*(f"% {line}" for line in about), *(printed.to_latex() for printed in tables.values()), concluded.latex]
     return {
         "runs.csv": found.data.to_csv(index=False, lineterminator="\n"),

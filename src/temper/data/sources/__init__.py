@@ -2,7 +2,7 @@
 
 from temper.data.sources.digits import Digits
 from temper.data.sources.image_folder import ImageFolder
-from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source, Spelling
+from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source, Spelling, Telling
 from temper.data.sources.table import Table
 from temper.data.sources.table_files import BreastCancer, TableFile
 from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
@@ -25,6 +25,7 @@ __all__ = [
     "Spelling",
     "Table",
     "TableFile",
+    "Telling",
     "TextFile",
     "TinyImageNet",
     "TorchVision",

@@ -65,6 +65,23 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Telling(Bounded, Protocol):
+    """One that tells what its rows (B, F) say in the table's own terms.
+
+    Attributes:
+        columns: of the table, in the order of their features.
+    """
+
+    columns: Sequence[str]
+
+    def tell(self, x: Tensor) -> list[list[str]]:
+        """The value of each column, in each of B rows."""
+
+    def moved(self, x: Tensor, z: Tensor) -> Tensor:
+        """How far each column went from rows x to rows z, (B, columns), in units of its spread; 1 for another category."""
+
+
+@runtime_checkable
 class Spelling(Protocol):
     """An encoder of texts, which tells their words from their tokens (B, L) and tokens from words.
 

@@ -1,8 +1,9 @@
 """Rows of a table: numbers, integers and categories, scaled by what the training split teaches."""
 
 import difflib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from temper.data.sources.labels import Naming, Value, as_text, held_out
 from temper.data.sources.source import Arrays, DataError
 
 Columns = Sequence[str]
+UNKNOWN = "<unknown>"  # a category that the rows for training lack
 
 
 class Frame(NamedTuple):
@@ -127,7 +129,7 @@ class Table(ABC):
             whole=whole if self.integer else None,
             groups=tuple(groups),
         )
-        return Rows(domain, changeable if self.immutable else None)
+        return Rows(domain, changeable if self.immutable else None, self._numbers, self._categories)
 
     def _check_immutable(self) -> None:
         for column in self.immutable:
@@ -200,14 +202,38 @@ class Table(ABC):
 class Rows:
     """Standardizes rows by the training split; what is further out than that is set to the end of its range."""
 
-    def __init__(self, domain: Domain, changeable: Tensor | None) -> None:
+    def __init__(
+        self, domain: Domain, changeable: Tensor | None, numbers: Columns, categories: Mapping[str, Sequence[str]]
+    ) -> None:
         self.domain, self.changeable = domain, changeable
+        self.numbers, self.categories = numbers, categories
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.numbers, *self.categories]
 
     def __call__(self, x: np.ndarray) -> Tensor:
         return self.domain.encode(torch.from_numpy(x))
 
     def mask(self, x: Tensor) -> Tensor | None:
         return None if self.changeable is None else self.changeable.to(x.device)
+
+    def tell(self, x: Tensor) -> list[list[str]]:
+        # As exact as a thousandth of the spread or better: further digits are those of the network's precision.
+        digits = [max(0, 3 - math.floor(math.log10(scale))) for scale in self.domain.scale[: len(self.numbers)].tolist()]
+        rows = [
+            [f"{round(value, places) + 0.0:.6g}" for value, places in zip(row, digits, strict=False)]
+            for row in self.domain.decode(x).tolist()
+        ]
+        for (first, behind), values in zip(self.domain.groups, self.categories.values(), strict=True):
+            for told, own in zip(rows, x[:, first:behind].tolist(), strict=True):
+                told.append(values[own.index(1)] if 1 in own else UNKNOWN)
+        return rows
+
+    def moved(self, x: Tensor, z: Tensor) -> Tensor:
+        change = (z - x).abs()
+        groups = [change[:, first:behind].amax(1, keepdim=True) for first, behind in self.domain.groups]
+        return torch.cat([change[:, : len(self.numbers)], *groups], dim=1)
 
 
 def _texts(column: "pd.Series[Any]") -> list[str]:

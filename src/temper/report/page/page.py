@@ -14,6 +14,8 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from temper.report import changed_rows, texts
+from temper.report.changed_rows import Row, tabulated
 from temper.report.claims import Judged
 from temper.report.markup import BOLD
 from temper.report.page.captions import FIGURES
@@ -21,7 +23,7 @@ from temper.report.page.infographic import Card
 from temper.report.page.origin import Origin
 from temper.report.page.verdicts import claims, counts
 from temper.report.paper import Printed
-from temper.report.texts import ABOUT, Text
+from temper.report.readings import Example
 
 HERE = Path(__file__).parent
 CODE = re.compile(r"`(.+?)`")
@@ -41,6 +43,7 @@ class Contents:
         effects: ready to print.
         audited: what of the audit did not pass; None: there was no audit.
         texts: examples of what exchanging words did.
+        rows: examples of what an attack did to rows of a table.
         pictures: PNG files, in their order.
         problems: what is not in the tables.
         origin: how each number is made again.
@@ -55,7 +58,8 @@ class Contents:
     tables: Mapping[str, Printed]
     effects: pd.DataFrame
     audited: pd.DataFrame | None
-    texts: Sequence[Text]
+    texts: Sequence[Example[str]]
+    rows: Sequence[Example[Row]]
     pictures: Sequence[Path]
     problems: Sequence[str]
     origin: Origin
@@ -69,7 +73,10 @@ def render(contents: Contents) -> str:
         claims=claims(contents.judged),
         counts=counts(contents.judged),
         captions=FIGURES,
-        about_texts=ABOUT,
+        about_texts=texts.ABOUT,
+        exchanged=texts.exchanged,
+        about_rows=changed_rows.ABOUT,
+        rows=[tabulated(row) for row in contents.rows],
         library=Markup(_library()) if contents.chart else "",
     )
 
