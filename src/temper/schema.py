@@ -1,8 +1,9 @@
 """The shape of a record that is read: what of it is a number, a text, a mapping, down to single metrics."""
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 Status = Literal["passed", "warned", "failed"]
 STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")  # of an audit's check, from good to bad
@@ -35,6 +36,16 @@ class Evaluation(_Strict):
     suite: Suite
     checkpoints: dict[str, Checkpoint]
     run: Numbers
+
+    @model_validator(mode="after")
+    def _accuracies_are_shares(self) -> Self:
+        """A percentage, as another program may write it, would be a hundred times too much in every mean."""
+        for name, checkpoint in self.checkpoints.items():
+            for accuracy in ("clean", "worst_case", *self.suite.attacks):
+                value = checkpoint.metrics.get(f"test/{accuracy}")
+                if value is not None and math.isfinite(value) and not 0 <= value <= 1:
+                    raise ValueError(f"test/{accuracy} of {name} is {value}, and a share of examples lies between 0 and 1")
+        return self
 
 
 class Recorded(_Strict):
@@ -109,4 +120,5 @@ def check(values: Any, shape: type[BaseModel] = Recorded) -> None:
         shape.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}") from error
+        place, said = ".".join(map(str, first["loc"])) or "the whole", first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{place}: {said}") from error

@@ -49,6 +49,8 @@ BROKEN: dict[str, str | bytes] = {
     "checkpoints as a list": evaluated(checkpoints=["last"]),
     "metrics as a list": evaluated(checkpoints={"last": {"epoch": 3, "metrics": [0.9]}}),
     "a metric as a text": metrics(**{"test/pgd": "0.7"}),
+    "an accuracy in percent": metrics(**{"test/pgd": 70.0}),
+    "an accuracy below nothing": metrics(**{"test/worst_case": -0.1}),
     "a metric as a mapping": metrics(**{"test/pgd": {"mean": 0.7}}),
     "a status that there is not": evaluated(
         checkpoints={"last": {"epoch": 3, "metrics": {}, "audit": {"steps": {"status": "fine", "figure": 0.1, "meaning": ""}}}}
