@@ -176,7 +176,7 @@ def test_published_numbers_stand_below_their_cells() -> None:
     assert len(made.lines) == 4 + 1, "beside pgd x none; there are numbers for pgd x l2, which was not run"
     text = papers[0].describe(RUNS)
     assert "robust_overfitting" in text and "This study has data.source.name=None" in text
-    assert "no cell of this study" in papers[0].describe(RUNS[:2])
+    assert not papers[0].fits(RUNS[:2]) and "no cell of this study" in papers[0].unmatched()
 
 
 def test_an_experiment_names_its_papers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from temper.records import RunRecord
+from temper.report import ground
 from temper.report.across import by_data
 from temper.report.figures.strength import strengths_of
 from temper.report.frame import evaluations_of
@@ -29,6 +30,7 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     chosen = ", ".join(f"{name} {strength:g}" for name, strength in sorted(penalized))
     return [
         f"{', '.join(sets)}, {', '.join(threats)}, suite {', '.join(keys)}; {spread}.",
+        *ground.described(records),
         *([f"Strengths: {chosen}."] if several else []),
         f"Made by {'; '.join(codes)}; {versions}; {'; '.join(machines)}.",
     ]

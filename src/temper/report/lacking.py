@@ -73,7 +73,8 @@ def _commands(cells: Sequence[tuple[str, str]], study: str, setup: Setup, seeds:
         attacks[penalty].append(attack)
     lines = []
     for penalty, names in attacks.items():
-        chosen = penalty if " + " not in penalty else f"[{penalty.replace(' + ', ',')}]"
+        named = [*setup.ground, *(penalty.split(" + ") if penalty != "none" or not setup.ground else [])]
+        chosen = named[0] if len(named) == 1 and not setup.ground else f"[{','.join(named)}]"
         axes = [f"attack={','.join(names)}", f"penalty={chosen}", f"seed={','.join(map(str, seeds))}"]
         several = ["-m"] if len(names) > 1 or len(seeds) > 1 else []
         lines.append(shlex.join(["temper-train", *setup.overrides, f"study={study}", *axes, *several]))

@@ -13,6 +13,7 @@ from temper.report import aspects, published
 from temper.report.audit import badges
 from temper.report.columns import Unit, full_name
 from temper.report.frame import evaluations_of
+from temper.report.ground import ground_of
 from temper.report.markup import words
 from temper.report.references import citations, cited, methods_of
 from temper.report.table import Table, tabulate, to_latex, to_markdown
@@ -128,7 +129,8 @@ def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, setti
     wanted = Wanted.of(settings)
     keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
     attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
-    papers = published.load(_asked(records) if wanted.published is None else wanted.published)
+    printed = published.load(_asked(records) if wanted.published is None else wanted.published)
+    papers = [paper.on(ground_of(records[0])) for paper in printed]
     signs, there = badges(records, suite), set(data.metric)
     tables: dict[str, Printed] = {}
     for name, columns in wanted.tables.items():
@@ -148,7 +150,7 @@ def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, setti
             tables[name] = _printed(name, made, wanted.precision, papers, records)
     methods = [*methods_of(records, keys), *(f"published:{paper.name}" for paper in papers)]
     for name in list(tables)[:1]:
-        unmatched = [paper.describe(records) for paper in papers if not paper.fits(records)]
+        unmatched = [paper.unmatched() for paper, own in zip(printed, papers, strict=True) if not own.fits(records)]
         tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
     texts, numbers = aspects.comparison(data, checkpoint)
     tables["comparison"] = Printed("comparison", CAPTIONS["comparison"], texts, texts, numbers, TEXT_COLUMNS, notes=[COMPARED])

@@ -11,6 +11,7 @@ from temper.config import CONF
 from temper.records import RunRecord
 from temper.report.columns import describe
 from temper.report.frame import flat
+from temper.report.sides import without
 from temper.report.spread import Spread
 
 SELECTED_ON_TEST = "†"
@@ -88,16 +89,33 @@ class Published(_Data):
     def of(self, attack: str, penalty: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.attack == attack and penalty in entry.penalties]
 
+    def on(self, ground: Sequence[str]) -> "Published":
+        """The same, its methods set beside cells that are named by what they have beside a ground."""
+        if not ground:
+            return self
+        entries = [
+            entry.model_copy(
+                update={
+                    "penalties": [without(name, tuple(ground)) for name in entry.penalties if {*ground} <= {*name.split(" + ")}]
+                }
+            )
+            for entry in self.entries
+        ]
+        return self.model_copy(update={"entries": entries})
+
+    def unmatched(self) -> str:
+        """That no cell of a study stands beside these numbers."""
+        names = ", ".join(dict.fromkeys(f"{entry.attack} x {entry.penalties[0]}" for entry in self.entries))
+        return f"{self.paper}: no cell of this study stands beside its numbers, which are for {names}."
+
     def fits(self, records: Iterable[RunRecord]) -> bool:
         """Whether some of these cells stand beside its numbers."""
         return any(self.of(record.attack, record.penalty) for record in records)
 
     def describe(self, records: Sequence[RunRecord]) -> str:
-        """Where the numbers come from, and in what this study is set up otherwise; a sentence or several."""
+        """Where the numbers come from, and in what this study, which has some of their cells, is set up otherwise; a sentence
+        or several."""
         beside = [record for record in records if self.of(record.attack, record.penalty)]
-        if not self.fits(records):
-            names = ", ".join(dict.fromkeys(f"{entry.attack} x {entry.penalties[0]}" for entry in self.entries))
-            return f"{self.paper}: no cell of this study stands beside its numbers, which are for {names}."
         config = flat(beside[0].config)
         other = [f"{key}={config.get(key)}" for key, value in self.setup.items() if str(config.get(key)) != str(value)]
         entries = {entry.method: entry for record in beside for entry in self.of(record.attack, record.penalty)}

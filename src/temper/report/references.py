@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from temper.config import CONF
 from temper.records import RunRecord
+from temper.report.ground import ground_of
 
 ENTRY = re.compile(r"^@\w+\{(\S+),\n(.*?)^\}\n", re.MULTILINE | re.DOTALL)
 METHODS = re.compile(r"^  methods = \{(.*)\},\n", re.MULTILINE)
@@ -45,7 +46,7 @@ def methods_of(records: Iterable[RunRecord], suites: Sequence[str]) -> dict[str,
     for record in records:
         target = str(record.config.get("attack", {}).get("_target_", "")).rpartition(".")[2]
         used |= dict.fromkeys([f"attack:{record.attack}", f"attack:{target}"])
-        used |= dict.fromkeys(f"penalty:{name}" for name in record.penalty.split(" + "))
+        used |= dict.fromkeys(f"penalty:{name}" for name in [*record.penalty.split(" + "), *ground_of(record)])
         for key in suites:
             if key in record.evaluations:
                 suite = record.evaluations[key]["suite"]

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from temper.records import RunRecord
 from temper.report.frame import evaluations_of
+from temper.report.ground import ground_of
 from temper.report.studies import folder_of
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
@@ -23,11 +24,13 @@ class Setup(NamedTuple):
         overrides: with which they were started, the axes, the seed and the study apart.
         norm: of their evaluation.
         images: whether they learned from images.
+        ground: penalties that all of them have and are not named by.
     """
 
     overrides: tuple[str, ...] = ()
     norm: str = "linf"
     images: bool = True
+    ground: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> Self:
@@ -43,6 +46,7 @@ class Setup(NamedTuple):
             tuple(override for override in shared if not override.startswith(NAMED)),
             norms.pop() if len(norms) == 1 else "linf",
             shapes == {3},
+            tuple(ground_of(records[0])) if records else (),
         )
 
     def suits(self, name: str) -> bool:
