@@ -127,7 +127,7 @@ def _effects(chosen: pd.DataFrame) -> pd.DataFrame:
 
 def _chosen(found: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The effects that are shown, metric by metric; main effects are means of them."""
-    chosen = found[found.metric.isin(metrics) & found.effect.isin(["attack", "penalty", "synergy"])]
+    chosen = found[found.metric.isin(metrics) & found.effect.isin(["part", "part synergy", "attack", "penalty", "synergy"])]
     return chosen.sort_values("metric", key=lambda metric: metric.map(metrics.index), kind="stable")
 
 
@@ -168,6 +168,11 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
         "Resampled: the 95 % interval of a bootstrap of seeds, then images; images ±: the standard error that the sampling of"
         " test images alone makes, the seeds held fixed. One seed gives no interval."
     ]
+    if chosen.effect.eq("part").any():
+        said.append(
+            "Part: a penalty that is combined with others, the mean over all cells that have it, each minus the same one"
+            " without it. Its synergy: that under the attack minus that without one."
+        )
     left = len(chosen) - ROWS
     said += [f"{left} more of these rows are in effects.csv, beside all other metrics."] if left > 0 else []
     flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(chosen) if row.note})

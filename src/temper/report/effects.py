@@ -9,6 +9,7 @@ import pandas as pd
 from temper.report.bootstrap import Outcomes, differences, hierarchical, over_images
 from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
 from temper.report.paired import STATISTICS, Contrast, Key, Runs, holm, summarize
+from temper.report.parts import parts
 from temper.report.resolution import resolution
 
 RESAMPLED = ["resampled_low", "resampled_high", "images_sd"]
@@ -25,15 +26,20 @@ class Effect(NamedTuple):
 
 
 def contrasts(runs: Runs) -> list[Effect]:
-    """Every cell against the same one without its attack, without its penalty, and the factorial effects of the pair."""
+    """Every cell against the same one without its attack, without its penalty, and the factorial effects of the pair; before
+    them, where penalties are combined, each of these on average."""
     found = []
+    for part in parts(runs):
+        found.append(Effect("part", part.cell, part.against, part.effect))
+        if part.synergy is not None:
+            found.append(Effect("part synergy", part.cell, f"{part.against}, and all without an attack", part.synergy))
     for axis in ("attack", "penalty"):
         for cell in runs.cells:
             partners = runs.partners(cell, **{axis: "none"}) if getattr(cell, axis) != "none" else []
             found += [Effect(axis, cell, each.name, {cell: 1.0, each: -1.0}) for each in partners]
     for square in squares(runs):
-        parts = ", ".join(cell.name for cell in square[1:])
-        found += [Effect(name, square.combined, parts, contrast) for name, contrast in square.effects.items()]
+        others = ", ".join(cell.name for cell in square[1:])
+        found += [Effect(name, square.combined, others, contrast) for name, contrast in square.effects.items()]
     return found
 
 
@@ -41,8 +47,9 @@ def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examp
     """One row per effect, cell, metric and scale, with `COLUMNS`.
 
     effect: `attack` and `penalty` set a cell against the same one without it; `main attack` and `main penalty` are means over
-    both options of the other axis; `synergy` is combined - adversarial - regularized + standard. scale: `share` or, of the
-    factorial effects on accuracies, `logit`; `own` of what is no accuracy. resampled_low, resampled_high: the 95 % interval of
+    both options of the other axis; `synergy` is combined - adversarial - regularized + standard; `part` and `part synergy` are
+    those of one of several combined penalties, see `temper.report.parts`. scale: `share` or, of the factorial effects on
+    accuracies, `logit`; `own` of what is no accuracy. resampled_low, resampled_high: the 95 % interval of
     the hierarchical bootstrap; images_sd: the standard error that the sampling of test images alone makes. p_holm: corrected
     within the family, the rows of one effect, metric and scale. note: of a synergy, that a cell lies on the floor.
 
@@ -71,9 +78,9 @@ def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examp
         if images is not None:
             drawn[row] = [*hierarchical(images)[1:], over_images(images)]
     table[RESAMPLED] = pd.DataFrame.from_dict(drawn, orient="index", columns=RESAMPLED, dtype=float).reindex(table.index)
-    notes = {(e.cell.name, e.cell.suite): floors(runs, e.contrast) for e in known if e.name == "synergy"}
+    notes = {(e.name, e.cell.name, e.cell.suite): floors(runs, e.contrast) for e in known if e.name.endswith("synergy")}
     table["note"] = [
-        notes[cell, suite].get(metric, "") if effect == "synergy" else ""
+        notes[effect, cell, suite].get(metric, "") if effect.endswith("synergy") else ""
         for effect, cell, suite, metric in zip(table.effect, table.cell, table.suite, table.metric, strict=True)
     ]
     table["family"] = table.effect + ", " + table.metric + ", " + table.scale

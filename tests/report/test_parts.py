@@ -1,0 +1,76 @@
+"""What one of several combined penalties does on average: closed forms, and the coefficients of a linear model."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.formula.api import ols
+
+from temper.report.effects import effects
+from temper.report.paired import Runs
+from temper.report.parts import parts
+from tests.report.test_statistics import Cells, numbers
+
+NAMES = ("dropout", "ema", "l2")
+SUBSETS = [subset for size in range(4) for subset in combinations(NAMES, size)]
+SEEDS = 4
+
+
+def named(subset: tuple[str, ...]) -> str:
+    return " + ".join(subset) or "none"
+
+
+@pytest.fixture
+def factorial() -> Cells:
+    """Every subset of three penalties, with an attack and without."""
+    draw = np.random.default_rng(0)
+    return {
+        (attack, named(subset)): draw.uniform(0.1, 0.9, SEEDS).tolist() for attack, subset in product(("none", "pgd"), SUBSETS)
+    }
+
+
+def test_they_are_the_coefficients_of_a_linear_model(factorial: Cells) -> None:
+    """In a balanced design with -1/2 and +1/2 for without and with, a coefficient is a main effect or an interaction."""
+    rows = [
+        {"value": value, "pgd": 0.5 if attack == "pgd" else -0.5}
+        | {n: 0.5 if n in penalty.split(" + ") else -0.5 for n in NAMES}
+        for (attack, penalty), values in factorial.items()
+        for value in values
+    ]
+    table = pd.DataFrame(rows)
+    both = ols("value ~ pgd * (dropout + ema + l2)", table).fit().params
+    found = effects(Runs.of(numbers(factorial)), {}, examples=1000)
+    shares = found[found.scale == "share"].set_index(["effect", "cell"])["mean"]
+    for name in NAMES:
+        means = [shares["part", f"{attack} x {name} + any"] for attack in ("none", "pgd")]
+        assert np.mean(means) == pytest.approx(both[name])
+        assert shares["part synergy", f"pgd x {name} + any"] == pytest.approx(both[f"pgd:{name}"])
+        assert shares["part synergy", f"pgd x {name} + any"] == pytest.approx(means[1] - means[0])
+    assert set(found[found.effect.str.startswith("part")].scale) == {"share", "logit"}
+
+
+def test_pairs_differ_in_this_penalty_alone(factorial: Cells) -> None:
+    (found, *_) = parts(Runs.of(numbers(factorial)))
+    assert found.cell.name == "none x dropout + any" and found.against == "4 cells without dropout" and found.synergy is None
+    with_it = {cell.penalty for cell, weight in found.effect.items() if weight > 0}
+    assert with_it == {"dropout", "dropout + ema", "dropout + l2", "dropout + ema + l2"}
+    assert set(found.effect.values()) == {0.25, -0.25}
+
+
+def test_one_pair_is_no_mean(factorial: Cells) -> None:
+    few = {name: values for name, values in factorial.items() if name[1] in ("none", "l2", "ema", "ema + l2")}
+    assert [part.cell.penalty for part in parts(Runs.of(numbers(few)))] == ["ema + any", "l2 + any"] * 2
+    del few["none", "ema + l2"], few["none", "ema"]
+    assert [(part.cell.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == [
+        ("pgd x ema + any", None),
+        ("pgd x l2 + any", None),
+    ]
+    apart = {name: values for name, values in factorial.items() if " + " not in name[1]}
+    assert parts(Runs.of(numbers(apart))) == []
+
+
+def test_settings_of_one_name_are_no_two_levels(factorial: Cells) -> None:
+    both = pd.concat([numbers(factorial), numbers({("none", "dropout"): [0.5] * SEEDS}, setting="strength=2")])
+    (found, *_) = parts(Runs.of(both))
+    assert found.against == "3 cells without dropout"
