@@ -216,7 +216,7 @@ def test_figures_of_networks_come_from_what_a_study_left(temper: Callable[..., t
     status, output = temper("train", "-m", "attack=none,pgd", "penalty=none,l1", "seed=0", "study=grid", *QUICK)
     assert status == 0, output
     study, results = tmp_path / "outputs" / "grid", tmp_path / "results" / "grid"
-    assert {path.stem for path in results.glob("*.png")} == set(FIGURES) - {"radii", "strength"}
+    assert {path.stem for path in results.glob("*.png")} == set(FIGURES) - {"radii", "strength", "parts"}
 
     picks = one_of_each_kind(collect(study)[0], [study])
     keys = [next(iter(pick.record.evaluations)) for pick in picks]

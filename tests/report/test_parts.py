@@ -1,5 +1,6 @@
 """What one of several combined penalties does on average: closed forms, and the coefficients of a linear model."""
 
+import math
 from itertools import combinations, product
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from statsmodels.formula.api import ols
 
 from temper.report.effects import effects
+from temper.report.figures.parts import mean_effects, parts_figure
 from temper.report.paired import Runs
 from temper.report.parts import parts
 from tests.report.test_statistics import Cells, numbers
@@ -74,3 +76,24 @@ def test_settings_of_one_name_are_no_two_levels(factorial: Cells) -> None:
     both = pd.concat([numbers(factorial), numbers({("none", "dropout"): [0.5] * SEEDS}, setting="strength=2")])
     (found, *_) = parts(Runs.of(both))
     assert found.against == "3 cells without dropout"
+
+
+def test_the_figure_shows_the_effects_with_their_intervals(factorial: Cells) -> None:
+    data = numbers(factorial)
+    found = effects(Runs.of(data), {})
+    shown = mean_effects(data)
+    assert len(shown) == 2 * len(NAMES)
+    for one in shown:
+        row = found[(found.effect == "part") & (found.cell == f"{one.attack} x {one.penalty} + any")]
+        assert (one.mean, one.low, one.high) == pytest.approx(100 * row[["mean", "low", "high"]].to_numpy()[0])
+    figure = parts_figure(shown)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(NAMES)
+    assert figure.axes[0].get_xlabel() == "change of robust accuracy, worst case, points"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["trained against: none", "trained against: pgd"]
+
+
+def test_one_seed_is_a_mark_without_a_bar(factorial: Cells) -> None:
+    shown = mean_effects(numbers({name: values[:1] for name, values in factorial.items()}))
+    assert len(shown) == 2 * len(NAMES) and all(math.isnan(one.low) for one in shown)
+    parts_figure(shown).draw_without_rendering()
+    assert mean_effects(numbers({name: v for name, v in factorial.items() if " + " not in name[1]})) == []

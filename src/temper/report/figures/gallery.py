@@ -15,6 +15,7 @@ from temper.report.figures.curves import curves
 from temper.report.figures.examples import examples, kept_examples
 from temper.report.figures.heatmap import HEADLINES, heatmap
 from temper.report.figures.interaction import interaction
+from temper.report.figures.parts import mean_effects, parts_figure
 from temper.report.figures.picks import Pick, one_of_each_kind
 from temper.report.figures.radii import broken_more, radii
 from temper.report.figures.strength import strength_figure, strengths_of
@@ -28,6 +29,7 @@ FIGURES = (
     "tradeoff",
     "heatmap",
     "interaction",
+    "parts",
     "curves",
     "radii",
     "strength",
@@ -75,6 +77,8 @@ def gallery(
         drawn["tradeoff"] = lambda: tradeoff(data, checkpoint=checkpoint)
     if accuracies and several:
         drawn["interaction"] = lambda: interaction(data, checkpoint=checkpoint)
+    if accuracies and (shown := mean_effects(data, checkpoint)):
+        drawn["parts"] = partial(parts_figure, shown)
     if any(record.curves for record in records) and cells <= MOST_CURVES:
         drawn["curves"] = lambda: curves(records)
     if any(name.startswith("curve/") for name in metrics):
