@@ -36,16 +36,17 @@ CELLS = {
     "pang2021_tricks": 12,
     "galloway2018_weight_decay": 15,
     "factorial": 32,
+    "factorial_digits": 32,
     "fashion": 10,
 }
 COMMAND = re.compile(r"^#   temper-train ((?:.*\\\n)*.*)", re.MULTILINE)
 
 
 class Speckles:
-    """Random pixels in the shape of a data set that lies in files."""
+    """Random pixels in the shape of a data set that lies in files, or of digits, which have no name."""
 
-    def __init__(self, *, name: str, root: str, download: bool) -> None:
-        self.shape = (3, 32, 32) if name.startswith("CIFAR") else (1, 28, 28)
+    def __init__(self, *, name: str = "", root: str = "", download: bool = False) -> None:
+        self.shape = (3, 32, 32) if name.startswith("CIFAR") else (1, 28, 28) if name else (1, 8, 8)
 
     def load(self) -> Arrays:
         y = torch.arange(1000) % 10
