@@ -109,6 +109,19 @@ def test_rows_are_told_as_they_stand_in_the_file(tmp_path: Path) -> None:
     assert [row[3] for row in encoder.tell(z)] == ["<unknown>"] * 45
 
 
+def test_changes_of_large_numbers_are_told(tmp_path: Path) -> None:
+    frame = people().assign(time=[1_700_000_000 + 300 * i for i in range(60)])
+    written(frame, tmp_path)
+    rows = source(tmp_path, integer=["age", "time"], categorical=[], ignore=["job"], immutable=[])
+    x_train, y_train, _, _ = rows.load()
+    encoder = rows.fit(x_train, y_train)
+    times = encoder.columns.index("time")
+    x = encoder(x_train)
+    before, after = ([int(row[times]) for row in encoder.tell(points)] for points in (x, x + 0.1))
+    assert before == x_train[:, times].astype(int).tolist()
+    assert all(last - first > 300 for first, last in zip(before, after, strict=True)), "a tenth of a spread of some 5,000"
+
+
 def test_a_category_that_training_lacks_has_no_feature(tmp_path: Path) -> None:
     written(people(), tmp_path)
     other = people(30)

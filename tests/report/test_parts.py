@@ -11,7 +11,8 @@ from statsmodels.formula.api import ols
 from temper.report.effects import effects
 from temper.report.figures.parts import mean_effects, parts_figure
 from temper.report.paired import Runs
-from temper.report.parts import parts
+from temper.report.parts import comparable, parts
+from tests.report.test_report import RUNS, run
 from tests.report.test_statistics import Cells, numbers
 
 NAMES = ("dropout", "ema", "l2")
@@ -45,16 +46,16 @@ def test_they_are_the_coefficients_of_a_linear_model(factorial: Cells) -> None:
     found = effects(Runs.of(numbers(factorial)), {}, examples=1000)
     shares = found[found.scale == "share"].set_index(["effect", "cell"])["mean"]
     for name in NAMES:
-        means = [shares["part", f"{attack} x {name} + any"] for attack in ("none", "pgd")]
+        means = [shares["part", f"{attack} x {name} + any (4 pairs)"] for attack in ("none", "pgd")]
         assert np.mean(means) == pytest.approx(both[name])
-        assert shares["part synergy", f"pgd x {name} + any"] == pytest.approx(both[f"pgd:{name}"])
-        assert shares["part synergy", f"pgd x {name} + any"] == pytest.approx(means[1] - means[0])
+        assert shares["part synergy", f"pgd x {name} + any (4 pairs)"] == pytest.approx(both[f"pgd:{name}"])
+        assert shares["part synergy", f"pgd x {name} + any (4 pairs)"] == pytest.approx(means[1] - means[0])
     assert set(found[found.effect.str.startswith("part")].scale) == {"share", "logit"}
 
 
 def test_pairs_differ_in_this_penalty_alone(factorial: Cells) -> None:
     (found, *_) = parts(Runs.of(numbers(factorial)))
-    assert found.cell.name == "none x dropout + any" and found.against == "4 cells without dropout" and found.synergy is None
+    assert found.cell.name == "none x dropout + any (4 pairs)" and not found.synergy
     with_it = {cell.penalty for cell, weight in found.effect.items() if weight > 0}
     assert with_it == {"dropout", "dropout + ema", "dropout + l2", "dropout + ema + l2"}
     assert set(found.effect.values()) == {0.25, -0.25}
@@ -62,11 +63,16 @@ def test_pairs_differ_in_this_penalty_alone(factorial: Cells) -> None:
 
 def test_one_pair_is_no_mean(factorial: Cells) -> None:
     few = {name: values for name, values in factorial.items() if name[1] in ("none", "l2", "ema", "ema + l2")}
-    assert [part.cell.penalty for part in parts(Runs.of(numbers(few)))] == ["ema + any", "l2 + any"] * 2
+    of_both = [
+        ("none", "ema", False),
+        ("none", "l2", False),
+        *(("pgd", n, synergy) for n in ("ema", "l2") for synergy in (False, True)),
+    ]
+    assert [(part.attack, part.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == of_both
     del few["none", "ema + l2"], few["none", "ema"]
-    assert [(part.cell.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == [
-        ("pgd x ema + any", None),
-        ("pgd x l2 + any", None),
+    assert [(part.attack, part.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == [
+        ("pgd", "ema", False),
+        ("pgd", "l2", False),
     ]
     apart = {name: values for name, values in factorial.items() if " + " not in name[1]}
     assert parts(Runs.of(numbers(apart))) == []
@@ -75,7 +81,19 @@ def test_one_pair_is_no_mean(factorial: Cells) -> None:
 def test_settings_of_one_name_are_no_two_levels(factorial: Cells) -> None:
     both = pd.concat([numbers(factorial), numbers({("none", "dropout"): [0.5] * SEEDS}, setting="strength=2")])
     (found, *_) = parts(Runs.of(both))
-    assert found.against == "3 cells without dropout"
+    assert found.pairs == 3
+
+
+def test_a_hole_is_counted_where_it_is(factorial: Cells) -> None:
+    del factorial["none", "l2"]
+    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in parts(Runs.of(numbers(factorial)))}
+    assert (pairs["none", "dropout", False], pairs["pgd", "dropout", False], pairs["pgd", "dropout", True]) == (3, 4, 3)
+    assert {one.penalty for one in mean_effects(numbers(factorial))} >= {"dropout (3 pairs)", "dropout (4 pairs)"}
+
+
+def test_tuned_strengths_are_no_levels() -> None:
+    tuned = [run("none", "l2", 0, 0.9, 0.5, config=RUNS[0].config | {"strength": s}) for s in (1, 3)]
+    assert comparable(RUNS) and comparable(tuned[:1]) and not comparable(tuned)
 
 
 def test_the_figure_shows_the_effects_with_their_intervals(factorial: Cells) -> None:
@@ -84,7 +102,7 @@ def test_the_figure_shows_the_effects_with_their_intervals(factorial: Cells) -> 
     shown = mean_effects(data)
     assert len(shown) == 2 * len(NAMES)
     for one in shown:
-        row = found[(found.effect == "part") & (found.cell == f"{one.attack} x {one.penalty} + any")]
+        row = found[(found.effect == "part") & (found.cell == f"{one.attack} x {one.penalty} + any (4 pairs)")]
         assert (one.mean, one.low, one.high) == pytest.approx(100 * row[["mean", "low", "high"]].to_numpy()[0])
     figure = parts_figure(shown)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(NAMES)

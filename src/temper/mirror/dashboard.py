@@ -15,6 +15,7 @@ from temper.records import RunRecord, collect, outcomes_file
 from temper.report.audit import LEGEND, badges
 from temper.report.described import describe_study
 from temper.report.frame import choose_suite, evaluations_of, frame
+from temper.report.ground import on_ground
 from temper.report.table import table, to_markdown
 from temper.resolvers import wandb_offline
 from temper.storage import written_whole
@@ -84,7 +85,7 @@ def what_is_shown(study: Path, settings: DictConfig) -> "Shown":
         suite = choose_suite(logged, settings.suite)
     except ValueError as error:
         raise ConfigError(f"{study}: {error}") from error
-    logged = [record for record in logged if evaluations_of(record, suite)]
+    logged = on_ground([record for record in logged if evaluations_of(record, suite)])
     first, key = logged[0], evaluations_of(logged[0], suite)[0]
     checkpoints = list(first.evaluations[key]["checkpoints"])
     if settings.checkpoint not in checkpoints:

@@ -16,6 +16,7 @@ from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
+from temper.report.parts import comparable
 from temper.report.setup import Setup
 from temper.report.studies import folder_of
 from temper.report.table import MISSING, to_latex, to_markdown
@@ -75,7 +76,7 @@ def conclude(
     images, problems = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
-    found = effects(runs, images, RESAMPLED, examples)
+    found = effects(runs, images, RESAMPLED, examples, combined=comparable(records))
     claims = load(settings if "report" in settings else None)
     judged = judge(claims, runs, studies[0].name, examples, Setup.of(records, studies, suite))
     metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]

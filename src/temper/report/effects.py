@@ -25,14 +25,16 @@ class Effect(NamedTuple):
     contrast: Contrast
 
 
-def contrasts(runs: Runs) -> list[Effect]:
+def contrasts(runs: Runs, *, combined: bool = True) -> list[Effect]:
     """Every cell against the same one without its attack, without its penalty, and the factorial effects of the pair; before
-    them, where penalties are combined, each of these on average."""
-    found = []
-    for part in parts(runs):
-        found.append(Effect("part", part.cell, part.against, part.effect))
-        if part.synergy is not None:
-            found.append(Effect("part synergy", part.cell, f"{part.against}, and all without an attack", part.synergy))
+    them, where penalties are combined, each of these on average.
+
+    Args:
+        combined: see `temper.report.parts.comparable`.
+    """
+    found: list[Effect] = []
+    if combined:
+        found += [Effect("part synergy" if p.synergy else "part", p.cell, p.against, p.effect) for p in parts(runs)]
     for axis in ("attack", "penalty"):
         for cell in runs.cells:
             partners = runs.partners(cell, **{axis: "none"}) if getattr(cell, axis) != "none" else []
@@ -43,7 +45,14 @@ def contrasts(runs: Runs) -> list[Effect]:
     return found
 
 
-def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examples: int | None = None) -> pd.DataFrame:
+def effects(
+    runs: Runs,
+    outcomes: Outcomes,
+    resampled: Sequence[str] = (),
+    examples: int | None = None,
+    *,
+    combined: bool = True,
+) -> pd.DataFrame:
     """One row per effect, cell, metric and scale, with `COLUMNS`.
 
     effect: `attack` and `penalty` set a cell against the same one without it; `main attack` and `main penalty` are means over
@@ -58,8 +67,9 @@ def effects(runs: Runs, outcomes: Outcomes, resampled: Sequence[str] = (), examp
         outcomes: by run, what happened to every test image, where it is known.
         resampled: accuracies whose images are resampled.
         examples: images in the test set; None: unknown, and the logit scale is left out.
+        combined: whether to tell what each of several combined penalties does: see `temper.report.parts.comparable`.
     """
-    known = contrasts(runs)
+    known = contrasts(runs, combined=combined)
     scales = {"share": (runs, known)}
     if examples is not None:
         scales["logit"] = on_logit_scale(runs, examples), [effect for effect in known if len(effect.contrast) > 2]

@@ -15,7 +15,6 @@ from temper.report.conclusions import Conclusions, conclude
 from temper.report.evidence import evidence
 from temper.report.figures.picks import one_of_each_kind
 from temper.report.frame import choose_suite, evaluated, evaluations_of
-from temper.report.ground import on_ground
 from temper.report.paper import Paper, paper_of
 from temper.report.readings import Example
 from temper.report.texts import kept_texts
@@ -80,7 +79,6 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
     Raises:
         ValueError: a setting is wrong, such as a table that names a metric that no run has.
     """
-    records = on_ground(records, asked.settings.get("ground"))
     where = ", ".join(map(str, asked.studies))
     problems = [f"{_name(r)} failed: {(r.error or '').partition(chr(10))[0]}" for r in records if not r.finished and r.error]
     finished = [record for record in records if record.finished]

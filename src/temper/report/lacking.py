@@ -11,6 +11,7 @@ from temper.report.sides import Option, Side, allows, without
 
 # Of `any`, where the study has none of its own.
 DEFAULTS = {"attack": "pgd", "penalty": "l2"}
+OTHERWISE = "dropout"  # where every cell has that penalty
 # Evaluation suites that measure what the standard one leaves out.
 SUITES = {"corruptions/": "corruptions", "curve/": "curve", "test/minimal_norm": "full"}
 
@@ -40,6 +41,8 @@ def cells_lacking(runs: Runs, sides: Sequence[Side], study: str, setup: Setup, *
     if not missing:
         return "cells under one suite that differ in nothing else"
     names = ", ".join(f"{a} x {p}" for a, p in missing)
+    if within := [name for _, p in missing for name in p.split(" + ") if name in setup.ground]:
+        return f"{names}, and {within[0]} is in every cell"
     if not all(setup.suits(p) for _, p in missing):
         return f"{names}, which is for images alone"
     return f"{names}: {'; '.join(f'`{command}`' for command in _commands(missing, study, setup, runs.seeds))}"
@@ -63,6 +66,8 @@ def _option(runs: Runs, axis: str, option: Option, setup: Setup, base: str = "no
     if known is not None:
         return str(known)
     if option == "any":
+        if axis == "penalty" and DEFAULTS[axis] in setup.ground:
+            return OTHERWISE
         return DEFAULTS[axis] + (f"_{setup.norm}" if axis == "attack" and setup.norm != "linf" else "")
     return option if isinstance(option, str) else " + ".join(sorted({option[0], base} - {"none"}))
 
@@ -73,8 +78,8 @@ def _commands(cells: Sequence[tuple[str, str]], study: str, setup: Setup, seeds:
         attacks[penalty].append(attack)
     lines = []
     for penalty, names in attacks.items():
-        named = [*setup.ground, *(penalty.split(" + ") if penalty != "none" or not setup.ground else [])]
-        chosen = named[0] if len(named) == 1 and not setup.ground else f"[{','.join(named)}]"
+        parts = [*setup.ground, *(name for name in penalty.split(" + ") if name != "none")]
+        chosen = f"[{','.join(parts)}]" if setup.ground or len(parts) > 1 else penalty
         axes = [f"attack={','.join(names)}", f"penalty={chosen}", f"seed={','.join(map(str, seeds))}"]
         several = ["-m"] if len(names) > 1 or len(seeds) > 1 else []
         lines.append(shlex.join(["temper-train", *setup.overrides, f"study={study}", *axes, *several]))

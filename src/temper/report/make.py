@@ -11,7 +11,8 @@ from temper.records import RunRecord
 from temper.report.across import Across, by_data, write_across
 from temper.report.found import Asked, find
 from temper.report.frame import evaluations_of
-from temper.report.studies import gather
+from temper.report.ground import on_grounds
+from temper.report.studies import gather, selected
 from temper.report.writing import write
 
 
@@ -38,7 +39,8 @@ def make_report(
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     studies = [study] if isinstance(study, Path) else list(study)
     asked = Asked(studies, "+".join(folder.name for folder in studies), suite or settings.suite, settings)
-    records, problems = gather(studies, settings.filter)
+    records, problems = gather(studies)
+    records = selected(on_grounds(by_data(records).values(), settings.get("ground")), settings.filter)
     sets = by_data(records)
     if len(sets) < 2:
         found, said = find(records, asked)

@@ -130,7 +130,7 @@ def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, setti
     keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
     attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
     printed = published.load(_asked(records) if wanted.published is None else wanted.published)
-    papers = [paper.on(ground_of(records[0])) for paper in printed]
+    papers = [paper.on(ground_of(records)) for paper in printed]
     signs, there = badges(records, suite), set(data.metric)
     tables: dict[str, Printed] = {}
     for name, columns in wanted.tables.items():

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import NamedTuple
 
+from temper.records import RunRecord
 from temper.report.paired import Contrast, Key, Runs
+from temper.report.sides import parts_of
 
 FEWEST = 2  # pairs of cells: with one the mean is the effect of that penalty alone
 Cells = Mapping[tuple[str, frozenset[str]], Key]  # of one suite, by attack and penalties
@@ -14,20 +16,38 @@ class Part(NamedTuple):
     """A penalty with others, under one attack.
 
     Attributes:
-        cell: stands for all cells that have the penalty.
-        against: in words, what these are set against.
-        effect: the mean of every cell with it minus the same one without.
-        synergy: that under this attack minus that without one; None: there is no attack, or too few cells to tell.
+        attack, name: of training, and of the penalty.
+        suite: under which the cells were evaluated.
+        pairs: how many cells that have it are set against the same one without it.
+        synergy: whether the effect is that under the attack minus that without one.
+        effect: their mean.
     """
 
-    cell: Key
-    against: str
+    attack: str
+    name: str
+    suite: str
+    pairs: int
+    synergy: bool
     effect: Contrast
-    synergy: Contrast | None
+
+    @property
+    def cell(self) -> Key:
+        """Stands for all cells that have the penalty."""
+        return Key(self.attack, f"{self.name} + any", f"{self.pairs} pairs", "", self.suite)
+
+    @property
+    def against(self) -> str:
+        """In words."""
+        return f"the same cells without {self.name}" + (", and both without the attack" if self.synergy else "")
+
+
+def comparable(records: Iterable[RunRecord]) -> bool:
+    """Whether cells that differ in one penalty differ in nothing else: not where each was tuned to a strength of its own."""
+    return len({float(record.config.get("strength", 1.0)) for record in records if record.penalty != "none"}) <= 1
 
 
 def parts(runs: Runs) -> list[Part]:
-    """Of every attack and penalty; none where penalties are not combined."""
+    """Of every attack and penalty, the effect and the synergy; none where penalties are not combined."""
     found = []
     for suite in dict.fromkeys(cell.suite for cell in runs.cells):
         cells = _once(cell for cell in runs.cells if cell.suite == suite)
@@ -36,10 +56,10 @@ def parts(runs: Runs) -> list[Part]:
         for attack, name in product(attacks, names):
             pairs = list(_pairs(cells, attack, name))
             squares = [pair for pair in pairs if attack != "none" and {("none", each) for each in pair} <= cells.keys()]
-            if len(pairs) >= FEWEST:
-                synergy = _mean(cells, squares, {attack: 1.0, "none": -1.0}) if len(squares) >= FEWEST else None
-                cell = Key(attack, f"{name} + any", "", "", suite)
-                found.append(Part(cell, f"{len(pairs)} cells without {name}", _mean(cells, pairs, {attack: 1.0}), synergy))
+            for several, signs in ((pairs, {attack: 1.0}), (squares, {attack: 1.0, "none": -1.0})):
+                if len(several) >= FEWEST:
+                    effect = _mean(cells, several, signs)
+                    found.append(Part(attack, name, suite, len(several), len(signs) == 2, effect))
     return found
 
 
@@ -47,7 +67,7 @@ def _once(cells: Iterable[Key]) -> Cells:
     """Those that are the only ones of their name: several settings of one are no two levels."""
     by_name: dict[tuple[str, frozenset[str]], list[Key]] = {}
     for cell in cells:
-        by_name.setdefault((cell.attack, frozenset(cell.penalty.split(" + ")) - {"none"}), []).append(cell)
+        by_name.setdefault((cell.attack, frozenset(parts_of(cell.penalty))), []).append(cell)
     return {name: same[0] for name, same in by_name.items() if len(same) == 1}
 
 

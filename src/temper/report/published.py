@@ -105,7 +105,7 @@ class Published(_Data):
 
     def unmatched(self) -> str:
         """That no cell of a study stands beside these numbers."""
-        names = ", ".join(dict.fromkeys(f"{entry.attack} x {entry.penalties[0]}" for entry in self.entries))
+        names = ", ".join(dict.fromkeys(f"{entry.attack} x {max(entry.penalties, key=len)}" for entry in self.entries))
         return f"{self.paper}: no cell of this study stands beside its numbers, which are for {names}."
 
     def fits(self, records: Iterable[RunRecord]) -> bool:

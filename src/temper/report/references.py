@@ -46,7 +46,7 @@ def methods_of(records: Iterable[RunRecord], suites: Sequence[str]) -> dict[str,
     for record in records:
         target = str(record.config.get("attack", {}).get("_target_", "")).rpartition(".")[2]
         used |= dict.fromkeys([f"attack:{record.attack}", f"attack:{target}"])
-        used |= dict.fromkeys(f"penalty:{name}" for name in [*record.penalty.split(" + "), *ground_of(record)])
+        used |= dict.fromkeys(f"penalty:{name}" for name in [*record.penalty.split(" + "), *ground_of([record])])
         for key in suites:
             if key in record.evaluations:
                 suite = record.evaluations[key]["suite"]

@@ -46,7 +46,7 @@ class Setup(NamedTuple):
             tuple(override for override in shared if not override.startswith(NAMED)),
             norms.pop() if len(norms) == 1 else "linf",
             shapes == {3},
-            tuple(ground_of(records[0])) if records else (),
+            tuple(ground_of(records)),
         )
 
     def suits(self, name: str) -> bool:

@@ -35,6 +35,11 @@ def allows(axis: str, option: Option, name: str) -> bool:
     return name not in CONTROLS[axis] if option == "any" else name == option
 
 
+def parts_of(penalty: str) -> set[str]:
+    """The penalties that a cell's name joins."""
+    return set(penalty.split(" + ")) - {"none"}
+
+
 def without(penalty: str, names: Option) -> str:
     """The name of a penalty less some of its parts."""
     return " + ".join(part for part in penalty.split(" + ") if part not in names) or "none"

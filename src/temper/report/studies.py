@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from temper.records import RunRecord, collect, in_order
+from temper.report.ground import whole_name
 from temper.schema import Described, check
 
 
@@ -66,13 +67,15 @@ def folder_of(record: RunRecord, studies: Sequence[Path]) -> Path | None:
 
 
 def selected(records: Sequence[RunRecord], wanted: Mapping[str, str | Sequence[str] | None]) -> list[RunRecord]:
-    """Those whose attack and penalty are wanted."""
+    """Those whose attack and penalty are wanted; of cells on a ground, by the names that tables show or that folders have."""
     kept = list(records)
     for axis, names in wanted.items():
         if names is None:
             continue
         names = [names] if isinstance(names, str) else [str(name) for name in names]
         there = list(dict.fromkeys(getattr(record, axis) for record in records))
+        whole = {whole_name(record): record.penalty for record in records} if axis == "penalty" else {}
+        names = [whole.get(name, name) for name in names]
         if unknown := [name for name in names if name not in there]:
             raise ValueError(f"filter.{axis}: no run has {', '.join(unknown)}; there are {', '.join(there) or 'none'}")
         kept = [record for record in kept if getattr(record, axis) in names]

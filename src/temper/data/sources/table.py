@@ -222,8 +222,7 @@ class Rows:
         # As exact as a thousandth of the spread or better: further digits are those of the network's precision.
         digits = [max(0, 3 - math.floor(math.log10(scale))) for scale in self.domain.scale[: len(self.numbers)].tolist()]
         rows = [
-            [f"{round(value, places) + 0.0:.6g}" for value, places in zip(row, digits, strict=False)]
-            for row in self.domain.decode(x).tolist()
+            [_told(value, places) for value, places in zip(row, digits, strict=False)] for row in self.domain.decode(x).tolist()
         ]
         for (first, behind), values in zip(self.domain.groups, self.categories.values(), strict=True):
             for told, own in zip(rows, x[:, first:behind].tolist(), strict=True):
@@ -234,6 +233,11 @@ class Rows:
         change = (z - x).abs()
         groups = [change[:, first:behind].amax(1, keepdim=True) for first, behind in self.domain.groups]
         return torch.cat([change[:, : len(self.numbers)], *groups], dim=1)
+
+
+def _told(value: float, places: int) -> str:
+    text = f"{round(value, places) + 0.0:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def _texts(column: "pd.Series[Any]") -> list[str]:

@@ -36,7 +36,8 @@ def mean_effects(data: pd.DataFrame, checkpoint: str = "last") -> list[Shown]:
         data: as `temper.report.frame.frame` gives it.
     """
     runs = Runs.of(data[data.metric.isin(METRICS)], checkpoint)
-    known = [part for part in parts(runs) if part.cell.suite == runs.cells[0].suite]
+    known = [part for part in parts(runs) if part.suite == runs.cells[0].suite and not part.synergy]
+    uneven = len({part.pairs for part in known}) > 1  # then effects may be means over other cells
     shown = []
     for metric in runs.metrics:
         if not known or metric not in METRICS:
@@ -46,7 +47,8 @@ def mean_effects(data: pd.DataFrame, checkpoint: str = "last") -> list[Shown]:
         found = summarize(series, resolution=math.nan)[["mean", "low", "high"]].to_numpy() * factor
         for part, numbers in zip(known, found.tolist(), strict=True):
             if math.isfinite(numbers[0]):
-                shown.append(Shown(part.cell.attack, part.cell.penalty.removesuffix(" + any"), metric, *numbers))
+                name = f"{part.name} ({part.pairs} pairs)" if uneven else part.name
+                shown.append(Shown(part.attack, name, metric, *numbers))
     return shown
 
 
