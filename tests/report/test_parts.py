@@ -2,17 +2,19 @@
 
 import math
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from statsmodels.formula.api import ols
 
+from temper.report import make_report
 from temper.report.effects import effects
 from temper.report.figures.parts import mean_effects, parts_figure
 from temper.report.paired import Runs
 from temper.report.parts import comparable, parts
-from tests.report.test_report import RUNS, run
+from tests.report.test_report import RUNS, run, written
 from tests.report.test_statistics import Cells, numbers
 
 NAMES = ("dropout", "ema", "l2")
@@ -115,3 +117,20 @@ def test_one_seed_is_a_mark_without_a_bar(factorial: Cells) -> None:
     assert len(shown) == 2 * len(NAMES) and all(math.isnan(one.low) for one in shown)
     parts_figure(shown).draw_without_rendering()
     assert mean_effects(numbers({name: v for name, v in factorial.items() if " + " not in name[1]})) == []
+
+
+def test_a_report_says_what_a_part_is(tmp_path: Path) -> None:
+    subsets = ("none", "dropout", "l2", "dropout + l2")
+    records = [
+        run(attack, penalty, seed, 0.9, 0.5 + 0.01 * place + 0.001 * seed, digest=f"{attack}{place}")
+        for attack in ("none", "pgd")
+        for place, penalty in enumerate(subsets)
+        for seed in (0, 1)
+    ]
+    make_report(written(tmp_path, records), tmp_path / "results")
+    for name in ("index.html", "table.md"):
+        text = (tmp_path / "results" / name).read_text()
+        assert "Part: a penalty that is combined with others" in text and "pgd x l2 + any (2 pairs)" in text
+    assert (tmp_path / "results/parts.png").is_file()
+    make_report(written(tmp_path / "apart", RUNS), tmp_path / "without")
+    assert "Part: a penalty" not in (tmp_path / "without/index.html").read_text()

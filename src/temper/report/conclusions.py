@@ -28,6 +28,10 @@ CAPTIONS = {
     "claims": "Claims: what this study says of them, by 95 % t intervals over seeds",
 }
 
+PART = (
+    "Part: a penalty that is combined with others, the mean over all cells that have it, each minus the same one without it."
+    " Its synergy: that under the attack minus that without one."
+)
 UNCORRECTED = "†"
 NOTES = {"claims": f" {UNCORRECTED} Not after Holm's correction over all claims."}
 # What LaTeX wraps: names with their settings, and sentences.
@@ -170,10 +174,7 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
         " test images alone makes, the seeds held fixed. One seed gives no interval."
     ]
     if chosen.effect.eq("part").any():
-        said.append(
-            "Part: a penalty that is combined with others, the mean over all cells that have it, each minus the same one"
-            " without it. Its synergy: that under the attack minus that without one."
-        )
+        said.append(PART)
     left = len(chosen) - ROWS
     said += [f"{left} more of these rows are in effects.csv, beside all other metrics."] if left > 0 else []
     flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(chosen) if row.note})

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from temper.report import changed_rows, texts
 from temper.report.changed_rows import Row, tabulated
 from temper.report.claims import Judged
+from temper.report.conclusions import PART
 from temper.report.markup import BOLD
 from temper.report.page.captions import FIGURES
 from temper.report.page.infographic import Card
@@ -73,6 +74,7 @@ def render(contents: Contents) -> str:
         claims=claims(contents.judged),
         counts=counts(contents.judged),
         captions=FIGURES,
+        about_parts=PART,
         about_texts=texts.ABOUT,
         exchanged=texts.exchanged,
         about_rows=changed_rows.ABOUT,
