@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -20,6 +21,10 @@ from temper.resolvers import register_resolvers
 
 register_resolvers()
 torch.set_num_threads(1)
+# The same examples for everyone, so that a test that fails fails again; `--hypothesis-profile=explore` draws new ones.
+settings.register_profile("explore")
+settings.register_profile("repeat", derandomize=True)
+settings.load_profile("repeat")
 
 
 @pytest.fixture(autouse=True)
