@@ -75,7 +75,7 @@ def test_damaged_files_are_named_and_the_others_shown(study: Path) -> None:
         np.savez(path, allow_pickle=False, **{**arrays, "columns": arrays["columns"][:3]})
     shown, problems = kept_rows(picks, [SUITE] * 3, "last")
     assert len(shown[0].readings) == 2
-    assert len(problems) == 1 and problems[0].startswith("rows of standard none x none, seed 0 are left out")
+    assert len(problems) == 1 and problems[0].startswith("examples of standard none x none, seed 0 are left out")
 
 
 def test_they_stand_on_the_page_and_in_the_tables(study: Path, tmp_path: Path) -> None:

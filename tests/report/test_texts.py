@@ -58,7 +58,10 @@ def test_damaged_files_are_named_and_the_others_shown(study: Path) -> None:
     (picks[0].folder / "evaluations" / SUITE / "last.npz").write_bytes(b"PK half")
     shown, problems = kept_texts(picks, [SUITE] * 3, "last")
     assert len(shown[0].readings) == 2
-    assert len(problems) == 1 and problems[0].startswith("texts of standard none x none, seed 0 are left out")
+    make_report(study, study.parent / "results")
+    told = (study.parent / "results/table.md").read_text()
+    assert told.count("examples of standard none x none, seed 0 are left out") == 1, "once for all that was kept"
+    assert len(problems) == 1 and problems[0].startswith("examples of standard none x none, seed 0 are left out")
 
 
 def test_no_word_is_a_mark_of_markdown(study: Path) -> None:

@@ -107,7 +107,7 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         concluded=concluded,
         texts=texts,
         rows=rows,
-        problems=[*problems, *said, *concluded.problems, *unreadable, *broken],
+        problems=[*problems, *said, *concluded.problems, *dict.fromkeys([*unreadable, *broken])],
     )
     return found, []
 

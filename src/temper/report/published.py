@@ -11,7 +11,7 @@ from temper.config import CONF
 from temper.records import RunRecord
 from temper.report.columns import describe
 from temper.report.frame import flat
-from temper.report.sides import without
+from temper.report.sides import parts_of, without
 from temper.report.spread import Spread
 
 SELECTED_ON_TEST = "†"
@@ -95,9 +95,7 @@ class Published(_Data):
             return self
         entries = [
             entry.model_copy(
-                update={
-                    "penalties": [without(name, tuple(ground)) for name in entry.penalties if {*ground} <= {*name.split(" + ")}]
-                }
+                update={"penalties": [without(name, tuple(ground)) for name in entry.penalties if {*ground} <= parts_of(name)]}
             )
             for entry in self.entries
         ]

@@ -76,7 +76,7 @@ def kept_readings(
         try:
             kept = _kept(pick, suite, checkpoint, form, read)
         except Exception as error:  # whatever a damaged file raises
-            problems.append(f"{form} of {pick.title} are left out: {explain(error)}".replace("\n", " "))
+            problems.append(f"examples of {pick.title} are left out: {explain(error)}".replace("\n", " "))
             continue
         for row, example in kept.items():
             before = found[row].readings if row in found else []
