@@ -140,6 +140,18 @@ def test_a_cascade_is_no_weaker_than_its_parts(trained: CNN, loader: Loader) -> 
     assert whole == pytest.approx(int(each), abs=3)
 
 
+def test_cascades_whose_stages_have_the_same_names_share_nothing(
+    trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "WORTH_KEEPING", 0.0)
+    nothing = PGD(threat=Linf(eps=1e-6), steps=1)
+    second = {"weak": nothing, "strong": PGD(threat=Linf(eps=0.1), steps=10)}
+    attacks: dict[str, Attack] = {name: Cascade(attacks={"first": nothing, "then": last}) for name, last in second.items()}
+    kept = attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust
+    assert {path.name.partition("-")[0] for path in tmp_path.glob("*.npz")} == {"weak", "strong"}
+    assert kept["strong"].sum() < kept["weak"].sum()
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

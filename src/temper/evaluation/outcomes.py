@@ -158,7 +158,7 @@ def _cascade(
     Those with the highest loss so far come first: batches of what falls easily are soon done, and the others stay full.
     """
     y, none = clean["y"], torch.empty(0, dtype=torch.int64)
-    now: dict[str, Tensor] = {name: clean[name].clone() for name in ("loss", "odds") if name in clean}
+    now: dict[str, Tensor] = {kind: clean[kind].clone() for kind in ("loss", "odds") if kind in clean}
     now["prediction"] = clean["probabilities"].argmax(1)
     prediction, highest = now["prediction"], now["loss"].clone()
     for stage, attack in cascade.attacks.items():
@@ -170,8 +170,8 @@ def _cascade(
         highest[standing] = torch.maximum(highest[standing], found["loss"])
         broken = found["prediction"] != y[standing]
         fallen = standing[broken]
-        for name, values in now.items():
-            values[fallen] = found[name][broken]
+        for kind, values in now.items():
+            values[fallen] = found[kind][broken]
     return now
 
 
