@@ -16,7 +16,7 @@ from temper.models import Network
 
 WORDNET = Path(__file__).parents[1] / "data" / "wordnet"
 REAL = Path("/usr/share/wordnet")
-WORDS = ["the", "film", "movie", "good", "fine", "plot", "chart", "story", "poor", "bad", "quite"]
+WORDS = ["the", "film", "movie", "good", "fine", "plot", "chart", "story", "poor", "bad", "quite", "!"]
 VOCABULARY = Vocabulary(WORDS, length=5)
 
 
@@ -86,6 +86,11 @@ def test_no_more_words_than_allowed_and_always_one(monkeypatch: pytest.MonkeyPat
     for share, most in ((0.0, 1), (0.2, 1), (0.5, 2), (0.6, 3), (1.0, 3)):
         before, after = "good bad film the the", changed(net, "good bad film the the", max_changed=share)
         assert sum(a != b for a, b in zip(before.split(), after.split(), strict=True)) == most
+
+
+def test_marks_are_no_words() -> None:
+    net = Bag(good=1.0, fine=0.8, bad=1.0, poor=0.9)
+    assert changed(net, "good bad film ! !", max_changed=0.4) == "fine bad film ! !", "two of five, but one of three words"
 
 
 def test_batches_give_what_single_texts_give() -> None:

@@ -195,13 +195,23 @@ class Scores(Network):
 
 
 def test_a_word_is_exchanged_for_one_of_several_tokens(folder: str) -> None:
-    tokens, net = PretrainedTokens(folder, length=8), Scores(good=1.0, film=1.0, mov=0.3, ie=0.3, UNK=1.5)
+    tokens, net = PretrainedTokens(folder, length=9), Scores(good=1.0, film=1.0, mov=0.3, ie=0.3, UNK=1.5)
     attack = Substitution(wordnet=str(WORDNET))
     attack.meet(tokens)
     x = tokens(["the good film, a  film", "Film", "the"])
     found = attack.perturb(net, Batch.of(x, torch.ones(3, dtype=torch.int64)))
     # "fine", which has no token here, would help; of two films the first is exchanged, and capitals are no matter.
     assert torch.equal(found, tokens(["the good movie, a film", "movie", "the"]))
+
+
+def test_an_exchange_pushes_no_word_out_of_the_text(folder: str) -> None:
+    """Of seven tokens, the ends included: "movie" has two, and the good at the end would be lost with it."""
+    net = Scores(good=1.0, film=1.0, mov=0.3, ie=0.3)
+    for text, expected in (("the film the the good", "the film the the good"), ("the film the good", "the movie the good")):
+        tokens, attack = PretrainedTokens(folder, length=7), Substitution(wordnet=str(WORDNET))
+        attack.meet(tokens)
+        found = attack.perturb(net, Batch.of(tokens([text]), torch.ones(1, dtype=torch.int64)))
+        assert torch.equal(found, tokens([expected]))
 
 
 def test_other_tokens_and_long_texts_are_refused(folder: str) -> None:

@@ -1,5 +1,6 @@
 """Words for words: an attack that leaves a text which can be read."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -35,7 +36,7 @@ class Substitution(Attack):
     tokens of a real text, in no ball around the embeddings.
 
     Args:
-        max_changed: largest share of a text's words; one is always allowed.
+        max_changed: largest share of a text's words, marks not counted; one is always allowed.
         most: synonyms that are tried for a word.
         wordnet: the folder with WordNet's files.
     """
@@ -70,7 +71,7 @@ class Substitution(Attack):
 
         found, texts = x.clone(), self.spelling.split(x)
         loss: list[float] = margin(net(x).float(), y).tolist()
-        allowed = [max(int(self.max_changed * len(words)), 1) for words in texts]
+        allowed = [max(int(self.max_changed * sum(map(_is_word, words))), 1) for words in texts]
         order = self._order(tried, texts)
         for step in range(max(map(len, order))):
             trials = [
@@ -82,12 +83,21 @@ class Substitution(Attack):
             if not trials:
                 continue
             tokens, losses = tried(trials)
+            losses = [loss if whole else -math.inf for loss, whole in zip(losses, self._whole(tokens, trials), strict=True)]
             for row, versions in groupby(range(len(trials)), key=lambda version: trials[version].row):
                 worst = max(versions, key=losses.__getitem__)
                 if losses[worst] > loss[row]:
                     texts[row], found[row], loss[row] = trials[worst].words, tokens[worst], losses[worst]
                     allowed[row] -= 1
         return found
+
+    def _whole(self, tokens: Tensor, trials: Sequence[Version]) -> list[bool]:
+        """Whether each reaches to its end: a word of more tokens than the one before it may push others out of the text."""
+        ends = [(len(words), words[-1].strip().lower()) for words in self.spelling.split(tokens)]
+        return [
+            pieces >= len(trial.words) and last == trial.words[-1].strip().lower()
+            for (pieces, last), trial in zip(ends, trials, strict=True)
+        ]
 
     def _order(
         self, tried: Callable[[Sequence[Version]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
@@ -111,6 +121,11 @@ class Substitution(Attack):
         others = [other for other in self.known.get(word.lower(), ()) if other not in ENGLISH_STOP_WORDS]
         spelled = [other.capitalize() if word[0].isupper() else other for other in others]
         return [other for other in spelled if self.spelling.knows(other)][: self.most]
+
+
+def _is_word(piece: str) -> bool:
+    """Or else a mark."""
+    return any(letter.isalnum() for letter in piece)
 
 
 def _exchange(words: Sequence[str], place: int, other: str) -> list[str]:
