@@ -276,10 +276,22 @@ def test_what_openml_has_becomes_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
     here = tmp_path / "data"
-    one, other = (source(here, openml=7) for _ in range(2))
+    one, other = (source(here, openml={"people.csv": 7}) for _ in range(2))
     assert one.measure() == other.measure() and asked == [7], "once"
     assert np.array_equal(one.load().x_train, other.load().x_train)
     assert [path.name for path in here.iterdir()] == ["people.csv"]
+
+
+def test_a_misspelt_file_is_no_other_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **_: pytest.fail("it was fetched"))
+    with pytest.raises(DataError, match=r"poeple\.csv was not found in .*data\.source\.path=FILE"):
+        source(tmp_path, path="poeple.csv", openml={"people.csv": 7}).load()
+
+
+def test_a_file_in_a_folder_of_its_own_is_fetched_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **_: SimpleNamespace(frame=people()))
+    source(tmp_path, path="tables/people.csv", openml={"tables/people.csv": 7}).load()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["tables/people.csv"]
 
 
 def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,10 +300,10 @@ def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
     with pytest.raises(DataError, match=r"openml\.org gave no data set 7 \(Name or service not known\).*paths\.data=FOLDER"):
-        source(tmp_path, openml=7).load()
+        source(tmp_path, openml={"people.csv": 7}).load()
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"people\.csv was not found"):
-        source(tmp_path, openml=7, download=False).load()
+        source(tmp_path, openml={"people.csv": 7}, download=False).load()
 
 
 def test_a_column_is_one_thing() -> None:

@@ -1,6 +1,7 @@
 """Where tables come from: a file, OpenML, scikit-learn."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -35,7 +36,8 @@ class TableFile(Table):
         path: of the rows, below the folder, or else the working one; with ".gz" behind it if that is what is there.
         test: likewise of rows for the test; None: some are held out.
         names: of the columns, where the file does not begin with them.
-        openml: number of the data set at openml.org that is fetched and becomes the file, where there is none; None: none is.
+        openml: number of the data set at openml.org that is fetched and becomes the file, by the name of the file: one of
+            another name that is missing is a mistake.
         download: whether it may be fetched.
         columns: settings of `Table`.
 
@@ -51,13 +53,13 @@ class TableFile(Table):
         path: str,
         test: str | None = None,
         names: Columns | None = None,
-        openml: Count | None = None,
+        openml: Mapping[str, Count] | None = None,
         download: bool = True,
         **columns: Any,
     ) -> None:
         super().__init__(**columns)
         self.root, self.path, self.test = Path(root).expanduser().resolve(), path, test
-        self.names, self.openml = names, openml if download else None
+        self.names, self.openml = names, (openml or {}).get(path) if download else None
 
     def measure(self) -> Measured:
         return Measured(self.shape, self.classes, bytes_of(self._files()))
@@ -87,4 +89,5 @@ class TableFile(Table):
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 why = f", and openml.org gave no data set {self.openml} ({reason})"
                 raise not_found(self.path, self.root, "path", why) from error
+            (folder / self.path).parent.mkdir(parents=True, exist_ok=True)
             rows.to_csv(folder / self.path, index=False)
