@@ -58,7 +58,7 @@ def test_a_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     process.wait()
     assert (tmp_path / CLAIM).exists() and holder(tmp_path) is None
     since = time.monotonic()
-    assert left_behind(tmp_path) and time.monotonic() - since < 2
+    assert left_behind(tmp_path) and time.monotonic() - since < claims.LEASE / 4
     with sole_owner(tmp_path):
         pass
     assert not (tmp_path / CLAIM).exists() and not left_behind(tmp_path), "ended well by its next owner"
@@ -74,8 +74,8 @@ def test_work_that_was_broken_off_is_known_from_work_that_failed(tmp_path: Path)
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that a process on another machine has claimed, with a lease of a second."""
-    monkeypatch.setattr(claims, "LEASE", 1.0)
+    """A folder that a process on another machine has claimed, with a lease of three seconds."""
+    monkeypatch.setattr(claims, "LEASE", 3.0)
     monkeypatch.setattr(claims, "HEARTBEAT", 0.2)
     with sole_owner(tmp_path):
         mark = (tmp_path / CLAIM).read_text()
@@ -106,7 +106,7 @@ def test_on_another_machine_a_heartbeat_is_a_sign_of_life(elsewhere: Path) -> No
 def test_on_another_machine_a_claim_without_heartbeat_lapses(elsewhere: Path) -> None:
     since = time.monotonic()
     with sole_owner(elsewhere, wait=False):
-        assert 0.9 < time.monotonic() - since < 10
+        assert 0.9 * claims.LEASE < time.monotonic() - since < 20 * claims.LEASE
         assert str(os.getpid()) in (elsewhere / CLAIM).read_text()
 
 
