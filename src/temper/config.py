@@ -1,5 +1,6 @@
 """The composed config as plain values: light enough for every command to import."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,14 @@ def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[
 def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
     """One group of a config as plain, resolved values."""
     return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def study_folder(config: DictConfig) -> Path:

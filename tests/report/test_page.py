@@ -58,7 +58,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_card_holds_the_mean_of_its_kind_over_seeds() -> None:
-    cards = {card.kind: card for card in infographic(frame(KINDS, "standard"), "last")}
+    cards = {card.kind: card for card in infographic(Runs.of(frame(KINDS, "standard")))}
     assert set(cards) == {Kind.STANDARD, Kind.ADVERSARIAL, Kind.REGULARIZED}, "no combined cell was run"
     robust = {kind: card.bars[1] for kind, card in cards.items()}
     assert robust[Kind.ADVERSARIAL].words == "robust accuracy"
@@ -71,7 +71,7 @@ def test_cells_of_a_kind_are_averaged_within_a_seed_first() -> None:
     both = [run("pgd", "none", seed, 0.9, robust) for seed, robust in ((0, 0.6), (1, 0.8))]
     both += [dataclasses.replace(made, attack="trades", digest="trades") for made in both]
     both = [dataclasses.replace(made, kind="adversarial") for made in both]
-    (card,) = infographic(frame(both, "standard"), "last")
+    (card,) = infographic(Runs.of(frame(both, "standard")))
     assert card.cells == 2 and card.bars[1].text == "70.0 ± 14.1 %", "as many seeds as there are, not runs"
 
 

@@ -14,7 +14,7 @@ from temper.report.bootstrap import Outcomes, hierarchical, over_images
 from temper.report.effects import effects
 from temper.report.factorial import factors, floors, is_accuracy, on_logit_scale, squares
 from temper.report.frame import COLUMNS
-from temper.report.paired import Runs, apart_from, hedges, holm, mean_of_pairs, summarize
+from temper.report.paired import Runs, hedges, holm, mean_of_pairs, summarize
 from temper.report.pareto import front, on_front
 from temper.report.power import seeds_needed
 from temper.report.resolution import resolution
@@ -28,12 +28,12 @@ KINDS = {
 Cells = dict[tuple[str, str], list[float]]
 
 
-def numbers(cells: Cells, metric: str = "test/worst_case", setting: str = "") -> pd.DataFrame:
+def numbers(cells: Cells, metric: str = "test/worst_case", setting: str = "", recipe: str = "") -> pd.DataFrame:
     """Rows of a frame: by attack and penalty, one value per seed, of one metric."""
     rows = [
         ["s", attack, penalty, setting, KINDS[attack != "none", penalty != "none"], f"{attack}-{penalty}", *run, metric, value]
         for (attack, penalty), values in cells.items()
-        for run, value in ((("standard-0", seed, "last"), value) for seed, value in enumerate(values))
+        for run, value in ((("standard-0", recipe, seed, "last"), value) for seed, value in enumerate(values))
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -124,13 +124,45 @@ def test_a_mean_of_pairs_is_over_the_same_pairs_for_every_seed() -> None:
 
 
 def test_partners_agree_in_what_does_not_belong_to_the_axis() -> None:
-    assert apart_from(["penalty"], "model.width=4, penalty.l2.weight=[1, 2], strength=3") == "model.width=4"
-    swept = [numbers({(a, "l2"): [v]}, setting=f"strength={s}") for a, v in (("none", 0.1), ("pgd", 0.7)) for s in (1, 3)]
-    runs = Runs.of(pd.concat([*swept, numbers({("none", "none"): [0.1], ("pgd", "none"): [0.7]})]))
+    swept = [
+        numbers({(a, "l2"): [v]}, setting=f"strength={s}", recipe=f"rest:0 attack.{a}:1 penalty.l2:2 strength:{s}")
+        for a, v in (("none", 0.1), ("pgd", 0.7))
+        for s in (1, 3)
+    ]
+    plain = [numbers({(a, "none"): [0.1]}, recipe=f"rest:0 attack.{a}:1") for a in ("none", "pgd")]
+    runs = Runs.of(pd.concat([*swept, *plain]))
     strong = next(cell for cell in runs.cells if cell.name == "pgd x l2 (strength=3)")
-    assert [each.name for each in runs.partners(strong, attack="none")] == ["none x l2 (strength=3)"]
-    assert [each.name for each in runs.partners(strong, penalty="none")] == ["pgd x none"]
-    assert len(squares(runs)) == 2
+    assert [each.name for each in runs.partners(strong, {"attack": "none"})] == ["none x l2 (strength=3)"]
+    assert [each.name for each in runs.partners(strong, {"penalty": "none"})] == ["pgd x none"]
+    assert len(squares(runs)) == 2 and not effects(runs, {}).note.any()
+
+
+@pytest.mark.parametrize(
+    ("combined", "others"),
+    [
+        ("rest:1 attack.pgd:1 penalty.l2:1 strength:1", "rest:2 attack.{a}:1 penalty.l2:1 strength:1"),  # another width
+        ("rest:1 attack.pgd:1 penalty.l2:1 strength:1", "rest:1 attack.{a}:2 penalty.l2:2 strength:1"),  # steps, and a weight
+    ],
+)
+def test_cells_that_differ_in_more_than_their_names_are_not_compared(combined: str, others: str) -> None:
+    names = [("none", "none"), ("none", "l2"), ("pgd", "none")]
+    data = [numbers({(a, p): [0.1, 0.2]}, recipe=others.format(a=a)) for a, p in names]
+    runs = Runs.of(pd.concat([*data, numbers({("pgd", "l2"): [0.5, 0.7]}, recipe=combined)]))
+    found = effects(runs, {})
+    assert "pgd x l2" not in set(found.cell) and set(found.cell) == {"none x l2", "pgd x none"}
+    assert not squares(runs) and factors(runs, "test/worst_case") is None
+
+
+def test_that_cells_were_tuned_apart_is_noted() -> None:
+    strengths = {("none", "l2"): 10, ("pgd", "l2"): 0.1}
+    recipes = {name: f"rest:1 penalty.l2:1 strength:{strength}" for name, strength in strengths.items()}
+    cells = square(0.2, 0.25, 0.7, 0.85, np.random.default_rng(0).normal(0, 0.01, (4, 3)))
+    runs = Runs.of(pd.concat([numbers({name: cells[name]}, recipe=recipes.get(name, "rest:1")) for name in cells]))
+    notes = effects(runs, {}).groupby(["effect", "cell"]).note.first()
+    said = "strengths differ: 0.1 in pgd x l2, 10 in none x l2"
+    assert notes["synergy", "pgd x l2"] == notes["attack", "pgd x l2"] == said
+    assert notes["penalty", "pgd x l2"] == notes["attack", "pgd x none"] == "", "only one of the two has a penalty"
+    assert factors(runs, "test/worst_case") is None
 
 
 def test_the_bootstrap_has_the_error_of_a_mean_of_clusters() -> None:

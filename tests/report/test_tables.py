@@ -1,5 +1,6 @@
 """Tables: numbers as pandas groups them, columns, rows and units that can be chosen, the best marked, papers beside."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,18 @@ from temper.config import CONF
 from temper.mirror.names import direction
 from temper.report import aspects, make_report, published
 from temper.report.aspects import NOT_MEASURED, comparison, measured
+from temper.report.claims import judge, load
 from temper.report.columns import METRICS, columns_of, full_name
 from temper.report.frame import frame
 from temper.report.markup import to_latex
+from temper.report.page import infographic
+from temper.report.paired import Runs
 from temper.report.paper import Wanted
 from temper.report.references import citations, cited, methods_of, references
 from temper.report.rows import rows_of
 from temper.report.table import tabulate
 from tests.report.test_report import RUNS, run, written
+from tests.report.test_statistics import Cells, numbers
 
 DATA = frame(RUNS, "standard")
 SETTINGS: Any = OmegaConf.load(Path(CONF) / "report.yaml")
@@ -147,21 +152,38 @@ def test_figures_of_the_comparison() -> None:
         run("pgd", "l2", 0, 0.85, 0.65, kind="combined", cost={"seconds": 8.0}),
     ]
     data = frame(runs, "standard")
-    found = measured(data, Kind.ADVERSARIAL, Kind.STANDARD, "last")
+    found = measured(Runs.of(data), Kind.ADVERSARIAL, Kind.STANDARD)
     assert found["robust"][:2] == pytest.approx((0.505, np.std([0.5, 0.51], ddof=1))) and found["robust"].n == 2
     assert found["clean"].mean == pytest.approx(-0.1) and found["seconds"].mean == pytest.approx(4.25)
     assert "gradients" not in found
-    texts, numbers = comparison(data, "last")
+    texts, numbers = comparison(Runs.of(data))
     assert "+50.5 ± 0.7 points" in str(texts.loc[0, "impact on the model"]) and NOT_MEASURED in str(texts.loc[0, "cost"])
     assert str(texts.loc[1, "impact on the model"]).count(NOT_MEASURED) == 3, "no run is regularized"
     assert "clean accuracy: +5.0 points" in str(texts.loc[2, "impact on the model"])
     assert set(numbers.kind) == {"adversarial", "combined"}
 
 
+def test_figures_of_the_comparison_are_those_of_the_claims() -> None:
+    """Noise is no adversary, and a seed that only some cells have would make another mean of other cells."""
+    cells: Cells = {("none", "none"): [0.1, 0.1, 0.1], ("pgd", "none"): [0.7, 0.7, 0.7], ("noise", "none"): [0.1, 0.1, 0.1]}
+    cells |= {("none", "l1"): [0.1, 0.1, 0.1], ("none", "l2"): [0.7]}
+    runs = Runs.of(numbers(cells))
+    claims = judge(load(), runs, "s").table.set_index("claim")
+    assert measured(runs, Kind.ADVERSARIAL, Kind.STANDARD)["robust"] == pytest.approx((0.6, 0, 3))
+    raised, held = (claims.loc[name] for name in ("adversarial_raises_robustness", "regularization_does_not_defend"))
+    assert (raised["mean"], raised["n"]) == (pytest.approx(0.6), 3)
+    regularized = measured(runs, Kind.REGULARIZED, Kind.STANDARD)["robust"]
+    assert regularized.mean == pytest.approx(0.3) and regularized.n == 1 and math.isnan(regularized.sd)
+    assert (held["mean"], held["n"]) == (pytest.approx(0.3), 1)
+    cards = {card.kind: card for card in infographic(runs)}
+    assert cards[Kind.ADVERSARIAL].cells == 1 and cards[Kind.ADVERSARIAL].bars[0].text == "70.0 ± 0.0 %"
+    assert cards[Kind.REGULARIZED].cells == 2 and cards[Kind.REGULARIZED].bars[0].text == "40.0 %"
+
+
 def test_a_figure_that_there_is_not_is_named() -> None:
     (row, *_) = aspects.load()
     with pytest.raises(ValueError, match="adversarial training: 'speed'; in braces can stand robust, clean"):
-        comparison(DATA, "last", [row._replace(said={"cost": "{speed}"})])
+        comparison(Runs.of(DATA), [row._replace(said={"cost": "{speed}"})])
 
 
 def test_published_numbers_stand_below_their_cells() -> None:

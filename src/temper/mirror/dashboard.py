@@ -16,6 +16,7 @@ from temper.report.audit import LEGEND, badges
 from temper.report.described import describe_study
 from temper.report.frame import choose_suite, evaluations_of, frame
 from temper.report.ground import on_ground
+from temper.report.paired import Runs
 from temper.report.table import table, to_markdown
 from temper.resolvers import wandb_offline
 from temper.storage import written_whole
@@ -103,7 +104,7 @@ def what_is_shown(study: Path, settings: DictConfig) -> "Shown":
         pictured=_pictured(study, first, key, settings.checkpoint),
         about=[*describe_study(logged, suite), *([LEGEND] if badged else [])],
         table=to_markdown(table(data, columns, attacks, checkpoint=settings.checkpoint, badges=badged)),
-        sentences=[comparison.sentence() for comparison in comparisons(data, settings.checkpoint)],
+        sentences=comparisons(Runs.of(data, settings.checkpoint)),
     )
 
 

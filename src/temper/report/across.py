@@ -8,13 +8,14 @@ import pandas as pd
 
 from temper.cell import Kind, data_name
 from temper.records import RunRecord
-from temper.report.aspects import measured
+from temper.report.aspects import POINTS, TIMES, measured
 from temper.report.claims import Judged, Verdict
-from temper.report.columns import Metric, on_scale
+from temper.report.columns import on_scale
 from temper.report.markup import to_markdown
 from temper.report.page.across import render_across
 from temper.report.page.infographic import Card, infographic
 from temper.report.page.verdicts import SIGNS
+from temper.report.paired import Runs
 from temper.report.spread import MISSING
 from temper.storage import written_whole
 
@@ -32,7 +33,6 @@ PRICES_NOTE = (
     "Differences in points of accuracy to the cell that differs in one axis, and gradient evaluations as a multiple of it;"
     " mean ± standard deviation over seeds."
 )
-POINTS, TIMES = Metric("points"), Metric("times", 1)
 RAISES, BEATS, LOWERS = "adversarial_raises_robustness", "adversarial_beats_regularization", "adversarial_lowers_clean"
 
 
@@ -40,11 +40,9 @@ class Made(Protocol):
     """The report of one data set."""
 
     @property
-    def data(self) -> pd.DataFrame | None: ...
+    def runs(self) -> Runs: ...
     @property
-    def judged(self) -> Judged | None: ...
-    @property
-    def checkpoint(self) -> str: ...
+    def judged(self) -> Judged: ...
 
 
 class Across(NamedTuple):
@@ -66,16 +64,15 @@ class Across(NamedTuple):
 
     @classmethod
     def of(cls, made: Mapping[str, Made]) -> "Across":
-        judged = {name: one.judged for name, one in made.items() if one.judged is not None}
-        data = {name: (one.data, one.checkpoint) for name, one in made.items() if one.data is not None}
+        judged = {name: one.judged for name, one in made.items()}
         claims = _claims(judged)
         nowhere = (claims.iloc[:, 1:] == _said(Verdict.LACKING)).all(axis=1)
         return cls(
             readings={name: reading(one.verdicts) for name, one in judged.items()},
-            prices=pd.DataFrame([{"data": name} | _prices(*found) for name, found in data.items()]),
+            prices=pd.DataFrame([{"data": name} | _prices(one.runs) for name, one in made.items()]),
             claims=claims[~nowhere],
             lacking=int(nowhere.sum()),
-            cards={name: infographic(*found) for name, found in data.items()},
+            cards={name: infographic(one.runs) for name, one in made.items()},
         )
 
 
@@ -128,10 +125,10 @@ def write_across(across: Across, results: Path, title: str, problems: Iterable[s
             part.write_text(text)
 
 
-def _prices(data: pd.DataFrame, checkpoint: str) -> dict[str, str]:
+def _prices(runs: Runs) -> dict[str, str]:
     found = {}
     for heading, (kind, against, figure) in PRICES.items():
-        value = measured(data, kind, against, checkpoint).get(figure)
+        value = measured(runs, kind, against).get(figure)
         shown = TIMES if figure == "gradients" else POINTS
         found[heading] = MISSING if value is None else value.text(shown, signed=shown is POINTS)
     return found

@@ -10,18 +10,13 @@ from omegaconf import OmegaConf
 from temper.cell import Kind
 from temper.config import CONF
 from temper.report.columns import Metric
+from temper.report.kinds import difference, multiple
+from temper.report.paired import Runs
 from temper.report.spread import Spread
 
 ASPECTS = {"purpose": "purpose", "approach": "approach", "impact": "impact on the model", "cost": "cost", "use": "use"}
 NOT_MEASURED = "not measured in this study"
 POINTS, TIMES = Metric("points"), Metric("times", 1)
-# Along which axis two kinds differ: there the one that is set against lies at `none`.
-AXES: dict[tuple[Kind, Kind], Literal["attack", "penalty"]] = {
-    (Kind.ADVERSARIAL, Kind.STANDARD): "attack",
-    (Kind.REGULARIZED, Kind.STANDARD): "penalty",
-    (Kind.COMBINED, Kind.ADVERSARIAL): "penalty",
-    (Kind.COMBINED, Kind.REGULARIZED): "attack",
-}
 
 
 class Figure(NamedTuple):
@@ -77,39 +72,18 @@ def load(path: Path | None = None) -> list[Aspects]:
         raise ValueError(f"{path}: every row has name, kind, against, {', '.join(ASPECTS)} ({error} is missing)") from error
 
 
-def measured(data: pd.DataFrame, kind: Kind, against: Kind, checkpoint: str) -> dict[str, Spread]:
-    """By name in `FIGURES`, how a kind differs from another, mean and standard deviation over seeds.
-
-    Each cell is set against the one that lies at `none` of the axis in which the kinds differ, seed by seed; for each seed the
-    mean over cells is taken. What no pair was measured in is left out.
-
-    Args:
-        data: rows as `temper.report.frame.frame` gives them.
-    """
-    axis = AXES[kind, against]
-    rows = data[data.checkpoint.isin([checkpoint, "run"])].dropna(subset=["value"])
-    values = rows.groupby(["kind", "attack", "penalty", "seed", "metric"]).value.mean().reset_index()
-    shared = [column for column in ("attack", "penalty", "seed", "metric") if column != axis]
-    ours, theirs = (values[values.kind == str(each)] for each in (kind, against))
-    both = ours.merge(theirs, on=shared, suffixes=("", "_against"))
-    found = {}
-    for name, (metric, by) in FIGURES.items():
-        pairs = both[both.metric == metric]
-        if by == "times":
-            pairs = pairs[pairs.value_against > 0]
-        change = pairs.value / pairs.value_against if by == "times" else pairs.value - pairs.value_against
-        seeds = change.groupby(pairs.seed).mean()
-        if len(seeds):
-            found[name] = Spread(seeds.mean(), seeds.std(), len(seeds))
-    return found
+def measured(runs: Runs, kind: Kind, against: Kind) -> dict[str, Spread]:
+    """By name in `FIGURES`, how a kind differs from another, mean and standard deviation over seeds; what no pair of cells was
+    measured in is left out."""
+    how = {"points": difference, "times": multiple}
+    found = {name: how[by](runs, kind, against, metric) for name, (metric, by) in FIGURES.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def comparison(data: pd.DataFrame, checkpoint: str, rows: Sequence[Aspects] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def comparison(runs: Runs, rows: Sequence[Aspects] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The comparison table as text, and its figures raw.
 
     Args:
-        data: rows as `temper.report.frame.frame` gives them.
-        checkpoint: whose numbers are compared.
         rows: None: those of conf/report/aspects.yaml.
 
     Raises:
@@ -117,7 +91,7 @@ def comparison(data: pd.DataFrame, checkpoint: str, rows: Sequence[Aspects] | No
     """
     texts, numbers = [], []
     for row in load() if rows is None else rows:
-        found = measured(data, row.kind, row.against, checkpoint)
+        found = measured(runs, row.kind, row.against)
         figures = {name: figure.text(found.get(name)) for name, figure in FIGURES.items()}
         try:
             said = {ASPECTS[aspect]: sentence.format_map(figures) for aspect, sentence in row.said.items()}

@@ -15,7 +15,7 @@ from temper.arguments import Number
 from temper.config import CONF, ConfigError
 from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
 from temper.report.lacking import cells_lacking, metric_lacking
-from temper.report.paired import ALPHA, STATISTICS, Runs, holm, mean_of_pairs, summarize
+from temper.report.paired import ALPHA, STATISTICS, Runs, holm, mean_of_pairs, summarize, tuned_apart
 from temper.report.power import seeds_needed
 from temper.report.resolution import resolution
 from temper.report.setup import Setup
@@ -217,9 +217,12 @@ def _judge(part: Part, scales: Mapping[str, Runs], examples: int | None, study: 
     if row["found"] == Verdict.UNDECIDED:
         row["seeds_needed"] = seeds_needed(found["mean"], found["sd"] or step, part.margin)
     if part.synergy:
-        flagged = {floors(runs, contrast).get(part.metric, "") for contrast in chosen} - {""}
+        flagged = {floors(runs, contrast).get(part.metric, "") for contrast in chosen}
+        flagged = (flagged | {tuned_apart(contrast) for contrast in chosen}) - {""}
         row["flag"] = "; ".join(sorted(flagged))
-    if part.best and part.best not in runs.metrics:
+    elif not part.best:
+        row["flag"] = "; ".join(sorted({tuned_apart(contrast) for contrast in chosen} - {""}))
+    elif part.best not in runs.metrics:
         row["flag"] = f"No run has {part.best}: the best is chosen by {part.metric} itself, which favours it."
     return row
 

@@ -8,6 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from temper.records import RunRecord
+from temper.report.apart import not_compared
 from temper.report.bootstrap import outcomes
 from temper.report.claims import Judged, judge, load
 from temper.report.columns import full_name, on_scale
@@ -16,7 +17,6 @@ from temper.report.factorial import factors
 from temper.report.markup import words
 from temper.report.paired import Runs
 from temper.report.pareto import front
-from temper.report.parts import comparable
 from temper.report.setup import Setup
 from temper.report.studies import folder_of
 from temper.report.table import MISSING, to_latex, to_markdown
@@ -51,7 +51,7 @@ class Conclusions(NamedTuple):
         summary: for the terminal.
         judged: the claims.
         effects: ready to print.
-        problems: what of the runs' outcomes cannot be read, a line each.
+        problems: what of the runs' outcomes cannot be read, and which cells do not pair, a line each.
     """
 
     files: dict[str, str]
@@ -66,7 +66,7 @@ class Conclusions(NamedTuple):
 def conclude(
     studies: Sequence[Path],
     records: Sequence[RunRecord],
-    data: pd.DataFrame,
+    runs: Runs,
     suite: str,
     checkpoint: str,
     settings: DictConfig,
@@ -74,13 +74,12 @@ def conclude(
     """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml.
 
     Args:
-        data: numbers of the runs, as `temper.report.evidence.evidence` gives them.
+        runs: their numbers.
     """
-    runs = Runs.of(data, checkpoint)
     images, problems = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
     examples = sizes.pop() if len(sizes) == 1 else None
-    found = effects(runs, images, RESAMPLED, examples, combined=comparable(records))
+    found = effects(runs, images, RESAMPLED, examples)
     claims = load(settings if "report" in settings else None)
     judged = judge(claims, runs, studies[0].name, examples, Setup.of(records, studies, suite))
     metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]
@@ -104,7 +103,7 @@ def conclude(
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
         effects=shown["effects"],
-        problems=problems,
+        problems=[*problems, *not_compared(runs, records)],
     )
 
 
@@ -177,8 +176,8 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
         said.append(PART)
     left = len(chosen) - ROWS
     said += [f"{left} more of these rows are in effects.csv, beside all other metrics."] if left > 0 else []
-    flags = sorted({f"{row.cell}, {row.metric}: {row.note}" for row in _rows(chosen) if row.note})
-    said += ["A synergy may be the floor's here:\n\n" + "\n".join(f"- {flag}" for flag in flags)] if flags else []
+    flags = sorted({f"{row.effect} of {row.cell}, {row.metric}: {row.note}" for row in _rows(chosen) if row.note})
+    said += ["To be read with care:\n\n" + "\n".join(f"- {flag}" for flag in flags)] if flags else []
     for metric in metrics:
         table = factors(runs, metric)
         if table is not None:

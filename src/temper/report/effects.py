@@ -8,7 +8,7 @@ import pandas as pd
 
 from temper.report.bootstrap import Outcomes, differences, hierarchical, over_images
 from temper.report.factorial import floors, is_accuracy, on_logit_scale, squares
-from temper.report.paired import STATISTICS, Contrast, Key, Runs, holm, summarize
+from temper.report.paired import STATISTICS, Contrast, Key, Runs, holm, summarize, tuned_apart
 from temper.report.parts import parts
 from temper.report.resolution import resolution
 
@@ -25,19 +25,13 @@ class Effect(NamedTuple):
     contrast: Contrast
 
 
-def contrasts(runs: Runs, *, combined: bool = True) -> list[Effect]:
+def contrasts(runs: Runs) -> list[Effect]:
     """Every cell against the same one without its attack, without its penalty, and the factorial effects of the pair; before
-    them, where penalties are combined, each of these on average.
-
-    Args:
-        combined: see `temper.report.parts.comparable`.
-    """
-    found: list[Effect] = []
-    if combined:
-        found += [Effect("part synergy" if p.synergy else "part", p.cell, p.against, p.effect) for p in parts(runs)]
+    them, where penalties are combined, each of these on average."""
+    found = [Effect("part synergy" if p.synergy else "part", p.cell, p.against, p.effect) for p in parts(runs)]
     for axis in ("attack", "penalty"):
         for cell in runs.cells:
-            partners = runs.partners(cell, **{axis: "none"}) if getattr(cell, axis) != "none" else []
+            partners = runs.partners(cell, {axis: "none"}) if getattr(cell, axis) != "none" else []
             found += [Effect(axis, cell, each.name, {cell: 1.0, each: -1.0}) for each in partners]
     for square in squares(runs):
         others = ", ".join(cell.name for cell in square[1:])
@@ -50,26 +44,24 @@ def effects(
     outcomes: Outcomes,
     resampled: Sequence[str] = (),
     examples: int | None = None,
-    *,
-    combined: bool = True,
 ) -> pd.DataFrame:
     """One row per effect, cell, metric and scale, with `COLUMNS`.
 
     effect: `attack` and `penalty` set a cell against the same one without it; `main attack` and `main penalty` are means over
     both options of the other axis; `synergy` is combined - adversarial - regularized + standard; `part` and `part synergy` are
     those of one of several combined penalties, see `temper.report.parts`. scale: `share` or, of the factorial effects on
-    accuracies, `logit`; `own` of what is no accuracy. resampled_low, resampled_high: the 95 % interval of
-    the hierarchical bootstrap; images_sd: the standard error that the sampling of test images alone makes. p_holm: corrected
-    within the family, the rows of one effect, metric and scale. note: of a synergy, that a cell lies on the floor.
+    accuracies, `logit`; `own` of what is no accuracy. resampled_low, resampled_high: the 95 % interval of the hierarchical
+    bootstrap; images_sd: the standard error that the sampling of test images alone makes. p_holm: corrected within the family,
+    the rows of one effect, metric and scale. note: that a cell of a synergy lies on the floor, or that cells were tuned to
+    strengths of their own.
 
     Args:
         runs: all numbers.
         outcomes: by run, what happened to every test image, where it is known.
         resampled: accuracies whose images are resampled.
         examples: images in the test set; None: unknown, and the logit scale is left out.
-        combined: whether to tell what each of several combined penalties does: see `temper.report.parts.comparable`.
     """
-    known = contrasts(runs, combined=combined)
+    known = contrasts(runs)
     scales = {"share": (runs, known)}
     if examples is not None:
         scales["logit"] = on_logit_scale(runs, examples), [effect for effect in known if len(effect.contrast) > 2]
@@ -88,10 +80,11 @@ def effects(
         if images is not None:
             drawn[row] = [*hierarchical(images)[1:], over_images(images)]
     table[RESAMPLED] = pd.DataFrame.from_dict(drawn, orient="index", columns=RESAMPLED, dtype=float).reindex(table.index)
-    notes = {(e.name, e.cell.name, e.cell.suite): floors(runs, e.contrast) for e in known if e.name.endswith("synergy")}
+    tuned = {(e.name, e.cell.name, e.against, e.cell.suite): tuned_apart(e.contrast) for e in known}
+    low = {(e.name, e.cell.name, e.cell.suite): floors(runs, e.contrast) for e in known if e.name.endswith("synergy")}
     table["note"] = [
-        notes[effect, cell, suite].get(metric, "") if effect.endswith("synergy") else ""
-        for effect, cell, suite, metric in zip(table.effect, table.cell, table.suite, table.metric, strict=True)
+        "; ".join(filter(None, [low.get((effect, cell, suite), {}).get(metric), tuned[effect, cell, against, suite]]))
+        for effect, cell, against, suite, metric in table[COLUMNS[:5]].itertuples(index=False)
     ]
     table["family"] = table.effect + ", " + table.metric + ", " + table.scale
     table["p_holm"] = holm(table.p, table.family)

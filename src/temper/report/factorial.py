@@ -14,7 +14,7 @@ from scipy.special import logit
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from temper.report.paired import SAME, Contrast, Key, Runs
+from temper.report.paired import SAME, Contrast, Key, Runs, are_alike
 from temper.report.table import METRICS
 
 FLOOR = 0.03  # an accuracy below it is more the threat's doing than the cell's
@@ -45,7 +45,7 @@ def squares(runs: Runs) -> list[Square]:
         if "none" in (cell.attack, cell.penalty):
             continue
         moves: tuple[dict[str, str], ...] = ({"penalty": "none"}, {"attack": "none"}, {"attack": "none", "penalty": "none"})
-        partners = [runs.partners(cell, **moved) for moved in moves]
+        partners = [runs.partners(cell, moved) for moved in moves]
         if all(len(each) == 1 for each in partners):
             found.append(Square(cell, *(each[0] for each in partners)))
     return found
@@ -91,8 +91,8 @@ def factors(runs: Runs, metric: str) -> pd.DataFrame | None:
     Columns: factor, df, sum_sq, eta_sq (partial: its share of what it and the residual explain), F, p.
 
     Returns:
-        None where the design is not complete: a cell or a seed is missing, a cell exists in several settings, or an axis has
-        one option; or where nothing is left to tell an effect from.
+        None where the design is not complete: a cell or a seed is missing, a cell exists in several settings, cells differ in
+        more than their names, or an axis has one option; or where nothing is left to tell an effect from.
     """
     if metric not in runs.metrics:
         return None
@@ -102,7 +102,7 @@ def factors(runs: Runs, metric: str) -> pd.DataFrame | None:
     cells, values = [cell for cell, known in zip(runs.cells, there, strict=True) if known], values[there]
     attacks, penalties = ({getattr(cell, axis) for cell in cells} for axis in ("attack", "penalty"))
     complete = len(cells) == len(attacks) * len(penalties) == len({cell[:2] for cell in cells})
-    if not complete or min(len(attacks), len(penalties), len(runs.seeds)) < 2:
+    if not complete or not are_alike(cells) or min(len(attacks), len(penalties), len(runs.seeds)) < 2:
         return None
     if not np.isfinite(values).all() or np.ptp(values) == 0:
         return None

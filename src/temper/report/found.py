@@ -15,6 +15,7 @@ from temper.report.conclusions import Conclusions, conclude
 from temper.report.evidence import evidence
 from temper.report.figures.picks import one_of_each_kind
 from temper.report.frame import choose_suite, evaluated, evaluations_of
+from temper.report.paired import Runs
 from temper.report.paper import Paper, paper_of
 from temper.report.readings import Example
 from temper.report.texts import kept_texts
@@ -44,6 +45,7 @@ class Found(NamedTuple):
         records: finished runs that were evaluated by the suite.
         suite, checkpoint: whose numbers are shown.
         data: the numbers, as `temper.report.evidence.evidence` gives them.
+        runs: the same as one block, of the checkpoint.
         paper: the tables.
         audited: what of the audit did not pass; None: there was no audit.
         concluded: effects and claims.
@@ -57,6 +59,7 @@ class Found(NamedTuple):
     suite: str
     checkpoint: str
     data: pd.DataFrame
+    runs: Runs
     paper: Paper
     audited: pd.DataFrame | None
     concluded: Conclusions
@@ -91,18 +94,20 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
     problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
     checkpoint, said = _checkpoint(chosen[0], suite, asked.settings.table.checkpoint)
     data = evidence(chosen, suite)
+    runs = Runs.of(data, checkpoint)
     picks = one_of_each_kind(chosen, asked.studies)
     suites = [evaluations_of(pick.record, suite)[0] for pick in picks]
     texts, unreadable = kept_texts(picks, suites, checkpoint)
     rows, broken = kept_rows(picks, suites, checkpoint)
-    concluded = conclude(asked.studies, chosen, data, suite, checkpoint, asked.settings)
+    concluded = conclude(asked.studies, chosen, runs, suite, checkpoint, asked.settings)
     found = Found(
         asked=asked,
         records=chosen,
         suite=suite,
         checkpoint=checkpoint,
         data=data,
-        paper=paper_of(chosen, data, suite, asked.settings, checkpoint),
+        runs=runs,
+        paper=paper_of(chosen, data, runs, suite, asked.settings, checkpoint),
         audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
         concluded=concluded,
         texts=texts,

@@ -9,12 +9,27 @@ import numpy as np
 import pandas as pd
 
 from temper.cell import NOT_IDENTITY
+from temper.config import flat
 from temper.records import RunRecord
+from temper.report.recipe import recipe_of
 
 # Where the threat of a suite stands again in each of its parts.
 PARTS_OF_A_SUITE = re.compile(r"evaluation\.(?!threat)[\w.]+\.threat\.")
 Key = TypeVar("Key", bound=Hashable)
-COLUMNS = ["study", "attack", "penalty", "setting", "kind", "digest", "suite", "seed", "checkpoint", "metric", "value"]
+COLUMNS = [
+    "study",
+    "attack",
+    "penalty",
+    "setting",
+    "kind",
+    "digest",
+    "suite",
+    "recipe",
+    "seed",
+    "checkpoint",
+    "metric",
+    "value",
+]
 
 
 def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
@@ -22,17 +37,20 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
 
     `checkpoint` is best, last, or `run` for what belongs to the run as a whole (cost, gaps between checkpoints).
     `setting` tells apart cells of the same attack and penalty by the config values in which they differ, in training or in
-    evaluation. A value that is not finite is missing (NaN).
+    evaluation. `recipe` says what cells of other names have in common; see `temper.report.recipe`. A value that is not finite
+    is missing (NaN).
     """
     chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
     settings = settings_of(chosen)
+    recipes = {record.digest: recipe_of(record) for record in {record.digest: record for record, _ in chosen}.values()}
     rows = []
     for record, key in chosen:
         evaluation = record.evaluations[key]
         metrics = {name: checkpoint["metrics"] for name, checkpoint in evaluation["checkpoints"].items()}
         metrics["run"] = evaluation["run"] | {f"cost/{name}": value for name, value in record.cost.items()}
         setting = settings[record.digest, key]
-        identity = [record.study, record.attack, record.penalty, setting, record.kind, record.digest, key, record.seed]
+        identity: list[Any] = [record.study, record.attack, record.penalty, setting, record.kind]
+        identity += [record.digest, key, recipes[record.digest], record.seed]
         rows += [[*identity, checkpoint, name, value] for checkpoint in metrics for name, value in metrics[checkpoint].items()]
     data = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
     return data.assign(value=data.value.where(np.isfinite(data.value)))
@@ -106,11 +124,3 @@ def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, 
         for identity, cell in cells.items():
             texts[identity] = ", ".join(f"{key}={cell.get(key)}" for key in shown.values())
     return texts
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config by dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

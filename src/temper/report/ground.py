@@ -6,7 +6,7 @@ from functools import partial
 
 from temper.cell import Kind
 from temper.records import RunRecord, in_order
-from temper.report.sides import parts_of, without
+from temper.report.names import parts_of, without
 
 
 def on_ground(records: Sequence[RunRecord], wanted: Sequence[str] | str | None = None) -> list[RunRecord]:

@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
 
+from temper.report.names import Option, without
 from temper.report.paired import Runs
 from temper.report.setup import Setup
-from temper.report.sides import Option, Side, allows, without
+from temper.report.sides import Side, allows
 
 # Of `any`, where the study has none of its own.
 DEFAULTS = {"attack": "pgd", "penalty": "l2"}

@@ -5,7 +5,6 @@ observation, and its spread over seeds is what a comparison of two methods has t
 """
 
 import gc
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from temper.cell import Kind
+from temper.report.recipe import STRENGTH, parsed, unlike
 
 ALPHA = 0.05
 SAME = 1e-9  # a spread below it, beside the mean, is rounding
@@ -31,6 +31,7 @@ class Key(NamedTuple):
     setting: str
     digest: str
     suite: str
+    recipe: str = ""
 
     @property
     def name(self) -> str:
@@ -72,21 +73,32 @@ class Runs(NamedTuple):
         values = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
         return cls([Key(*cell) for cell in cells], seeds.tolist(), metrics, values)
 
+    def series(self, cell: Key, metric: str) -> np.ndarray:
+        """One metric of one cell, (S,); NaN where no run has it."""
+        if metric not in self.metrics:
+            return np.full(len(self.seeds), np.nan)
+        return self.values[self.cells.index(cell), :, self.metrics.index(metric)]
+
     def difference(self, contrast: Contrast) -> np.ndarray:
         """The weighted sum over its cells, (S, M); NaN where one of them lacks the number."""
         parts = [weight * self.values[self.cells.index(cell)] for cell, weight in contrast.items()]
         return np.sum(parts, axis=0)
 
-    def partners(self, cell: Key, **moved: str) -> list[Key]:
-        """The cells under the same suite that are the same but for the named axes, which lie at the given options.
+    def partners(self, cell: Key, moved: Mapping[str, str], *, free: bool = False) -> list[Key]:
+        """The cells under the same suite that are the same but for the axes that are moved to other options.
 
-        Where there are several of that name, those that agree in all settings that do not belong to a moved axis.
+        What both are made by is the same in both. The strength is too, unless each cell was tuned to one of its own: then a
+        partner that is the only one will do, and `tuned_apart` tells.
+
+        Args:
+            free: whether penalties that both have may differ in their settings and strength.
         """
         target = cell._replace(**moved)
-        same = [c for c in self.cells if (c.attack, c.penalty, c.suite) == (target.attack, target.penalty, cell.suite)]
-        if len(same) <= 1:
-            return same
-        return [c for c in same if apart_from(moved, c.setting) == apart_from(moved, cell.setting)]
+        named = [c for c in self.cells if (c.attack, c.penalty, c.suite) == (target.attack, target.penalty, cell.suite)]
+        but = ("penalty.", STRENGTH) if free else (STRENGTH,)
+        alike = [c for c in named if not unlike(cell.recipe, c.recipe, but)]
+        as_strong = [c for c in alike if free or not unlike(cell.recipe, c.recipe)]
+        return as_strong or (alike if len(alike) == 1 else [])
 
 
 def _numbered(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
@@ -96,10 +108,16 @@ def _numbered(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
     return list(places), numbers
 
 
-def apart_from(axes: Iterable[str], setting: str) -> str:
-    """A setting without what belongs to some axes: the strength is the penalty's."""
-    own = tuple(prefix for axis in axes for prefix in (f"{axis}.", *(["strength="] if axis == "penalty" else [])))
-    return ", ".join(part for part in re.split(r", (?=[\w.]+=)", setting) if not part.startswith(own))
+def are_alike(cells: Iterable[Key]) -> bool:
+    """Whether cells differ in nothing but attacks and penalties that only some of them have."""
+    known: dict[str, str] = {}
+    return all(known.setdefault(name, value) == value for cell in cells for name, value in parsed(cell.recipe).items())
+
+
+def tuned_apart(cells: Iterable[Key]) -> str:
+    """That cells which are set against each other were tuned to strengths of their own, in words; empty where they were not."""
+    of = {cell.name: parsed(cell.recipe)[STRENGTH] for cell in cells if STRENGTH in parsed(cell.recipe)}
+    return f"strengths differ: {', '.join(f'{s} in {name}' for name, s in of.items())}" if len(set(of.values())) > 1 else ""
 
 
 def summarize(differences: np.ndarray, null: float = 0.0, resolution: np.ndarray | float = 0.0) -> pd.DataFrame:

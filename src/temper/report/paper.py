@@ -15,6 +15,7 @@ from temper.report.columns import Unit, full_name
 from temper.report.frame import evaluations_of
 from temper.report.ground import ground_of
 from temper.report.markup import words
+from temper.report.paired import Runs
 from temper.report.references import citations, cited, methods_of
 from temper.report.table import Table, tabulate, to_latex, to_markdown
 from temper.storage import written_whole
@@ -117,12 +118,14 @@ class Paper(NamedTuple):
                 part.write_text(text)
 
 
-def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, settings: DictConfig, checkpoint: str) -> Paper:
+def paper_of(
+    records: Sequence[RunRecord], data: pd.DataFrame, runs: Runs, suite: str, settings: DictConfig, checkpoint: str
+) -> Paper:
     """The tables that are asked for, and the comparison of the kinds.
 
     Args:
         records: the runs that were evaluated by the suite.
-        data: their numbers, as `temper.report.frame.frame` gives them.
+        data: their numbers, as `temper.report.frame.frame` gives them; `runs` as one block.
         settings: as conf/report.yaml.
         checkpoint: of a column that names none.
     """
@@ -152,7 +155,7 @@ def paper_of(records: Sequence[RunRecord], data: pd.DataFrame, suite: str, setti
     for name in list(tables)[:1]:
         unmatched = [paper.unmatched() for paper, own in zip(printed, papers, strict=True) if not own.fits(records)]
         tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
-    texts, numbers = aspects.comparison(data, checkpoint)
+    texts, numbers = aspects.comparison(runs)
     tables["comparison"] = Printed("comparison", CAPTIONS["comparison"], texts, texts, numbers, TEXT_COLUMNS, notes=[COMPARED])
     return Paper(tables, "\n".join(reference.text for reference in cited(methods)))
 

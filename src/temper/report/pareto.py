@@ -35,7 +35,7 @@ def front(runs: Runs, goals: dict[str, int] = GOALS) -> pd.DataFrame:
     values = runs.values[:, :, [runs.metrics.index(metric) for metric in wanted]]
     kept = np.flatnonzero(np.isfinite(values).all(axis=(1, 2)))
     values, signs = values[kept], np.array([goals[metric] for metric in wanted])
-    found = pd.DataFrame([runs.cells[position] for position in kept], columns=list(Key._fields))
+    found = pd.DataFrame([runs.cells[position] for position in kept], columns=list(Key._fields)).drop(columns="recipe")
     if found.empty or not wanted:
         return found
     found[wanted] = values.mean(axis=1)

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import NamedTuple
 
-from temper.records import RunRecord
-from temper.report.paired import Contrast, Key, Runs
-from temper.report.sides import parts_of
+from temper.report.names import parts_of
+from temper.report.paired import Contrast, Key, Runs, are_alike
 
 FEWEST = 2  # pairs of cells: with one the mean is the effect of that penalty alone
 Cells = Mapping[tuple[str, frozenset[str]], Key]  # of one suite, by attack and penalties
@@ -41,13 +40,9 @@ class Part(NamedTuple):
         return f"the same cells without {self.name}" + (", and both without the attack" if self.synergy else "")
 
 
-def comparable(records: Iterable[RunRecord]) -> bool:
-    """Whether cells that differ in one penalty differ in nothing else: not where each was tuned to a strength of its own."""
-    return len({float(record.config.get("strength", 1.0)) for record in records if record.penalty != "none"}) <= 1
-
-
 def parts(runs: Runs) -> list[Part]:
-    """Of every attack and penalty, the effect and the synergy; none where penalties are not combined."""
+    """Of every attack and penalty, the effect and the synergy; none where penalties are not combined, or where cells differ in
+    more than them, as when each was tuned to a strength of its own."""
     found = []
     for suite in dict.fromkeys(cell.suite for cell in runs.cells):
         cells = _once(cell for cell in runs.cells if cell.suite == suite)
@@ -57,8 +52,10 @@ def parts(runs: Runs) -> list[Part]:
             pairs = list(_pairs(cells, attack, name))
             squares = [pair for pair in pairs if attack != "none" and {("none", each) for each in pair} <= cells.keys()]
             for several, signs in ((pairs, {attack: 1.0}), (squares, {attack: 1.0, "none": -1.0})):
-                if len(several) >= FEWEST:
-                    effect = _mean(cells, several, signs)
+                if len(several) < FEWEST:
+                    continue
+                effect = _mean(cells, several, signs)
+                if are_alike(effect):
                     found.append(Part(attack, name, suite, len(several), len(signs) == 2, effect))
     return found
 

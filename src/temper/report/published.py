@@ -7,11 +7,10 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from temper.config import CONF
+from temper.config import CONF, flat
 from temper.records import RunRecord
 from temper.report.columns import describe
-from temper.report.frame import flat
-from temper.report.sides import parts_of, without
+from temper.report.names import parts_of, without
 from temper.report.spread import Spread
 
 SELECTED_ON_TEST = "†"

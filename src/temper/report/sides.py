@@ -5,11 +5,11 @@ from itertools import product
 
 from pydantic import BaseModel, ConfigDict
 
+from temper.report.names import Option, without
 from temper.report.paired import Contrast, Key, Runs
 
 # What `any` leaves out: an attack that does nothing, and one that only seems to.
 CONTROLS = {"attack": ("none", "noise"), "penalty": ("none",)}
-Option = str | tuple[str, ...]
 
 
 class Side(BaseModel):
@@ -35,16 +35,6 @@ def allows(axis: str, option: Option, name: str) -> bool:
     return name not in CONTROLS[axis] if option == "any" else name == option
 
 
-def parts_of(penalty: str) -> set[str]:
-    """The penalties that a cell's name joins."""
-    return set(penalty.split(" + ")) - {"none"}
-
-
-def without(penalty: str, names: Option) -> str:
-    """The name of a penalty less some of its parts."""
-    return " + ".join(part for part in penalty.split(" + ") if part not in names) or "none"
-
-
 def pairs(runs: Runs, of: Side, against: Side, best: Mapping[Key, float] | None = None) -> list[Contrast]:
     """Every cell of one side minus every one of the other that it pairs with.
 
@@ -61,7 +51,8 @@ def pairs(runs: Runs, of: Side, against: Side, best: Mapping[Key, float] | None 
         elif of.penalty != against.penalty:
             moves["penalty"] = _names(runs, "penalty", against.penalty)
         targets = [dict(zip(moves, names, strict=True)) for names in product(*moves.values())]
-        partners = [each for moved in targets for each in runs.partners(cell, **moved) if each != cell]
+        free = best is not None
+        partners = [each for moved in targets for each in runs.partners(cell, moved, free=free) if each != cell]
         if best is not None:
             partners = sorted(partners, key=lambda each: -best[each])[:1]
         found += [{cell: 1.0, each: -1.0} for each in partners]

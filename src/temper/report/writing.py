@@ -40,7 +40,7 @@ def write(found: Found, results: Path) -> list[Any]:
     page = Contents(
         title=found.asked.title,
         about=about,
-        cards=infographic(found.data, found.checkpoint),
+        cards=infographic(found.runs),
         judged=found.judged,
         chart=chart(found.data, found.checkpoint),
         tables=found.paper.tables,
@@ -71,7 +71,7 @@ def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
     examples += [rows_to_markdown(found.rows)] if found.rows else []
     latex = [*(f"% {line}" for line in about), *(printed.to_latex() for printed in tables.values()), concluded.latex]
     return {
-        "runs.csv": found.data.to_csv(index=False, lineterminator="\n"),
+        "runs.csv": found.data.drop(columns="recipe").to_csv(index=False, lineterminator="\n"),
         "table.md": "\n".join([_markdown(found, about), concluded.markdown, *examples]),
         "table.tex": "\n".join(latex),
         **concluded.files,

@@ -21,7 +21,6 @@ from temper.report.figures.radii import broken_more, radii
 from temper.report.figures.strength import strength_figure, strengths_of
 from temper.report.figures.tradeoff import tradeoff
 from temper.report.frame import evaluations_of
-from temper.report.parts import comparable
 
 # Finds what a figure shows, and draws it.
 Maker = tuple[Callable[[], Sequence[Any]], Callable[[Any], Figure]]
@@ -78,7 +77,7 @@ def gallery(
         drawn["tradeoff"] = lambda: tradeoff(data, checkpoint=checkpoint)
     if accuracies and several:
         drawn["interaction"] = lambda: interaction(data, checkpoint=checkpoint)
-    if accuracies and comparable(records) and (shown := mean_effects(data, checkpoint)):
+    if accuracies and (shown := mean_effects(data, checkpoint)):
         drawn["parts"] = partial(parts_figure, shown)
     if any(record.curves for record in records) and cells <= MOST_CURVES:
         drawn["curves"] = lambda: curves(records)

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
 
 from temper.cell import Kind
 from temper.report import aspects
 from temper.report.columns import describe
+from temper.report.kinds import cells_of, mean
+from temper.report.paired import Runs
 from temper.report.spread import Spread
 
 EQUATIONS = {
@@ -65,27 +67,20 @@ class Card(NamedTuple):
     bars: Sequence[Bar]
 
 
-def infographic(data: pd.DataFrame, checkpoint: str) -> list[Card]:
-    """A card for each kind that the study has: standard, adversarial, regularized, combined.
-
-    Args:
-        data: rows as `temper.report.frame.frame` gives them.
-        checkpoint: whose numbers are shown.
-    """
+def infographic(runs: Runs) -> list[Card]:
+    """A card for each kind that the study has: standard, adversarial, regularized, combined."""
     said = {Kind.STANDARD: ("standard training", "fit the training set, and nothing else")}
     said |= {row.kind: (row.name, row.said["purpose"]) for row in aspects.load()}
-    rows = data[data.checkpoint.isin([checkpoint, "run"])]
-    found = {kind: _means(rows[rows.kind == str(kind)]) for kind in EQUATIONS}
+    found = {kind: _means(runs, kind) for kind in EQUATIONS}
     longest = {
         shown.metric: _scale(shown.metric, [means[shown.metric] for means in found.values() if shown.metric in means])
         for shown in FIGURES
     }
-    cells = rows.groupby("kind")[["attack", "penalty", "setting"]].apply(lambda group: len(group.drop_duplicates()))
     return [
         Card(
             kind,
             *(said[kind][0], EQUATIONS[kind], said[kind][1]),
-            cells=int(cells[str(kind)]),
+            cells=sum(any(np.isfinite(runs.series(cell, metric)).any() for metric in means) for cell in cells_of(runs, kind)),
             bars=[
                 _bar(shown, means, found[Kind.STANDARD], longest[shown.metric]) for shown in FIGURES if shown.metric in means
             ],
@@ -95,11 +90,10 @@ def infographic(data: pd.DataFrame, checkpoint: str) -> list[Card]:
     ]
 
 
-def _means(rows: pd.DataFrame) -> dict[str, Spread]:
+def _means(runs: Runs, kind: Kind) -> dict[str, Spread]:
     """By metric, over seeds, of the mean over cells."""
-    wanted = rows[rows.metric.isin([shown.metric for shown in FIGURES])].dropna(subset=["value"])
-    seeds = wanted.groupby(["metric", "seed"]).value.mean()
-    return {str(metric): Spread(of.mean(), of.std(), len(of)) for metric, of in seeds.groupby(level="metric")}
+    found = {shown.metric: mean(runs, kind, shown.metric) for shown in FIGURES}
+    return {metric: value for metric, value in found.items() if value is not None}
 
 
 def _scale(metric: str, found: Sequence[Spread]) -> float:
