@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from scipy.special import expit
 
 from temper.report import make_report
-from temper.report.claims import All, AnyOf, Claim, Part, Verdict, judge, load, parts, verdict
+from temper.report.claims import All, AnyOf, Claim, Part, Verdict, judge, load, parts, remarks, verdict
 from temper.report.evidence import evidence
 from temper.report.lacking import metric_lacking
 from temper.report.paired import Runs
@@ -164,7 +164,7 @@ def test_the_best_fixed_penalty_is_chosen_by_validation() -> None:
     bare = judge(
         CLAIMS, Runs.of(pd.concat([tables[0], tables[2], numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])), "s"
     ).table
-    assert "which favours it" in bare.set_index("claim").note["dynamic_beats_fixed"]
+    assert "which favours it" in bare.set_index("claim").flag["dynamic_beats_fixed"]
 
 
 def test_what_adds_up_in_log_odds_is_not_more_than_the_sum() -> None:
@@ -291,3 +291,22 @@ def test_claims_of_ones_own_are_judged(temper: Callable[..., tuple[int, str]], t
     assert status == 0, output
     claims = pd.read_csv("results/study/claims.csv").set_index("claim")
     assert len(claims.index.unique()) == 18 and claims["mean"]["mine"] == pytest.approx(0.09)
+
+
+def test_a_claim_whose_parts_are_all_optional_and_lacking_is_not_decided() -> None:
+    side = {"attack": "any", "penalty": "none"}
+    part = {"of": side, "against": side | {"attack": "none"}, "metric": "curve/area", "direction": "more", "optional": True}
+    for joint in ("all", "any"):
+        claim = Claim.model_validate({"sentence": "It does.", "holds": {joint: [part]}})
+        judged = judge({"it": claim}, Runs.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]})), "s")
+        assert judged.verdicts["it"] == Verdict.LACKING
+
+
+def test_flags_of_all_parts_are_told() -> None:
+    raised = {"of": {"attack": "any", "penalty": "none"}, "against": {"attack": "none", "penalty": "none"}}
+    parts_of_it = [raised, {"synergy": {"attack": "any", "penalty": "any"}}]
+    holds = {"all": [part | {"metric": "test/worst_case", "direction": "more"} for part in parts_of_it]}
+    claim = Claim.model_validate({"sentence": "It does.", "holds": holds, "note": "As a rule."})
+    runs = Runs.of(numbers({NONE: [0.0, 0.0], PGD: [0.5, 0.6], L2: [0.0, 0.01], ("pgd", "l2"): [0.6, 0.6]}))
+    said = remarks(judge({"it": claim}, runs, "s").table)
+    assert said == "As a rule. On the floor: none x l2 has 0.5 %, none x none has 0.0 %."

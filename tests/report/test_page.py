@@ -11,6 +11,7 @@ import pytest
 from temper.cell import Kind
 from temper.report import make_report
 from temper.report.claims import Claim, Judged, Verdict, judge
+from temper.report.columns import Style
 from temper.report.figures.style import lightness
 from temper.report.frame import frame
 from temper.report.page import chart, infographic
@@ -87,7 +88,7 @@ def judged(direction: str, margin: float) -> Judged:
     [("more", 0.0, "worst case % higher", 50, 50), ("less", 0.0, "worst case % lower", 0, 50)],
 )
 def test_an_interval_is_drawn_around_zero(direction: str, margin: float, asked: str, left: float, width: float) -> None:
-    ((part,),) = (claim.parts for claim in claims(judged(direction, margin)))
+    ((part,),) = (claim.parts for claim in claims(judged(direction, margin), Style()))
     row = judged(direction, margin).table.iloc[0]
     assert part.asked == asked and part.interval is not None
     assert (part.interval.left, part.interval.width) == (left, width)
@@ -101,7 +102,7 @@ def test_an_interval_is_drawn_around_zero(direction: str, margin: float, asked: 
 @pytest.mark.parametrize("margin", [-2.0, -0.05, 0.05, 2.0])
 def test_the_tinted_side_is_where_a_claim_is_supported(direction: str, margin: float) -> None:
     found = judged(direction, margin)
-    ((part,),) = (claim.parts for claim in claims(found))
+    ((part,),) = (claim.parts for claim in claims(found, Style()))
     assert part.interval is not None
     side = part.interval.left, part.interval.left + part.interval.width
     inside = side[0] <= part.interval.low and part.interval.high <= side[1]

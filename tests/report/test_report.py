@@ -12,10 +12,13 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
+from temper.config import CONF
 from temper.records import RECORD, RunRecord
 from temper.report import make_report
 from temper.report.audit import badges, findings
+from temper.report.evidence import evidence
 from temper.report.figures import pareto_front
 from temper.report.figures.strength import strength_figure, strengths_of
 from temper.report.frame import choose_suite, frame
@@ -105,6 +108,25 @@ def test_missing_cells_and_seeds_are_shown_as_missing() -> None:
 def test_cells_of_one_name_are_told_apart_by_their_settings() -> None:
     strong = [run("pgd", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 2)]
     assert list(table(frame(strong, "standard"), ["test/clean"], []).penalty) == ["l2 (strength=1)", "l2 (strength=2)"]
+
+
+def test_a_suite_that_only_some_cells_were_evaluated_by_names_them_as_the_others_do() -> None:
+    strong = [run("none", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 10)]
+    strong[0].evaluations["corruptions-0"] = copy.deepcopy(strong[0].evaluations[SUITE])
+    for checkpoint in strong[0].evaluations["corruptions-0"]["checkpoints"].values():
+        checkpoint["metrics"] = {"corruptions/mean": 0.4}
+    data = evidence(strong, "standard")
+    assert set(data[data.metric == "corruptions/mean"].setting) == {"strength=1"} and data.setting.nunique() == 2
+
+
+def test_a_checkpoint_that_some_run_lacks_is_shown_for_the_others(tmp_path: Path) -> None:
+    lasting = run("none", "none", 0, 0.98, 0.10)
+    del lasting.evaluations[SUITE]["checkpoints"]["best"]
+    settings = cast(Any, OmegaConf.load(Path(CONF) / "report.yaml"))
+    settings.table.checkpoint = "best"
+    make_report(written(tmp_path, [lasting, *RUNS[3:]]), tmp_path / "results", settings=settings)
+    text = (tmp_path / "results/table.md").read_text()
+    assert "none x none was not evaluated at the checkpoint best" in text and "91.0 ± 1.4" in text
 
 
 def test_one_suite_at_several_radii_is_one_report(tmp_path: Path) -> None:

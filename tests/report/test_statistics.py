@@ -272,6 +272,21 @@ def test_the_chance_of_being_on_the_front() -> None:
     assert found.chance["l1"] == 0 and found.chance["l2"] == pytest.approx(8 / 27, abs=0.05)
 
 
+def test_a_seed_that_one_cell_has_more_empties_no_front() -> None:
+    cells: Cells = {("none", "none"): [0.5, 0.5, 0.5], ("pgd", "none"): [0.6, 0.6, 0.6, 0.0], ("pgd", "l2"): [0.9]}
+    found = front(Runs.of(numbers(cells))).set_index(["attack", "penalty"])
+    assert found.n.tolist() == [3, 3, 1] and found["test/worst_case"].tolist()[:2] == pytest.approx([0.5, 0.6])
+    assert found.front.tolist()[:2] == [False, True] and pd.isna(found.front["pgd", "l2"])
+
+
+def test_the_order_of_seeds_parts_no_equals_on_the_front() -> None:
+    seeds = [0.1, 0.7, 0.3, 0.45, 0.62]
+    found = front(
+        Runs.of(numbers({("none", "none"): seeds, ("none", "l2"): seeds[::-1], ("pgd", "none"): seeds[2:] + seeds[:2]}))
+    )
+    assert found.front.all() and (found.chance > 0).all()
+
+
 def test_the_number_of_seeds_reaches_the_power() -> None:
     for mean, sd, margin in ((0.02, 0.03, 0.0), (0.05, 0.02, 0.04), (-0.3, 0.9, 0.0)):
         n, test = seeds_needed(mean, sd, margin), TTestPower()

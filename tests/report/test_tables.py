@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from omegaconf import OmegaConf
 
 from temper.cell import Kind
@@ -17,7 +19,8 @@ from temper.mirror.names import direction
 from temper.report import aspects, make_report, published
 from temper.report.aspects import NOT_MEASURED, comparison, measured
 from temper.report.claims import judge, load
-from temper.report.columns import METRICS, columns_of, full_name
+from temper.report.columns import METRICS, columns_of, describe, full_name
+from temper.report.figures.gallery import FIGURES
 from temper.report.frame import frame
 from temper.report.markup import to_latex
 from temper.report.page import infographic
@@ -139,7 +142,8 @@ def test_bold_in_latex() -> None:
 def test_every_table_is_markdown_latex_and_csv(tmp_path: Path) -> None:
     make_report(written(tmp_path, RUNS), tmp_path / "results")
     files = {path.name for path in (tmp_path / "results/tables").iterdir()}
-    assert files == {f"{name}.{end}" for name in ("accuracy", "model", "cost", "comparison") for end in ("md", "tex", "csv")}
+    names = ("accuracy", "model", "cost", "comparison", "effects", "claims", "front")
+    assert files == {f"{name}.{end}" for name in names for end in ("md", "tex", "csv")}
     numbers = pd.read_csv(tmp_path / "results/tables/accuracy.csv", keep_default_na=False)
     row = numbers[(numbers.attack == "pgd") & (numbers.penalty == "none")].iloc[0]
     assert float(row["last:test/clean mean"]) == pytest.approx(0.91) and row["last:test/clean n"] == 2
@@ -282,3 +286,44 @@ def test_a_table_is_set_on_the_command_line(temper: Callable[..., tuple[int, str
     assert status == 0 and "0.9100 ± 0.0141" in output, output
     status, output = temper("report", "study=study", "table.columns=[clean,speed]")
     assert status != 0 and "no run has the metric speed" in output
+
+
+@pytest.mark.parametrize(
+    ("metric", "label", "factor", "better"),
+    [
+        ("test/loss", "loss", 1, "lower"),
+        ("val/loss", "val loss", 1, "lower"),
+        ("test/pgd_loss", "PGD loss", 1, "lower"),
+        ("best:test/pgd_loss", "PGD loss (best)", 1, "lower"),
+        ("best:test/clean", "clean % (best)", 100, "higher"),
+        ("val/loss_stability", "loss instability %", 100, "lower"),
+    ],
+)
+def test_a_loss_is_no_percentage(metric: str, label: str, factor: float, better: str) -> None:
+    shown = describe(metric)
+    assert (shown.label, shown.factor, shown.better) == (label, factor, better)
+
+
+def test_effects_and_claims_are_told_in_the_unit_that_is_asked_for(
+    temper: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    written(tmp_path / "outputs", RUNS)
+    wanted = ["table.unit=share", "table.precision=4", "effects.metrics=[best:worst_case]", "figures=[]"]
+    status, output = temper("report", "study=study", *wanted)
+    assert status == 0, output
+    effects, claims = ((tmp_path / f"results/study/tables/{name}.md").read_text() for name in ("effects", "claims"))
+    assert "worst case (best)" in effects and "+0.5600 [" in effects and "+0.5600 [" in claims
+    page = (tmp_path / "results/study/index.html").read_text()
+    assert "+0.5600 [" in page and "+56.0 [" not in page
+    assert escape(f"temper-report study=study suite=standard {shlex.join(wanted)}") in page, "what makes this report again"
+
+
+def test_metrics_of_effects_that_there_are_not(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    written(tmp_path / "outputs", RUNS)
+    status, output = temper("report", "study=study", "effects.metrics=[test/typo]", "figures=[]")
+    assert status != 0 and "effects.metrics: no run has the metric test/typo" in output
+
+
+def test_every_figure_stands_in_the_config() -> None:
+    said = Path(CONF, "report.yaml").read_text()
+    assert all(re.search(rf"\b{name}\b", said[said.index("# Which figures") :]) for name in FIGURES)

@@ -10,7 +10,7 @@ from temper.cell import Kind, data_name
 from temper.records import RunRecord
 from temper.report.aspects import POINTS, TIMES, measured
 from temper.report.claims import Judged, Verdict
-from temper.report.columns import on_scale
+from temper.report.columns import Style
 from temper.report.markup import to_markdown
 from temper.report.page.across import render_across
 from temper.report.page.infographic import Card, infographic
@@ -147,7 +147,7 @@ def _cell(parts: pd.DataFrame) -> str:
     said = _said(Verdict(row.verdict))
     if len(parts) > 1 or pd.isna(row["mean"]):
         return said
-    shown = on_scale(row.metric, row.scale)
+    shown = Style().of(row.metric, row.scale)
     return f"{said} ({row['mean'] * shown.factor:+.{shown.precision}f})"
 
 

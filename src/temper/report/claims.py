@@ -135,11 +135,23 @@ def verdict(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> Verdict:
     if isinstance(node, AnyOf):
         decisive, otherwise = otherwise, decisive
     there = {verdict(each, found) for each in nodes if not _left_out(each, found)}
+    if not there:
+        return Verdict.LACKING
     return next((v for v in (decisive, Verdict.LACKING, Verdict.UNDECIDED) if v in there), otherwise)
 
 
 def _left_out(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> bool:
     return isinstance(node, Part) and node.optional and found[node] == Verdict.LACKING
+
+
+def remarks(parts: pd.DataFrame) -> str:
+    """What is to be said of a claim: its note, and the flags of its parts.
+
+    Args:
+        parts: its rows of `Judged.table`.
+    """
+    flags = dict.fromkeys(f"{flag[0].upper()}{flag[1:].rstrip('.')}." for flag in parts.flag if flag)
+    return " ".join(filter(None, [parts.note.iloc[0], *flags]))
 
 
 class Judged(NamedTuple):
@@ -149,7 +161,7 @@ class Judged(NamedTuple):
         table: one row per part: claim, sentence, verdict (of the claim, by intervals), verdict_holm (what is left of it where
             parts whose p_holm is above 0.05 are undecided), joined, metric, scale, contrast, direction, margin, found and
             found_holm (the same of the part), pairs, `paired.STATISTICS` (p: of the mean against the margin), p_holm (within
-            the family of all claims), seeds_needed (of what is undecided), lacks, note.
+            the family of all claims), seeds_needed (of what is undecided), lacks, note (of the claim), flag (of the part).
         verdicts: by the name of the claim, by intervals.
     """
 
@@ -179,10 +191,9 @@ def judge(
     for name, claim in claims.items():
         for joined, part in parts(claim.holds):
             row = _judge(part, scales, examples, study, setup or Setup())
-            note = " ".join(filter(None, [claim.note, row.pop("flag")]))
-            rows.append({"claim": name, "sentence": claim.sentence, "joined": joined, **row, "note": note})
+            rows.append({"claim": name, "sentence": claim.sentence, "joined": joined, **row, "note": claim.note})
     columns = ["claim", "sentence", "verdict", "verdict_holm", "joined", "metric", "scale", "contrast", "direction", "margin"]
-    columns += ["found", "found_holm", "pairs", *STATISTICS, "p_holm", "seeds_needed", "lacks", "note"]
+    columns += ["found", "found_holm", "pairs", *STATISTICS, "p_holm", "seeds_needed", "lacks", "note", "flag"]
     table = pd.DataFrame(rows, columns=[*columns, "part"])
     table["p_holm"] = holm(table.p, pd.Series("claims", index=table.index))
     decided = table.found.isin([Verdict.SUPPORTED, Verdict.CONTRADICTED])

@@ -21,7 +21,7 @@ class Metric(NamedTuple):
         """What is a percentage, as a share in [0, 1] if that is the unit."""
         if unit == "percent" or self.factor != 100:
             return self
-        return self._replace(label=self.label.removesuffix(" %"), factor=1.0, precision=self.precision + 2)
+        return self._replace(label=self.label.replace(" %", ""), factor=1.0, precision=self.precision + 2)
 
 
 # What is not listed is an attack's accuracy: a percentage under its own name.
@@ -88,20 +88,35 @@ class Column(NamedTuple):
 
 
 def describe(metric: str) -> Metric:
+    """How a metric is shown, at the chosen checkpoint or, as "best:test/clean", at another one."""
+    checkpoint, _, metric = metric.rpartition(":")
+    if checkpoint:
+        shown = describe(metric)
+        return shown._replace(label=f"{shown.label} ({checkpoint})")
     group, _, name = metric.rpartition("/")
     if group == "detection":
         kind = next(kind for kind in DETECTION if name.endswith(kind))
         attack, shown = name.removesuffix(kind).rstrip("_"), DETECTION[kind]
         return shown._replace(label=f"{NAMES.get(attack, attack)}: {shown.label}") if attack else shown
-    if name.endswith("_loss"):
-        return METRICS.get(metric) or Metric(f"{name} loss", better="lower")
+    if name == "loss" or name.endswith("_loss"):
+        of = name.removesuffix("loss").rstrip("_") or group
+        return METRICS.get(metric) or Metric(f"{NAMES.get(of, of)} loss", 1, 3, "lower")
     return METRICS.get(metric) or Metric(f"{NAMES.get(name, name)} %")
 
 
-def on_scale(metric: str, scale: str) -> Metric:
-    """How a metric is shown where it was put on a scale: log odds on "logit", and else as it is."""
-    shown = describe(metric)
-    return shown if scale != "logit" else shown._replace(label=shown.label.replace("%", "log odds"), factor=1.0, precision=2)
+class Style(NamedTuple):
+    """How differences are shown: accuracies in percent or as shares, and digits behind the point (None: what suits each)."""
+
+    unit: Unit = "percent"
+    precision: int | None = None
+
+    def of(self, metric: str, scale: str) -> Metric:
+        """A metric where it was put on a scale: log odds on "logit", and else as it is."""
+        shown = describe(metric)
+        if scale == "logit":
+            shown = shown._replace(label=shown.label.replace("%", "log odds"), factor=1.0, precision=2)
+        shown = shown.of_unit(self.unit)
+        return shown if self.precision is None else shown._replace(precision=self.precision)
 
 
 def columns_of(
@@ -130,7 +145,7 @@ def columns_of(
 def _column(name: str, there: dict[str, set[str]], checkpoint: str, unit: Unit) -> Column:
     said, _, short = name.rpartition(":")
     metric = full_name(short, there)
-    checkpoints = set().union({"best", "last", "run"}, *there.values())
+    checkpoints = {"best", "last", "run"}.union(*there.values())
     if said and said not in checkpoints:
         raise ValueError(f"table: {name}: no run has the checkpoint {said!r}; there are {', '.join(sorted(checkpoints))}")
     where = said or ("run" if there.get(metric) == {"run"} else checkpoint)

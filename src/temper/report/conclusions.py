@@ -1,4 +1,4 @@
-"""What can be concluded from a study, as parts of its report: effects and claims as Markdown, LaTeX and CSV."""
+"""What can be concluded from a study, as parts of its report: effects and claims."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,24 +8,27 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from temper.records import RunRecord
+from temper.report import shown
 from temper.report.apart import not_compared
 from temper.report.bootstrap import outcomes
-from temper.report.claims import Judged, judge, load
-from temper.report.columns import full_name, on_scale
+from temper.report.claims import Judged, judge, load, remarks
+from temper.report.columns import METRICS, Style, full_name
 from temper.report.effects import effects
 from temper.report.factorial import factors
-from temper.report.markup import words
+from temper.report.markup import to_markdown, words
 from temper.report.paired import Runs
-from temper.report.pareto import front
+from temper.report.pareto import GOALS, front
+from temper.report.printed import Printed
 from temper.report.setup import Setup
+from temper.report.spread import MISSING
 from temper.report.studies import folder_of
-from temper.report.table import MISSING, to_latex, to_markdown
 
 RESAMPLED = ("test/clean", "test/worst_case")
 ROWS = 80  # of a table that is still read
 CAPTIONS = {
     "effects": "Effects: paired differences by seed, mean and 95 % t interval, effect size g, Holm's p by effect and metric",
     "claims": "Claims: what this study says of them, by 95 % t intervals over seeds",
+    "front": "The front: cells that no other beats in clean accuracy, robust accuracy and cost at once",
 }
 
 PART = (
@@ -33,7 +36,10 @@ PART = (
     " Its synergy: that under the attack minus that without one."
 )
 UNCORRECTED = "†"
-NOTES = {"claims": f" {UNCORRECTED} Not after Holm's correction over all claims."}
+CHANCE = (
+    "Chance: how often a cell is on the front when the seeds are drawn anew. Cells are compared on the same seeds; front.csv"
+    " lists the others, and the cells that lack one of these seeds."
+)
 # What LaTeX wraps: names with their settings, and sentences.
 COLUMNS = {
     "effects": f"l{words(4)}{words(2.9)}rrrrrr",
@@ -46,21 +52,28 @@ class Conclusions(NamedTuple):
 
     Attributes:
         files: text by the name of its file.
-        markdown: of table.md.
-        latex: of table.tex.
+        tables: effects and claims; those that nothing can be told of left out.
         summary: for the terminal.
         judged: the claims.
-        effects: ready to print.
         problems: what of the runs' outcomes cannot be read, and which cells do not pair, a line each.
     """
 
     files: dict[str, str]
-    markdown: str
-    latex: str
+    tables: dict[str, Printed]
     summary: str
     judged: Judged
-    effects: pd.DataFrame
     problems: Sequence[str]
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """Ready to print."""
+        return self.tables["effects"].shown if "effects" in self.tables else pd.DataFrame()
+
+    def to_markdown(self) -> str:
+        parts: list[str] = []
+        for name, caption in CAPTIONS.items():
+            parts += [f"## {caption}", self.tables[name].to_markdown() if name in self.tables else "None can be told."]
+        return "\n\n".join(parts) + "\n"
 
 
 def conclude(
@@ -70,11 +83,16 @@ def conclude(
     suite: str,
     checkpoint: str,
     settings: DictConfig,
+    style: Style,
 ) -> Conclusions:
     """From finished runs of these studies, by the claims in `settings.report`, or those of conf/report/claims.yaml.
 
     Args:
         runs: their numbers.
+        style: how differences are shown.
+
+    Raises:
+        ValueError: `effects.metrics` names a metric that no run has.
     """
     images, problems = outcomes(records, lambda record: folder_of(record, studies), suite, checkpoint, RESAMPLED)
     sizes = {len(right) for run in images.values() for right in run.values()}
@@ -82,50 +100,73 @@ def conclude(
     found = effects(runs, images, RESAMPLED, examples)
     claims = load(settings if "report" in settings else None)
     judged = judge(claims, runs, studies[0].name, examples, Setup.of(records, studies, suite))
-    metrics = [full_name(str(name), runs.metrics, key="effects.metrics") for name in settings.effects.metrics]
+    unbeaten = front(runs)
+    metrics = [_metric(str(name), runs.metrics, checkpoint) for name in settings.effects.metrics]
     chosen = _chosen(found, metrics)
-    shown = {"effects": _effects(chosen.head(ROWS)), "claims": _claims(judged)}
-    parts: list[str] = []
-    for name, table in shown.items():
-        parts += [f"## {CAPTIONS[name]}", to_markdown(table) if len(table) else "None can be told."]
-        parts += _about_effects(chosen, metrics, runs) if name == "effects" else _about_claims(judged)
+    told = {
+        "effects": (_effects(chosen.head(ROWS), style), chosen, [], _about_effects(chosen, metrics, runs)),
+        "claims": (_claims(judged, style), judged.table, _notes(judged), _about_claims(judged)),
+        "front": (_front(unbeaten, style), unbeaten, [CHANCE], []),
+    }
     return Conclusions(
         files={
             name: table.to_csv(index=False, lineterminator="\n")
-            for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": front(runs)}.items()
+            for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": unbeaten}.items()
         },
-        markdown="\n\n".join(parts) + "\n",
-        latex="\n".join(
-            to_latex(table, f"{CAPTIONS[name]}.{NOTES.get(name, '')}", columns=COLUMNS[name], label=f"tab:{name}")
-            for name, table in shown.items()
-            if len(table)
-        ),
+        tables={
+            name: Printed(name, CAPTIONS[name], shown, shown, numbers, latex=COLUMNS.get(name), notes=notes, about=about)
+            for name, (shown, numbers, notes, about) in told.items()
+            if len(shown)
+        },
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
-        effects=shown["effects"],
         problems=[*problems, *not_compared(runs, records)],
     )
 
 
-def _effects(chosen: pd.DataFrame) -> pd.DataFrame:
+def _metric(name: str, there: Sequence[str], checkpoint: str) -> str:
+    """The full name of a metric that is asked for, or of one at another checkpoint, such as best:test/clean."""
+    said, _, short = name.rpartition(":")
+    metric = full_name(short, [known.rpartition(":")[2] for known in there], key="effects.metrics")
+    metric = metric if said in ("", checkpoint) else f"{said}:{metric}"
+    if metric not in there and metric.rpartition(":")[2] not in METRICS:
+        raise ValueError(f"effects.metrics: no run has the metric {metric}; effects.csv lists what there is")
+    return metric
+
+
+def _effects(chosen: pd.DataFrame, style: Style) -> pd.DataFrame:
     """In the units of their metrics, text ready to print."""
     rows = []
     for row in _rows(chosen):
-        shown = on_scale(row.metric, row.scale)
-        factor, digits = shown.factor, shown.precision
+        metric = style.of(row.metric, row.scale)
+        factor, digits = metric.factor, metric.precision
         rows.append(
             {
                 "effect": row.effect,
                 "of": row.cell,
-                "on": shown.label,
-                "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
-                "g": _number(row.g),
-                "resampled": _range(row.resampled_low * factor, row.resampled_high * factor, digits),
+                "on": metric.label,
+                "difference": shown.interval(row.mean * factor, row.low * factor, row.high * factor, digits),
+                "g": shown.effect_size(row.g),
+                "resampled": shown.span(row.resampled_low * factor, row.resampled_high * factor, digits),
                 "images ±": MISSING if pd.isna(row.images_sd) else f"{row.images_sd * factor:.{digits}f}",
-                "p (Holm)": _p(row.p_holm),
+                "p (Holm)": shown.p_value(row.p_holm),
                 "n": str(row.n),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def _front(unbeaten: pd.DataFrame, style: Style) -> pd.DataFrame:
+    """The cells of the front, the surest first."""
+    if "front" not in unbeaten:
+        return pd.DataFrame()
+    rows = []
+    for row in unbeaten[unbeaten.front.fillna(False)].sort_values("chance", ascending=False, kind="stable").to_dict("records"):
+        named = {"attack": row["attack"], "penalty": row["penalty"] + (f" ({row['setting']})" if row["setting"] else "")}
+        goals = {metric: style.of(metric, "own") for metric in GOALS if metric in row}
+        told = {shown.label: f"{row[metric] * shown.factor:.{shown.precision}f}" for metric, shown in goals.items()}
+        chance = MISSING if pd.isna(row["chance"]) else f"{row['chance']:.2f}"
+        rows.append({**named, **told, "chance": chance, "n": str(row["n"])})
     return pd.DataFrame(rows)
 
 
@@ -139,11 +180,11 @@ def _rows(table: pd.DataFrame) -> Iterator[Any]:
     return table.itertuples()
 
 
-def _claims(judged: Judged) -> pd.DataFrame:
+def _claims(judged: Judged, style: Style) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for row in _rows(judged.table):
-        shown = on_scale(row.metric, row.scale)
-        factor, digits = shown.factor, shown.precision
+        metric = style.of(row.metric, row.scale)
+        factor, digits = metric.factor, metric.precision
         first = not rows or row.claim != rows[-1]["name"]
         rows.append(
             {
@@ -151,13 +192,13 @@ def _claims(judged: Judged) -> pd.DataFrame:
                 "claim": row.sentence if first else "",
                 "verdict": _marked(row.verdict, row.verdict_holm) if first else "",
                 "by": ("" if row.found == row.verdict else f"{_marked(row.found, row.found_holm)}: ")
-                + f"{shown.label} {row.direction}"
+                + f"{metric.label} {row.direction}"
                 + (f" by {row.margin * factor:+g}" if row.margin else ""),
-                "difference": _interval(row.mean * factor, row.low * factor, row.high * factor, digits),
-                "g": _number(row.g),
-                "p (Holm)": _p(row.p_holm),
+                "difference": shown.interval(row.mean * factor, row.low * factor, row.high * factor, digits),
+                "g": shown.effect_size(row.g),
+                "p (Holm)": shown.p_value(row.p_holm),
                 "n": str(row.n),
-                "seeds to decide": MISSING if pd.isna(row.seeds_needed) else _seeds(row.seeds_needed),
+                "seeds to decide": shown.seeds(row.seeds_needed),
             }
         )
     return pd.DataFrame(rows).drop(columns="name", errors="ignore")
@@ -181,37 +222,22 @@ def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> 
     for metric in metrics:
         table = factors(runs, metric)
         if table is not None:
-            shown = table.assign(df=table.df.map("{:.0f}".format), sum_sq=table.sum_sq.map("{:.4f}".format))
-            shown = shown.assign(eta_sq=table.eta_sq.map("{:.2f}".format), F=table.F.map("{:.1f}".format), p=table.p.map(_p))
-            said += [f"What explains the spread of {metric} (Type II):", to_markdown(shown)]
+            factored = table.assign(df=table.df.map("{:.0f}".format), sum_sq=table.sum_sq.map("{:.4f}".format))
+            factored = factored.assign(
+                eta_sq=table.eta_sq.map("{:.2f}".format), F=table.F.map("{:.1f}".format), p=table.p.map(shown.p_value)
+            )
+            said += [f"What explains the spread of {metric} (Type II):", to_markdown(factored)]
     return said
+
+
+def _notes(judged: Judged) -> list[str]:
+    marked = (judged.table.found != judged.table.found_holm).any()
+    return [f"{UNCORRECTED} Not after Holm's correction over all claims."] if marked else []
 
 
 def _about_claims(judged: Judged) -> list[str]:
     table = judged.table
     lacking = list(dict.fromkeys(f"- {row.sentence} Lacks {row.lacks}." for row in _rows(table[table.lacks != ""])))
-    notes = [f"- {row.sentence} {row.note}" for row in _rows(table[table.note != ""].drop_duplicates("claim"))]
-    marked = [NOTES["claims"].strip()] if (table.found != table.found_holm).any() else []
-    return ["\n".join(lines) for lines in (marked, lacking, notes) if lines]
-
-
-def _interval(mean: float, low: float, high: float, digits: int) -> str:
-    if pd.isna(mean):
-        return MISSING
-    return f"{mean:+.{digits}f}" + ("" if pd.isna(low) else f" {_range(low, high, digits)}")
-
-
-def _range(low: float, high: float, digits: int) -> str:
-    return MISSING if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _number(value: float) -> str:
-    return MISSING if pd.isna(value) else f"{value:+.1f}"
-
-
-def _p(value: float) -> str:
-    return MISSING if pd.isna(value) else f"{value:.2g}"
-
-
-def _seeds(needed: float) -> str:
-    return "over 10000" if needed == float("inf") else f"{needed:.0f}"
+    said = [(parts.sentence.iloc[0], remarks(parts)) for _, parts in table.groupby("claim", sort=False)]
+    notes = [f"- {sentence} {remark}" for sentence, remark in said if remark]
+    return ["\n".join(lines) for lines in (lacking, notes) if lines]

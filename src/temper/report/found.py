@@ -11,12 +11,13 @@ from temper.records import RunRecord
 from temper.report.audit import badges, findings
 from temper.report.changed_rows import Row, kept_rows
 from temper.report.claims import Judged
+from temper.report.columns import Style
 from temper.report.conclusions import Conclusions, conclude
 from temper.report.evidence import evidence
 from temper.report.figures.picks import one_of_each_kind
 from temper.report.frame import choose_suite, evaluated, evaluations_of
 from temper.report.paired import Runs
-from temper.report.paper import Paper, paper_of
+from temper.report.paper import Paper, Wanted, paper_of
 from temper.report.readings import Example
 from temper.report.texts import kept_texts
 
@@ -29,12 +30,14 @@ class Asked(NamedTuple):
         title: of the report.
         suite: which evaluation; None: the one that most runs have.
         settings: as in conf/report.yaml.
+        typed: what of the command line made them so.
     """
 
     studies: Sequence[Path]
     title: str
     suite: str | None
     settings: DictConfig
+    typed: Sequence[str] = ()
 
 
 class Found(NamedTuple):
@@ -47,6 +50,7 @@ class Found(NamedTuple):
         data: the numbers, as `temper.report.evidence.evidence` gives them.
         runs: the same as one block, of the checkpoint.
         paper: the tables.
+        style: how differences are shown.
         audited: what of the audit did not pass; None: there was no audit.
         concluded: effects and claims.
         texts: examples of what exchanging words did; none where inputs are no texts.
@@ -61,6 +65,7 @@ class Found(NamedTuple):
     data: pd.DataFrame
     runs: Runs
     paper: Paper
+    style: Style
     audited: pd.DataFrame | None
     concluded: Conclusions
     texts: Sequence[Example[str]]
@@ -89,17 +94,18 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         return None, [f"no run of {where} is finished: no report", *problems]
     if not any(map(evaluated, finished)):
         return None, [f"no run of {where} was evaluated on the test set: no report", *problems]
+    wanted = Wanted.of(asked.settings)
     suite = choose_suite(finished, asked.suite)
     chosen = [record for record in finished if evaluations_of(record, suite)]
     problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
-    checkpoint, said = _checkpoint(chosen[0], suite, asked.settings.table.checkpoint)
+    checkpoint, said = _checkpoint(chosen, suite, wanted.checkpoint)
     data = evidence(chosen, suite)
     runs = Runs.of(data, checkpoint)
     picks = one_of_each_kind(chosen, asked.studies)
     suites = [evaluations_of(pick.record, suite)[0] for pick in picks]
     texts, unreadable = kept_texts(picks, suites, checkpoint)
     rows, broken = kept_rows(picks, suites, checkpoint)
-    concluded = conclude(asked.studies, chosen, runs, suite, checkpoint, asked.settings)
+    concluded = conclude(asked.studies, chosen, runs, suite, checkpoint, asked.settings, wanted.style)
     found = Found(
         asked=asked,
         records=chosen,
@@ -107,7 +113,8 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         checkpoint=checkpoint,
         data=data,
         runs=runs,
-        paper=paper_of(chosen, data, runs, suite, asked.settings, checkpoint),
+        paper=paper_of(chosen, data, runs, suite, wanted, checkpoint),
+        style=wanted.style,
         audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
         concluded=concluded,
         texts=texts,
@@ -121,9 +128,13 @@ def _name(record: RunRecord) -> str:
     return f"{record.attack} x {record.penalty}, seed {record.seed}"
 
 
-def _checkpoint(record: RunRecord, suite: str, wanted: str) -> tuple[str, list[str]]:
-    """The one that is asked for, or the last that the suite evaluated; and what is to be said of that."""
-    there = list(record.evaluations[evaluations_of(record, suite)[0]]["checkpoints"])
-    if wanted in there:
-        return wanted, []
-    return there[-1], [f"table.checkpoint={wanted}: {suite} did not evaluate it; {there[-1]} is shown"]
+def _checkpoint(records: Sequence[RunRecord], suite: str, wanted: str) -> tuple[str, list[str]]:
+    """The one that is asked for, if some run was evaluated there, or the last that the suite evaluated; and what is to be said
+    of that."""
+    there = {id(record): list(record.evaluations[evaluations_of(record, suite)[0]]["checkpoints"]) for record in records}
+    without = [record for record in records if wanted not in there[id(record)]]
+    if len(without) < len(records):
+        names = dict.fromkeys(f"{record.attack} x {record.penalty}" for record in without)
+        return wanted, [f"{name} was not evaluated at the checkpoint {wanted}" for name in names]
+    last = there[id(records[0])][-1]
+    return last, [f"table.checkpoint={wanted}: {suite} did not evaluate it; {last} is shown"]

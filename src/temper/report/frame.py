@@ -40,8 +40,9 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
     evaluation. `recipe` says what cells of other names have in common; see `temper.report.recipe`. A value that is not finite
     is missing (NaN).
     """
+    records = list(records)
     chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
-    settings = settings_of(chosen)
+    settings = settings_of(chosen, among=records)
     recipes = {record.digest: recipe_of(record) for record in {record.digest: record for record, _ in chosen}.values()}
     rows = []
     for record, key in chosen:
@@ -95,16 +96,27 @@ def apart_from_strength(penalty: str, setting: str) -> str:
     return f"{penalty} ({others})" if others else penalty
 
 
-def settings_of(chosen: Iterable[tuple[RunRecord, str]]) -> dict[tuple[str, str], str]:
-    """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ; else empty."""
-    groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
+def settings_of(
+    chosen: Iterable[tuple[RunRecord, str]], among: Iterable[RunRecord] | None = None
+) -> dict[tuple[str, str], str]:
+    """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ in training, and those
+    of one training in evaluation; else empty.
+
+    Args:
+        among: all runs that a name has to tell apart, by whatever suite they were evaluated; None: those that are chosen.
+    """
+    chosen = list(chosen)
+    training: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for record in [record for record, _ in chosen] if among is None else filter(evaluated, among):
+        if record.digest not in training[record.attack, record.penalty]:
+            values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
+            training[record.attack, record.penalty][record.digest] = values
+    trained = differences(training.values())
+    evaluation: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for record, key in chosen:
-        if (record.digest, key) in groups[record.attack, record.penalty]:
-            continue
-        values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
-        values["evaluation"] = record.evaluations[key]["suite"]
-        groups[record.attack, record.penalty][record.digest, key] = values
-    return differences(groups.values())
+        group = evaluation[record.attack, record.penalty, trained[record.digest]]
+        group.setdefault((record.digest, key), {"evaluation": record.evaluations[key]["suite"]})
+    return {place: ", ".join(filter(None, [trained[place[0]], own])) for place, own in differences(evaluation.values()).items()}
 
 
 def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, str]:

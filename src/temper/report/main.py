@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from temper import cli
@@ -20,5 +21,11 @@ def task(config: DictConfig) -> None:
 
     studies = study_folders(config)
     name = str(config.name or "+".join(study.name for study in studies))
-    for line in make_report(studies, Path(config.paths.results) / name, settings=config):
+    for line in make_report(studies, Path(config.paths.results) / name, settings=config, typed=_typed()):
         say(line)
+
+
+def _typed() -> list[str]:
+    hydra_config = HydraConfig.get()
+    folders = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
+    return [*(part for folder in folders for part in ("--config-dir", folder)), *hydra_config.overrides.task]

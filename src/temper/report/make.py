@@ -17,7 +17,12 @@ from temper.report.writing import write
 
 
 def make_report(
-    study: Path | Sequence[Path], results: Path, *, suite: str | None = None, settings: DictConfig | None = None
+    study: Path | Sequence[Path],
+    results: Path,
+    *,
+    suite: str | None = None,
+    settings: DictConfig | None = None,
+    typed: Sequence[str] = (),
 ) -> list[Any]:
     """Write index.html, runs.csv, table.md, table.tex, tables/, references.bib, and figures of a study into `results`.
 
@@ -28,6 +33,7 @@ def make_report(
         results: folder of the report; files of an earlier report are replaced whole.
         suite: name of the evaluation to report; None: the one in the settings, or that most runs have.
         settings: as in conf/report.yaml, the default.
+        typed: the command line that set them, for the page to tell.
 
     Returns:
         What to show on a terminal: the first table, problems, and where the report lies.
@@ -38,7 +44,7 @@ def make_report(
     if settings is None:
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     studies = [study] if isinstance(study, Path) else list(study)
-    asked = Asked(studies, "+".join(folder.name for folder in studies), suite or settings.suite, settings)
+    asked = Asked(studies, "+".join(folder.name for folder in studies), suite or settings.suite, settings, typed)
     records, problems = gather(studies)
     records = selected(on_grounds(by_data(records).values(), settings.get("ground")), settings.filter)
     sets = by_data(records)

@@ -1,7 +1,6 @@
 """All tables of a study, each as Markdown, LaTeX and CSV, with the papers of its methods."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from temper.records import RunRecord
 from temper.report import aspects, published
 from temper.report.audit import badges
-from temper.report.columns import Unit, full_name
+from temper.report.columns import Style, Unit, full_name
 from temper.report.frame import evaluations_of
 from temper.report.ground import ground_of
 from temper.report.markup import words
 from temper.report.paired import Runs
+from temper.report.printed import Printed
 from temper.report.references import citations, cited, methods_of
-from temper.report.table import Table, tabulate, to_latex, to_markdown
-from temper.storage import written_whole
+from temper.report.table import Table, tabulate
 
 CAPTIONS = {
     "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
@@ -49,6 +48,11 @@ class Wanted(BaseModel):
     published: list[str] | None
     tables: dict[str, list[str]]
 
+    @property
+    def style(self) -> Style:
+        """Of differences."""
+        return Style(self.unit, self.precision)
+
     @classmethod
     def of(cls, settings: DictConfig) -> "Wanted":
         """Raises:
@@ -64,35 +68,6 @@ class Wanted(BaseModel):
             raise ValueError(f"table.{key}={first['input']}: {meant}") from error
 
 
-class Printed(NamedTuple):
-    """One table, ready to be written.
-
-    Attributes:
-        shown: its text, with Markdown's marks; `plain` without.
-        numbers: raw.
-        latex: how LaTeX sets the columns of a table of words; None: it is one of numbers.
-        cited: what follows the caption in LaTeX.
-        notes: what a reader must know, a line each.
-    """
-
-    name: str
-    caption: str
-    shown: pd.DataFrame
-    plain: pd.DataFrame
-    numbers: pd.DataFrame
-    latex: str | None = None
-    cited: str = ""
-    notes: Sequence[str] = ()
-
-    def to_markdown(self) -> str:
-        words = 2 if self.latex is None else self.shown.shape[1]
-        return "\n\n".join([to_markdown(self.shown, words=words), *self.notes])
-
-    def to_latex(self) -> str:
-        notes = "".join(f" {note}" for note in self.notes)
-        return to_latex(self.shown, f"{self.caption}.{notes}", columns=self.latex, cited=self.cited, label=f"tab:{self.name}")
-
-
 class Paper(NamedTuple):
     """What a study gives a paper.
 
@@ -104,32 +79,18 @@ class Paper(NamedTuple):
     tables: Mapping[str, Printed]
     bibliography: str
 
-    def write(self, results: Path) -> None:
-        """Each table as tables/<name>.md, .tex and .csv, and references.bib beside them."""
-        folder = results / "tables"
-        folder.mkdir(parents=True, exist_ok=True)
-        texts = {results / "references.bib": self.bibliography}
-        for name, printed in self.tables.items():
-            texts[folder / f"{name}.md"] = printed.to_markdown() + "\n"
-            texts[folder / f"{name}.tex"] = printed.to_latex()
-            texts[folder / f"{name}.csv"] = printed.numbers.to_csv(index=False, lineterminator="\n")
-        for path, text in texts.items():
-            with written_whole(path) as part:
-                part.write_text(text)
-
 
 def paper_of(
-    records: Sequence[RunRecord], data: pd.DataFrame, runs: Runs, suite: str, settings: DictConfig, checkpoint: str
+    records: Sequence[RunRecord], data: pd.DataFrame, runs: Runs, suite: str, wanted: Wanted, checkpoint: str
 ) -> Paper:
     """The tables that are asked for, and the comparison of the kinds.
 
     Args:
         records: the runs that were evaluated by the suite.
         data: their numbers, as `temper.report.frame.frame` gives them; `runs` as one block.
-        settings: as conf/report.yaml.
+        wanted: what is asked of the tables.
         checkpoint: of a column that names none.
     """
-    wanted = Wanted.of(settings)
     keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
     attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
     printed = published.load(_asked(records) if wanted.published is None else wanted.published)
@@ -156,7 +117,9 @@ def paper_of(
         unmatched = [paper.unmatched() for paper, own in zip(printed, papers, strict=True) if not own.fits(records)]
         tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
     texts, numbers = aspects.comparison(runs)
-    tables["comparison"] = Printed("comparison", CAPTIONS["comparison"], texts, texts, numbers, TEXT_COLUMNS, notes=[COMPARED])
+    tables["comparison"] = Printed(
+        "comparison", CAPTIONS["comparison"], texts, texts, numbers, 6, TEXT_COLUMNS, notes=[COMPARED]
+    )
     return Paper(tables, "\n".join(reference.text for reference in cited(methods)))
 
 

@@ -20,31 +20,40 @@ def on_front(points: np.ndarray) -> np.ndarray:
     Returns:
         (K,) bool; equal points stand or fall together.
     """
+    points = points.round(12)  # the same numbers in another order have another sum
     as_good = np.all([value[:, None] >= value for value in points.T], axis=0)
     better = np.any([value[:, None] > value for value in points.T], axis=0)
     return ~(as_good & better).any(axis=0)
 
 
 def front(runs: Runs, goals: dict[str, int] = GOALS) -> pd.DataFrame:
-    """One row per cell: the mean of each goal, whether it is on the front, and its `chance` of being there when the seeds are
-    drawn anew, the same ones for all cells; NaN of one seed.
+    """One row per cell: the mean of each goal, whether it is on the `front`, its `chance` of being there when the seeds are
+    drawn anew, the same ones for all cells (NaN of one seed), and `n` seeds.
 
-    Cells that lack a goal or a seed that others have are left out: on other seeds they would have had other luck.
+    Cells are compared on the same seeds, those that give the most runs. A cell that lacks one of them is not: it has no mean.
     """
     wanted = [metric for metric in goals if metric in runs.metrics]
     values = runs.values[:, :, [runs.metrics.index(metric) for metric in wanted]]
-    kept = np.flatnonzero(np.isfinite(values).all(axis=(1, 2)))
-    values, signs = values[kept], np.array([goals[metric] for metric in wanted])
-    found = pd.DataFrame([runs.cells[position] for position in kept], columns=list(Key._fields)).drop(columns="recipe")
+    there = np.isfinite(values).all(axis=2)
+    found = pd.DataFrame(
+        [cell for cell, seeds in zip(runs.cells, there, strict=True) if seeds.any()], columns=list(Key._fields)
+    )
+    values, there = values[there.any(axis=1)], there[there.any(axis=1)]
+    found = found.drop(columns="recipe")
     if found.empty or not wanted:
         return found
-    found[wanted] = values.mean(axis=1)
-    found["front"] = on_front(values.mean(axis=1) * signs)
-    seeds = values.shape[1]
-    if seeds < 2:
-        return found.assign(chance=np.nan)
-    drawn = np.random.default_rng(SEED).integers(seeds, size=(REPEATS, seeds))
-    # A resample of seeds is how often each of them is in it.
-    counts = (drawn[:, :, None] == np.arange(seeds)).sum(axis=1) / seeds
-    means = np.einsum("rs,csm->rcm", counts, values * signs)
-    return found.assign(chance=np.mean([on_front(points.round(12)) for points in means], axis=0))
+    common = max(there, key=lambda seeds: (there[:, seeds].all(axis=1).sum() * seeds.sum(), seeds.sum()))
+    kept, seeds = there[:, common].all(axis=1), int(common.sum())
+    values = values[kept][:, common]
+    means, signs = values.mean(axis=1), np.array([goals[metric] for metric in wanted])
+    found.loc[kept, wanted] = means
+    found["front"] = pd.Series(on_front(means * signs), index=found.index[kept], dtype="boolean").reindex(found.index)
+    found["chance"] = np.nan
+    found["n"] = np.where(kept, seeds, there.sum(axis=1))
+    if seeds > 1:
+        drawn = np.random.default_rng(SEED).integers(seeds, size=(REPEATS, seeds))
+        # A resample of seeds is how often each of them is in it.
+        counts = (drawn[:, :, None] == np.arange(seeds)).sum(axis=1) / seeds
+        resampled = np.einsum("rs,csm->rcm", counts, values * signs)
+        found.loc[kept, "chance"] = np.mean([on_front(points) for points in resampled], axis=0)
+    return found

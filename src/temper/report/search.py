@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from temper.report.figures import COLORS, legend, pareto_front
+from temper.report.pareto import on_front
 from temper.report.table import percent
 from temper.report.tuning import FAILED
 
@@ -69,12 +70,9 @@ def pareto_set(tried: Sequence[Tried]) -> list[Tried]:
     """The trials that none beats: as good in both objectives and better in one. From the most robust to the most accurate; of
     two that tried the same, the first."""
     judged = list({trial.shown: trial for trial in reversed(tried) if not trial.reason}.values())
-    best = [trial for trial in judged if not any(_beats(other.values, trial.values) for other in judged)]
+    unbeaten = on_front(np.array([trial.values for trial in judged]).reshape(-1, 2))
+    best = [trial for trial, stays in zip(judged, unbeaten, strict=True) if stays]
     return sorted(best, key=lambda trial: (*trial.values, trial.number))
-
-
-def _beats(other: tuple[float, float], one: tuple[float, float]) -> bool:
-    return other != one and other[0] >= one[0] and other[1] >= one[1]
 
 
 def search_page(about: About, tried: Sequence[Tried]) -> str:

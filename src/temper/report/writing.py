@@ -15,6 +15,7 @@ from temper.report.figures import gallery, save
 from temper.report.found import Found
 from temper.report.markup import to_markdown
 from temper.report.page import Contents, chart, infographic, origin, render
+from temper.report.printed import write_tables
 from temper.report.texts import texts_to_markdown
 from temper.storage import written_whole
 
@@ -33,7 +34,7 @@ def write(found: Found, results: Path) -> list[Any]:
     for name, text in _texts(found, about).items():
         with written_whole(results / name) as part:
             part.write_text(text)
-    found.paper.write(results)
+    write_tables({**found.paper.tables, **found.concluded.tables}, results / "tables")
     pictures, missing = _pictures(found, results)
     problems = [*found.problems, *missing]
     files = ["table.md", "table.tex", "tables/", "references.bib", *pictures, "runs.csv", *found.concluded.files]
@@ -42,15 +43,16 @@ def write(found: Found, results: Path) -> list[Any]:
         about=about,
         cards=infographic(found.runs),
         judged=found.judged,
+        style=found.style,
         chart=chart(found.data, found.checkpoint),
-        tables=found.paper.tables,
+        tables={**found.paper.tables, **{n: t for n, t in found.concluded.tables.items() if n == "front"}},
         effects=found.concluded.effects,
         audited=found.audited,
         texts=found.texts,
         rows=found.rows,
         pictures=[results / name for name in pictures],
         problems=problems,
-        origin=origin(found.records, found.asked.studies, found.suite),
+        origin=origin(found.records, found.asked.studies, found.suite, found.asked.typed),
         files=files,
     )
     with written_whole(results / "index.html") as part:
@@ -69,11 +71,15 @@ def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
     tables, concluded = found.paper.tables, found.concluded
     examples = [texts_to_markdown(found.texts)] if found.texts else []
     examples += [rows_to_markdown(found.rows)] if found.rows else []
-    latex = [*(f"% {line}" for line in about), *(printed.to_latex() for printed in tables.values()), concluded.latex]
+    latex = [
+        *(f"% {line}" for line in about),
+        *(printed.to_latex() for printed in [*tables.values(), *concluded.tables.values()]),
+    ]
     return {
         "runs.csv": found.data.drop(columns="recipe").to_csv(index=False, lineterminator="\n"),
-        "table.md": "\n".join([_markdown(found, about), concluded.markdown, *examples]),
+        "table.md": "\n".join([_markdown(found, about), concluded.to_markdown(), *examples]),
         "table.tex": "\n".join(latex),
+        "references.bib": found.paper.bibliography,
         **concluded.files,
     }
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from temper.report.figures.cells import in_words
 from temper.report.figures.plane import Points, handles, points, scatter
 from temper.report.figures.style import legend, sample
+from temper.report.pareto import on_front
 
 
 def tradeoff(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
@@ -41,11 +42,7 @@ def _plane(axes: Axes, shown: Points, rows: pd.DataFrame) -> None:
 
 
 def pareto_front(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points that no other beats in both, from left to right."""
-    best = -np.inf
-    kept = []
-    for i in sorted(range(len(x)), key=lambda i: (-x[i], -y[i])):
-        if y[i] > best:
-            kept.append(i)
-            best = y[i]
-    return x[kept[::-1]], y[kept[::-1]]
+    """The points that no other beats in both, each once, from left to right."""
+    points = np.column_stack([x, y])
+    kept = np.unique(points[on_front(points)], axis=0)
+    return kept[:, 0], kept[:, 1]

@@ -47,13 +47,18 @@ class Origin(NamedTuple):
     cells: Sequence[CellOrigin]
 
 
-def origin(records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> Origin:
-    """Of finished runs that lie in these folders."""
+def origin(records: Sequence[RunRecord], studies: Sequence[Path], suite: str, typed: Sequence[str] = ()) -> Origin:
+    """Of finished runs that lie in these folders.
+
+    Args:
+        typed: the command line of this report; study and suite are told as they were found.
+    """
     names = ",".join(study.name for study in studies)
-    named = f"'study=[{names}]'" if len(studies) > 1 else f"study={names}"
+    named = f"study=[{names}]" if len(studies) > 1 else f"study={names}"
+    others = [part for part in typed if not part.startswith(("study=", "suite="))]
     return Origin(
         commands=list(dict.fromkeys(plan.command for study in studies for plan in reversed(Plan.all_of(study)))),
-        report=f"temper-report {named} suite={suite}",
+        report=shlex.join(["temper-report", named, f"suite={suite}", *others]),
         facts=_facts(records, suite),
         cells=_cells(records, studies, suite),
     )

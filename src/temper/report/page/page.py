@@ -17,13 +17,14 @@ from markupsafe import Markup, escape
 from temper.report import changed_rows, texts
 from temper.report.changed_rows import Row, tabulated
 from temper.report.claims import Judged
+from temper.report.columns import Style
 from temper.report.conclusions import PART
 from temper.report.markup import BOLD
 from temper.report.page.captions import FIGURES
 from temper.report.page.infographic import Card
 from temper.report.page.origin import Origin
 from temper.report.page.verdicts import claims, counts
-from temper.report.paper import Printed
+from temper.report.printed import Printed
 from temper.report.readings import Example
 
 HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ class Contents:
         title: of the study.
         about: what the numbers rest on, a sentence each.
         cards: the infographic.
-        judged: the claims.
+        judged: the claims; `style`: how their differences are shown.
         chart: see `temper.report.page.plane.chart`.
         tables: by name; words are in `comparison`.
         effects: ready to print.
@@ -55,6 +56,7 @@ class Contents:
     about: Sequence[str]
     cards: Sequence[Card]
     judged: Judged
+    style: Style
     chart: Mapping[str, Any] | None
     tables: Mapping[str, Printed]
     effects: pd.DataFrame
@@ -71,7 +73,7 @@ def render(contents: Contents) -> str:
     """The page as HTML, with everything that it shows inside of it; the same contents give the same bytes."""
     return template("page.html.jinja").render(
         page=contents,
-        claims=claims(contents.judged),
+        claims=claims(contents.judged, contents.style),
         counts=counts(contents.judged),
         captions=FIGURES,
         about_parts=PART,

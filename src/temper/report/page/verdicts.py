@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from temper.report.claims import Judged, Verdict
-from temper.report.columns import Metric, on_scale
+from temper.report import shown
+from temper.report.claims import Judged, Verdict, remarks
+from temper.report.columns import Style
+from temper.report.spread import MISSING
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.UNDECIDED: "?", Verdict.LACKING: "–"}
-SMALLEST = 1e-16  # p: what float64 leaves of less is no number to print
 
 
 class Interval(NamedTuple):
@@ -65,17 +66,17 @@ class ClaimShown(NamedTuple):
     parts: Sequence[PartShown]
 
 
-def claims(judged: Judged) -> list[ClaimShown]:
+def claims(judged: Judged, style: Style) -> list[ClaimShown]:
     """All claims in their order."""
-    shown = []
+    found = []
     for name, rows in judged.table.groupby("claim", sort=False):
         first = rows.iloc[0]
         verdict = Verdict(first.verdict)
         before = [None, *rows.joined[:-1]]
-        parts = [_part(row, joined) for joined, (_, row) in zip(before, rows.iterrows(), strict=True)]
+        parts = [_part(row, joined, style) for joined, (_, row) in zip(before, rows.iterrows(), strict=True)]
         corrected = first.verdict == first.verdict_holm
-        shown.append(ClaimShown(str(name), first.sentence, verdict, SIGNS[verdict], corrected, first.note, parts))
-    return shown
+        found.append(ClaimShown(str(name), first.sentence, verdict, SIGNS[verdict], corrected, remarks(rows), parts))
+    return found
 
 
 def counts(judged: Judged) -> list[tuple[Verdict, int]]:
@@ -84,33 +85,30 @@ def counts(judged: Judged) -> list[tuple[Verdict, int]]:
     return [(verdict, found[verdict]) for verdict in Verdict if found[verdict]]
 
 
-def _part(row: pd.Series, before: str | None) -> PartShown:
+def _part(row: pd.Series, before: str | None, style: Style) -> PartShown:
     joint = "" if before is None else "or" if before == row.joined and before.endswith("any") else "and"
-    metric = on_scale(row.metric, row.scale)
+    metric = style.of(row.metric, row.scale)
     side = ("above", "higher") if row.direction == "more" else ("below", "lower")
     asked = f"{metric.label} " + (f"{side[0]} {row.margin * metric.factor:+g}" if row.margin else side[1])
-    seeds = "" if pd.isna(row.seeds_needed) else f"{row.seeds_needed:.0f}" if row.seeds_needed < 10_000 else "over 10,000"
+    mean, low, high = (value * metric.factor for value in (row["mean"], row.low, row.high))
     return PartShown(
         joint,
         Verdict(row.found),
         row.found == row.found_holm,
         row.contrast.replace(" - ", " against "),
         asked,
-        _text(row, metric),
+        _known(shown.interval(mean, low, high, metric.precision)),
         _interval(row),
-        "" if pd.isna(row.g) else f"{row.g:+.1f}",
-        "" if pd.isna(row.p_holm) else f"{max(row.p_holm, SMALLEST):.2g}",
+        _known(shown.effect_size(row.g)),
+        _known(shown.p_value(row.p_holm)),
         int(row.n),
-        seeds,
+        _known(shown.seeds(row.seeds_needed)),
         row.lacks,
     )
 
 
-def _text(row: pd.Series, metric: Metric) -> str:
-    if pd.isna(row["mean"]):
-        return ""
-    mean, low, high = (f"{value * metric.factor:+.{metric.precision}f}" for value in (row["mean"], row.low, row.high))
-    return mean if pd.isna(row.low) else f"{mean} [{low}, {high}]"
+def _known(text: str) -> str:
+    return "" if text == MISSING else text
 
 
 def _interval(row: pd.Series) -> Interval | None:
