@@ -188,7 +188,11 @@ def test_a_test_folder_that_is_not_there(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [((10, 10, 1), "class cat has one image"), ((2, 2, 2), "6 images are too few to hold some of each class")],
+    [
+        ((10, 10, 1), "class cat has 1 image, and training, validation and testing need one"),
+        ((10, 2, 10), "class bee has 2 images, and"),
+        ((3, 3, 3), "9 images are too few to hold some of each class"),
+    ],
 )
 def test_too_few_images_to_hold_some_out(tmp_path: Path, counts: tuple[int, ...], message: str) -> None:
     for label, (name, count) in enumerate(zip(CLASSES, counts, strict=True)):

@@ -267,6 +267,15 @@ def test_a_mistake_of_the_test_file_is_one_of_the_test_file(tmp_path: Path) -> N
         source(tmp_path, test="test.csv").load()
 
 
+def test_a_class_of_one_row_is_named_beside_a_test_file_too(tmp_path: Path) -> None:
+    frame = people()
+    frame["fraud"] = ["yes" if row == 7 else "no" for row in range(len(frame))]
+    written(people(), tmp_path, "test.csv")
+    written(frame, tmp_path)
+    with pytest.raises(DataError, match=r"data\.val_fraction: class 1 has one example, and both sides need one: bring more"):
+        module(source(tmp_path, test="test.csv"), batch_size=8).setup()
+
+
 def test_what_openml_has_becomes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 

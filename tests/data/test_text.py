@@ -97,13 +97,14 @@ def test_a_label_that_is_in_the_test_alone_is_refused(tmp_path: Path) -> None:
     assert texts(tmp_path / "a.csv", test="b.csv", negative=0).load().y_test.tolist() == [0, 1, 1]
 
 
-def test_reviews_in_folders(tmp_path: Path) -> None:
+def test_reviews_in_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "test"):
         for name in ("neg", "pos"):
             folder = tmp_path / "aclImdb" / split / name
             folder.mkdir(parents=True)
             (folder / "1.txt").write_text(f"{name} {split}")
     x, y, x_test, _ = IMDB(root=str(tmp_path), download=False).load()
+    assert "holds 4 examples of 50000: unpack the archive again" in caplog.text
     assert list(x) == ["neg train", "pos train"] and y.tolist() == [0, 1] and x_test[1] == "pos test"
     (tmp_path / "aclImdb/test/pos/1.txt").write_text(" ")
     with pytest.raises(DataError, match=r"pos/1.txt is an empty text"):

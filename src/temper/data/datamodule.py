@@ -192,6 +192,12 @@ class DataModule(pl.LightningDataModule):
 
 def _divide(split: Split, held_out: float | int, seed: int, key: str) -> tuple[Split, Split]:
     """Two stratified parts of a split; the second holds a share (float) or a number (int) of its examples."""
+    counts = split.y.bincount()
+    if 1 in counts:
+        raise DataError(
+            f"{key}: class {int((counts == 1).nonzero()[0])} has one example, and both sides need one: bring more, leave the "
+            "class out, or make it part of another one"
+        )
     try:
         kept, held = train_test_split(np.arange(len(split.y)), test_size=held_out, stratify=split.y.numpy(), random_state=seed)
     except ValueError as error:

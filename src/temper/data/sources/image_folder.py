@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from temper.arguments import Count, checked
 from temper.data.sources.content import listing_of, unchanged
 from temper.data.sources.images import decode, size_of
+from temper.data.sources.labels import held_out
 from temper.data.sources.source import Arrays, DataError, Measured
 
 HELD_OUT = 0.2  # share of the images that is for testing where the folder does not say which
@@ -93,7 +92,7 @@ def list_images(root: str, test: str | None = None) -> tuple[Labelled, Labelled]
     if held is None and test:
         raise DataError(f"data.source.test: there is no folder {folder / test}")
     if held is None or train == folder:
-        return _divided(found, names)
+        return _divided(found, names, train)
     if strange := sorted(set(class_names(held)) - set(names)):
         raise DataError(f"{held / strange[0]}: {train} has no class of this name to learn; delete it, or add images to {train}")
     return found, labelled(held, names)
@@ -135,16 +134,9 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
-def _divided(images: Labelled, names: Sequence[str]) -> tuple[Labelled, Labelled]:
-    counts = np.bincount(images.labels)
-    if counts.min() < 2:
-        name = names[int(counts.argmin())]
-        raise DataError(f"class {name} has one image, and both training and testing need one: add more, or delete the class")
-    rows = np.arange(len(images.labels))
-    try:
-        kept, held = train_test_split(rows, test_size=HELD_OUT, stratify=images.labels, random_state=0)
-    except ValueError as error:
-        raise DataError(f"{len(rows)} images are too few to hold some of each class out for testing ({error})") from None
+def _divided(images: Labelled, names: Sequence[str], tree: Path) -> tuple[Labelled, Labelled]:
+    labels = [names[label] for label in images.labels]
+    kept, held = held_out(labels, HELD_OUT, str(tree), unit="image", cure="delete the class")
     return tuple(  # type: ignore[return-value]
         Labelled([images.paths[row] for row in part], [images.labels[row] for row in part]) for part in (kept, held)
     )

@@ -75,8 +75,18 @@ class Naming:
         return [number[label] for label in labels]
 
 
-def held_out(labels: Sequence[str] | Sequence[int], share: float, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of what is for training and for the test: stratified, the same for all runs.
+def held_out(
+    labels: Sequence[str] | Sequence[int],
+    share: float,
+    where: str,
+    *,
+    unit: str = "row",
+    cure: str = "make it part of another class by data.source.positive",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows, or what else `unit` calls them, for training and for the test: stratified, the same for all runs.
+
+    Args:
+        cure: what can be done about a class that is too small, other than to bring more.
 
     Raises:
         DataError: a class is too small to be on all sides.
@@ -84,13 +94,13 @@ def held_out(labels: Sequence[str] | Sequence[int], share: float, where: str) ->
     for label, count in sorted(Counter(labels).items()):
         if count < 3:
             raise DataError(
-                f"{where}: class {label} has {count} row(s), and training, validation and test need one each: bring more, or "
-                "make it part of another class by data.source.positive"
+                f"{where}: class {label} has {count} {unit}{'s' * (count > 1)}, and training, validation and testing need one "
+                f"each: bring more, or {cure}"
             )
     try:
         kept, held = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=0)
     except ValueError as error:
-        raise DataError(f"{where}: {len(labels)} rows are too few to hold some of each class out ({error})") from None
+        raise DataError(f"{where}: {len(labels)} {unit}s are too few to hold some of each class out ({error})") from None
     return kept, held
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from temper.arguments import Count, checked
 from temper.data.pretrained_tokens import PretrainedTokens
-from temper.data.sources.content import bytes_of, listing_of, unchanged
+from temper.data.sources.content import bytes_of, listing_of, log_missing, unchanged
 from temper.data.sources.labels import Naming, Value, held_out
 from temper.data.sources.reading import Texts, labelled, read_columns, read_folders
 from temper.data.sources.rows import located, packed_or_not
@@ -149,6 +149,7 @@ class IMDB(_Published):
 
     def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
         train, test = (read_folders(self.root / "aclImdb" / split, ["neg", "pos"]) for split in ("train", "test"))
+        log_missing(self.root / "aclImdb", len(train.y) + len(test.y), 50_000)
         return train, test
 
     def digest(self, files: Sequence[Path]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from temper.arguments import checked
-from temper.data.sources.content import listing_of, unchanged
+from temper.data.sources.content import listing_of, log_missing, unchanged
 from temper.data.sources.image_folder import Labelled, class_names, labelled, load_images
 from temper.data.sources.source import Arrays, DataError, Measured
 
@@ -34,7 +34,9 @@ class TinyImageNet:
 
     def load(self) -> Arrays:
         unchanged(self.content, self.measure().content, self.root)
-        return load_images(*self._listed(), SHAPE, resize=False)
+        train, test = self._listed()
+        log_missing(self.root, len(train.paths) + len(test.paths), 110_000)
+        return load_images(train, test, SHAPE, resize=False)
 
     def _listed(self) -> tuple[Labelled, Labelled]:
         train, annotations = self.root / "train", self.root / "val" / "val_annotations.txt"
