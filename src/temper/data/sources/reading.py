@@ -45,7 +45,7 @@ def read_columns(path: Path, text: str | int, label: str | int) -> tuple[np.ndar
     return texts, np.array([value.strip() for value in labels], dtype=object)
 
 
-def labelled(columns: tuple[np.ndarray, np.ndarray], path: Path, labels: Sequence[str]) -> Texts:
+def numbered(columns: tuple[np.ndarray, np.ndarray], path: Path, labels: Sequence[str]) -> Texts:
     """The same with labels as the numbers of classes, in the order of `labels`.
 
     Raises:

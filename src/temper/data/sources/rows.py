@@ -39,6 +39,16 @@ def located(name: str, root: Path, key: str) -> Path:
     return path
 
 
+def located_files(root: Path, path: str, test: str | None) -> list[Path]:
+    """That of the rows and, if there is one, that of rows for the test.
+
+    Raises:
+        DataError: one is in neither folder.
+    """
+    named = {"path": path} if test is None else {"path": path, "test": test}
+    return [located(name, root, key) for key, name in named.items()]
+
+
 def not_found(name: str, root: Path, key: str, why: str = "") -> DataError:
     return DataError(
         f"{name} was not found in {root} or {Path.cwd()}{why}. Put it there, name the folder that holds it: "

@@ -8,7 +8,7 @@ from typing import Any, final
 from temper.arguments import Count, checked
 from temper.data.sources.content import bytes_of, unchanged
 from temper.data.sources.fetching import fetched_whole
-from temper.data.sources.rows import located, not_found, read_rows, searched
+from temper.data.sources.rows import located_files, not_found, read_rows, searched
 from temper.data.sources.source import Measured
 from temper.data.sources.table import Columns, Frame, Table
 
@@ -73,8 +73,7 @@ class TableFile(Table):
     def _files(self) -> list[Path]:
         if self.openml is not None and searched(self.path, self.root) is None:
             self._fetch()
-        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
-        return [located(name, self.root, key) for key, name in named.items()]
+        return located_files(self.root, self.path, self.test)
 
     def _fetch(self) -> None:
         from sklearn.datasets import fetch_openml

@@ -13,8 +13,8 @@ from temper.arguments import Count, checked
 from temper.data.pretrained_tokens import PretrainedTokens
 from temper.data.sources.content import bytes_of, listing_of, log_missing, unchanged
 from temper.data.sources.labels import Naming, Value, held_out
-from temper.data.sources.reading import Texts, labelled, read_columns, read_folders
-from temper.data.sources.rows import located, packed_or_not
+from temper.data.sources.reading import Texts, numbered, read_columns, read_folders
+from temper.data.sources.rows import located_files, packed_or_not
 from temper.data.sources.source import Arrays, DataError, Encoder, Measured
 from temper.data.vocabulary import Vocabulary
 
@@ -132,7 +132,7 @@ class SST2(_Published):
         return []
 
     def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
-        train, dev = (labelled(read_columns(path, "sentence", "label"), path, ["0", "1"]) for path in files)
+        train, dev = (numbered(read_columns(path, "sentence", "label"), path, ["0", "1"]) for path in files)
         return train, dev
 
 
@@ -170,7 +170,7 @@ class SMSSpam(_Published):
         return [] if path is None else [path]
 
     def local(self, files: Sequence[Path]) -> tuple[Texts, Texts | None]:
-        return labelled(read_columns(files[0], 1, 0), files[0], ["ham", "spam"]), None
+        return numbered(read_columns(files[0], 1, 0), files[0], ["ham", "spam"]), None
 
 
 class TextFile(TextSource):
@@ -207,12 +207,12 @@ class TextFile(TextSource):
         self.text, self.target, self.naming = text, target, Naming(target, positive, negative)
 
     def measure(self) -> Measured:
-        files = self._files()
+        files = located_files(self.root, self.path, self.test)
         labels = self._read(files[0])[1]
         return Measured((self.length,), len(self.naming.classes(labels, files[0].name)), bytes_of(files))
 
     def load(self) -> Arrays:
-        files = self._files()
+        files = located_files(self.root, self.path, self.test)
         unchanged(self.content, bytes_of(files), " and ".join(map(str, files)))
         parts = [self._read(path) for path in files]
         names = self.naming.classes(parts[0][1], files[0].name)
@@ -221,10 +221,6 @@ class TextFile(TextSource):
             for (texts, labels), path in zip(parts, files, strict=True)
         )
         return _arrays(train, test[0] if test else None, parts[0][1], f"{files[0].name}, {self.target}")
-
-    def _files(self) -> list[Path]:
-        named = {"path": self.path} if self.test is None else {"path": self.path, "test": self.test}
-        return [located(name, self.root, key) for key, name in named.items()]
 
     def _read(self, path: Path) -> tuple[np.ndarray, list[str]]:
         """Texts and the names of their classes."""
