@@ -90,8 +90,9 @@ def epochs() -> int:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """A record without study and clocks, which no two runs share; and every byte of the outcomes per example."""
+    """A record without study, clocks and commit, in which two runs may differ; and every byte of the outcomes per example."""
     values = json.loads((folder / RECORD).read_text())
+    del values["commit"], values["dirty"]
     values["cost"] = {"gradient_evaluations": values["cost"]["gradient_evaluations"]}
     values["study"] = values["config"]["study"] = ""
     for evaluation in values["evaluations"].values():

@@ -61,19 +61,23 @@ CONF
 start_controller() { slurmctld -f "$SLURM_CONF" >>"$folder/slurmctld.out" 2>&1; }
 
 wait_until() { # seconds, what is waited for, then a command
-  for _ in $(seq $(($1 * 5))); do "${@:3}" >/dev/null 2>&1 && return; sleep 0.2; done
+  local last=$((SECONDS + $1)) # looking may take many seconds itself
+  while ((SECONDS < last)); do "${@:3}" >/dev/null 2>&1 && return; sleep 0.2; done
   echo "error: $2 did not come up within $1 s; see $folder/*.log" >&2
   exit 1
 }
 
 idle() { sinfo --noheader --format=%T | grep -Eq 'idle|mixed|allocated'; }
 
+alive() { [[ $(ps -o stat= -p "$1") == [!Z]* ]]; } # a zombie, which containers may keep for good, is not
+
 end() { # a daemon by its pid file
   [ -f "$1" ] || return 0
   local process
   process=$(cat "$1")
   kill "$process" 2>/dev/null || true
-  for _ in $(seq 50); do kill -0 "$process" 2>/dev/null || break; sleep 0.1; done
+  for _ in $(seq 300); do alive "$process" || break; sleep 0.1; done
+  ! alive "$process" || kill -KILL "$process" 2>/dev/null || true
   rm -f "$1"
 }
 
@@ -85,7 +89,7 @@ case $command in
       --log-file="$folder/munge/log" --seed-file="$folder/munge/seed"
     start_controller
     slurmd -N "$host" -f "$SLURM_CONF" >>"$folder/slurmd.out" 2>&1
-    wait_until 30 "the node" idle
+    wait_until 120 "the node" idle
     echo "export SLURM_CONF=$SLURM_CONF"
     ;;
   stop)
@@ -97,7 +101,7 @@ case $command in
   controller-stop) end "$folder/slurmctld.pid" ;;
   controller-start)
     start_controller
-    wait_until 30 "the controller" idle
+    wait_until 120 "the controller" idle
     ;;
   *)
     echo "error: $command: should be start, stop, controller-stop or controller-start" >&2

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from temper.resolvers import register_resolvers
 
 register_resolvers()
 torch.set_num_threads(1)
-# The same examples for everyone, so that a test that fails fails again; `--hypothesis-profile=explore` draws new ones.
-settings.register_profile("explore")
-settings.register_profile("repeat", derandomize=True)
+# Examples follow from the test, so that one that fails fails again; but constants of our modules come in, of those imported by
+# then, so that by itself it may see others. `--hypothesis-profile=explore` draws new ones. No deadline: machines differ.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.load_profile("repeat")
 
 
@@ -45,6 +47,12 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
     """The config that a command line would give."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(name, overrides=list(overrides))
+
+
+def alive(*selection: str) -> bool:
+    """Whether any process runs that `ps` selects by these options; a zombie, which containers may keep for good, does not."""
+    shown = subprocess.run(["ps", "-o", "stat=", *selection], capture_output=True, text=True)
+    return any(not state.startswith("Z") for state in shown.stdout.split())
 
 
 @pytest.fixture(scope="session")

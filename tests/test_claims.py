@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ with sole_owner(Path(sys.argv[1])):
 """
 
 
-def _hold(folder: Path, log: Path) -> None:
+def _hold(folder: Path, log: Path, together: Barrier) -> None:
+    together.wait()
     with sole_owner(folder):
         with log.open("a") as file:
             file.write("in ")
@@ -37,12 +39,14 @@ def _hold(folder: Path, log: Path) -> None:
 
 
 def test_one_owner_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_hold, args=(tmp_path / "run", tmp_path / "log")) for _ in range(3)]
+    context = multiprocessing.get_context("spawn")  # threads of other tests do not survive a fork, what they have locked does
+    arguments = (tmp_path / "run", tmp_path / "log", context.Barrier(3, timeout=120))
+    workers = [context.Process(target=_hold, args=arguments, daemon=True) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join()
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 3
     assert (tmp_path / "log").read_text() == "in out " * 3
     assert not (tmp_path / "run" / CLAIM).exists()
 

@@ -63,9 +63,9 @@ class Watch(pl.Callback):
 
 
 def resident() -> float:
-    """MiB of this process in memory, once what was freed is given back to the system."""
+    """MiB of this process's own in memory, once what was freed is given back to the system: pages of files come and go."""
     ctypes.CDLL(None).malloc_trim(0)
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS:"))
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:"))
     return int(line.split()[1]) / 2**10
 
 

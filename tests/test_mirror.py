@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from temper.mirror.names import direction
 from temper.models import CNN
 from temper.records import RunRecord, outcomes_file
 from tests.conftest import QUICK, composed
+from tests.test_run import kill
 
 Temper = Callable[..., tuple[int, str]]
 AUDITED = ("evaluation.audit={_target_:temper.evaluation.Audit,threat:${evaluation.threat},size:20,steps:2,queries:5}",)
@@ -187,15 +186,8 @@ def test_an_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path)
     settings = ("attack=pgd", *QUICK, "trainer.max_epochs=8", "logger=[csv,wandb]", "study=killed")
     command = [sys.executable, "-m", "temper.train", *settings]
     # Processes of their own, not children of W&B's service in this one.
-    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"} | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 3 "):
-            time.sleep(0.05)
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    kill(command, "killed", "epoch 3 ", environment=environment)
     first = only_file("killed")
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "resuming from" in done.stderr, done.stderr

@@ -16,7 +16,7 @@ from temper.data.loader import Loader
 from temper.data.sources import DataError
 from temper.ranks import Decision, device_count, followed, leading
 from temper.records import RECORD, RunRecord
-from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS
+from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS, alive
 
 Temper = Callable[..., tuple[int, str]]
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
@@ -93,7 +93,7 @@ def test_killed_and_resumed_on_two_devices(tmp_path: Path, monkeypatch: pytest.M
     process.kill()
     process.wait()
     deadline = time.monotonic() + 60
-    while subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).returncode == 0:
+    while alive("-s", str(process.pid)):
         assert time.monotonic() < deadline, "the second process lingers"
         time.sleep(0.5)
     killed, _, output = train("killed", *long)

@@ -1,13 +1,17 @@
 """Sweeps on a real SLURM of one node: what is preempted, cancelled or out of time ends as if nothing had happened."""
 
+import math
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,16 @@ SLURM = (
 LONG = (*QUICK, "attack=pgd", "penalty=dropout", "trainer.max_epochs=60", "data.train_size=null")
 
 
+def free_ports() -> int:
+    """The first of two neighbours, below the ports that the system gives to whoever connects."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 32000)  # tests seed the other one
+        with suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("", port))
+            second.bind(("", port + 1))
+            return port
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Callable[[str], None]]:
     """A cluster of its own for this process; call it to stop and start its controller."""
@@ -39,18 +53,19 @@ def cluster() -> Iterator[Callable[[str], None]]:
         pytest.skip("a cluster of one's own needs root")
     folder = Path(tempfile.mkdtemp(prefix="temper-slurm-"))
     folder.chmod(0o755)  # munged is another user, and pytest's folders are closed to it
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    environment = os.environ | {"PORT": str(16817 + 2 * worker)}
+    environment = os.environ | {"PORT": str(free_ports())}
 
     def control(command: str) -> None:
         subprocess.run([CLUSTER, command, folder], check=True, env=environment)
 
-    control("start")
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    yield control
-    control("stop")
-    shutil.rmtree(folder)
-    del os.environ["SLURM_CONF"]
+    try:
+        control("start")
+        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+        yield control
+    finally:
+        os.environ.pop("SLURM_CONF", None)
+        control("stop")
+        shutil.rmtree(folder, ignore_errors=True)  # a job's last process may still write there
 
 
 @pytest.fixture
@@ -199,7 +214,14 @@ def test_a_job_that_is_stopped_in_the_middle_goes_on(how: str, sweep: Sweep, und
 
 def test_the_time_limit_comes_in_the_middle(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
     """SLURM tells the job before its time is over; it is requeued, and goes on."""
-    long = [argument for argument in LONG if "max_epochs" not in argument] + ["trainer.max_epochs=400"]
+    undisturbed(*LONG)
+    (folder,) = Path("outputs/undisturbed").glob("*/seed-*")
+    record = RunRecord.read(folder)
+    seconds = record.cost["seconds"]
+    assert seconds is not None
+    # Training has to last beyond the limit below, on a fast machine too.
+    epochs = max(400, math.ceil(75 * record.epochs / seconds))
+    long = [argument for argument in LONG if "max_epochs" not in argument] + [f"trainer.max_epochs={epochs}"]
     process = sweep("study=late", *long, *SLURM)
     job = until(lambda: job_of("late"), process)
     # A limit counts in minutes, and is looked at every half a minute: it is moved to where training is.
@@ -230,9 +252,11 @@ def test_the_controller_goes_away_and_comes_back(
     process = sweep("study=orphans", *grid, *SLURM)
     until(lambda: job_of("orphans"), process)
     cluster("controller-stop")
-    time.sleep(8)
-    assert process.poll() is None
-    cluster("controller-start")
+    try:
+        time.sleep(8)
+        assert process.poll() is None
+    finally:
+        cluster("controller-start")
     output = ended(process)
     assert process.returncode == 0 and logs("orphans").count("epoch 1 of 60") == 3, output
     undisturbed(*grid)

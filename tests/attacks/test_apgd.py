@@ -59,10 +59,12 @@ def test_it_is_no_weaker_than_pgd(threat: Threat, trained: CNN, points: Batch) -
 
 
 def test_more_restarts_never_help_an_example(trained: CNN, points: Batch) -> None:
-    few, many = (
-        stands(trained, points, APGD(threat=Linf(eps=0.05), steps=10, restarts=n).perturb(trained, points)) for n in (1, 5)
-    )
-    assert many.sum() <= few.sum()
+    standing = []
+    for restarts in (1, 5):
+        torch.manual_seed(0)  # the first of five starts where the only one does
+        attack = APGD(threat=Linf(eps=0.05), steps=10, restarts=restarts)
+        standing.append(stands(trained, points, attack.perturb(trained, points)))
+    assert not (standing[1] & ~standing[0]).any()
 
 
 def test_where_it_fails_it_returns_the_point_of_highest_loss(points: Batch) -> None:

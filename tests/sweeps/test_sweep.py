@@ -14,7 +14,7 @@ import pytest
 
 from temper.claims import left_behind
 from temper.records import RECORD, RunRecord
-from tests.conftest import QUICK
+from tests.conftest import QUICK, alive
 
 Temper = Callable[..., tuple[int, str]]
 GRID = ("attack=none,pgd", "penalty=none,l2", "study=grid", "-m", *QUICK)
@@ -232,10 +232,13 @@ def test_workers_end_with_their_sweep(how: signal.Signals, temper: Temper) -> No
     process.send_signal(how)
     process.wait()
     deadline = time.monotonic() + 60
-    while left := [worker for worker in left if Path(f"/proc/{worker}").exists()]:
-        assert time.monotonic() < deadline, left
+    while (left := [worker for worker in left if Path(f"/proc/{worker}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert all(left_behind(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists())
+    assert not alive("-p", ",".join(map(str, left))), left
+    # A zombie that nobody reaps keeps its number, and by that its claim.
+    assert left or all(
+        left_behind(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists()
+    )
 
 
 @pytest.mark.slow
@@ -253,7 +256,7 @@ def test_interrupted_by_the_keyboard(temper: Temper) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0 and "the same command goes on" in output, output
     assert "Traceback" not in output, output
 
