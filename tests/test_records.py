@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from temper.cell import deciding
 from temper.provenance import code_digest, provenance, suite_key, targets_of
 from temper.records import RECORD, RunRecord, collect
 
@@ -30,6 +31,14 @@ def test_written_and_read(tmp_path: Path) -> None:
     read = RunRecord.read(tmp_path)
     assert read.curves == {"val/clean": [0.5, None]} and read.cost == {"seconds": 1.5} and read.seed == 0
     json.loads((tmp_path / RECORD).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_data_set_of_openml_in_an_older_record_has_its_file(tmp_path: Path) -> None:
+    source = {"_target_": "temper.data.TableFile", "path": "creditcard.csv", "openml": 1597}
+    record(config={"data": {"source": dict(source)}}).write(tmp_path)
+    found = RunRecord.read(tmp_path).config
+    assert found["data"]["source"]["openml"] == {"creditcard.csv": 1597}
+    assert deciding(found) == deciding({"data": {"source": source}}), "in the folder that it had"
 
 
 def test_texts_of_an_older_record_are_found_again(tmp_path: Path) -> None:

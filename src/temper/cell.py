@@ -31,23 +31,36 @@ NOT_IDENTITY = (
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """Everything in a config that can change the trained network, the seed apart."""
-    content = plain(config, without=NOT_IDENTITY)
+    return deciding(plain(config, without=NOT_IDENTITY))
+
+
+def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of plain values, as a record has them."""
+    content = {key: _copied(value) for key, value in values.items() if key not in NOT_IDENTITY}
+    data, model = content.get("data", {}), content.get("model", {})
+    source = data.get("source", {})
     # Where a data set lies, and whether it may be fetched, is no part of what it is.
     for key in ("root", "download"):
-        content["data"].get("source", {}).pop(key, None)
+        source.pop(key, None)
+    if isinstance(source.get("openml"), dict):
+        source["openml"] = source["openml"].get(source.get("path"))
     # Threats that no attack refers to do nothing; those that one does stand in its own settings.
-    content["data"].pop("threats", None)
+    data.pop("threats", None)
     # A setting that is left at its default names no other folder than none.
-    if not content["model"].get("compile"):
-        content["model"].pop("compile", None)
-    if content["model"].get("channels_last") is None:
-        content["model"].pop("channels_last", None)
-    if content["data"].get("tokenizer") is None:
-        content["data"].pop("tokenizer", None)
-        content["data"].get("source", {}).pop("tokenizer", None)
-    if not config.get("penalty"):
+    if not model.get("compile"):
+        model.pop("compile", None)
+    if model.get("channels_last") is None:
+        model.pop("channels_last", None)
+    if data.get("tokenizer") is None:
+        data.pop("tokenizer", None)
+        source.pop("tokenizer", None)
+    if not content.get("penalty"):
         content["strength"] = 1.0
     return content
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(own) for key, own in value.items()} if isinstance(value, Mapping) else value
 
 
 def data_name(source: Mapping[str, Any]) -> str:

@@ -109,9 +109,11 @@ class RunRecord:
 
 
 def _rename(config: dict[str, Any]) -> None:
-    """Give texts of one's own the names that those of tables have, where a record is older than that."""
+    """Give texts of one's own the names that those of tables have, and a number of OpenML its file, in older records."""
     data = config.get("data")
     source = data.get("source") if isinstance(data, dict) else None
+    if isinstance(source, dict) and isinstance(source.get("openml"), int):
+        source["openml"] = {source.get("path"): source["openml"]}
     if isinstance(source, dict) and {"train", "label"} <= source.keys():
         labels = source.pop("labels", None)
         positive = labels[1] if isinstance(labels, list) and len(labels) == 2 else None

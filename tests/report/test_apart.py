@@ -5,7 +5,7 @@ from pathlib import Path
 
 from temper.records import RunRecord
 from temper.report import make_report
-from temper.report.recipe import parsed, recipe_of
+from temper.report.recipe import parsed, recipe_of, unlike
 from tests.report.test_report import RUNS, run, written
 
 CONFIG = RUNS[0].config
@@ -40,8 +40,18 @@ def test_a_recipe_tells_what_was_changed() -> None:
     ):
         found = parsed(recipe_of(cell("pgd", "l2", 0.5, changed)[0]))
         assert [part for part in whole if found[part] != whole[part]] == [name]
+    assert recipe_of(cell("pgd", "l2", 0.5, {"model": {"width": 4}})[0]) == recipe_of(
+        cell("pgd", "l2", 0.5, {"model": {"width": 4.0, "compile": False}})[0]
+    ), "1 and 1.0, and what is left at its default"
     for idle in ({"threads": 4}, {"evaluation": {"name": "full"}}, {"data": CONFIG["data"] | {"threats": {"l2": {"eps": 1}}}}):
         assert recipe_of(cell("pgd", "l2", 0.5, idle)[0]) == recipe_of(one)
+
+
+def test_a_ground_is_as_strong_as_what_stands_on_it() -> None:
+    """A cell that is named none may have penalties that the strength scales."""
+    on_ground = {"penalty": {"weight_decay": {"weight": 0.1}}}
+    weak, strong = (recipe_of(cell("none", "none", 0.1, on_ground | {"strength": s})[0]) for s in (0.1, 1))
+    assert unlike(weak, strong) == ["strength"]
 
 
 def test_networks_of_other_sizes_are_not_compared(tmp_path: Path) -> None:

@@ -95,12 +95,18 @@ def test_a_hole_is_counted_where_it_is(factorial: Cells) -> None:
 
 def test_tuned_strengths_are_no_levels(factorial: Cells) -> None:
     tables = [
-        numbers(
-            {name: values}, recipe=f"rest:0 strength:{1 + name[1].startswith('dropout')}" if name[1] != "none" else "rest:0"
-        )
-        for name, values in factorial.items()
+        numbers({name: values}, recipe=f"rest:0 strength:{place}" if name[1] != "none" else "rest:0")
+        for place, (name, values) in enumerate(factorial.items())
     ]
     assert parts(Runs.of(pd.concat(tables))) == []
+
+
+def test_pairs_that_differ_in_more_are_left_out(factorial: Cells) -> None:
+    odd = ("none", "dropout + ema")
+    tables = [numbers({name: values}, recipe="rest:1" if name == odd else "rest:0") for name, values in factorial.items()]
+    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in parts(Runs.of(pd.concat(tables)))}
+    assert (pairs["none", "dropout", False], pairs["none", "l2", False], pairs["pgd", "dropout", False]) == (3, 3, 4)
+    assert pairs["pgd", "dropout", True] == 3
 
 
 def test_the_figure_shows_the_effects_with_their_intervals(factorial: Cells) -> None:

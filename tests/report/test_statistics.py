@@ -279,6 +279,20 @@ def test_a_seed_that_one_cell_has_more_empties_no_front() -> None:
     assert found.front.tolist()[:2] == [False, True] and pd.isna(found.front["pgd", "l2"])
 
 
+def test_the_front_is_one_of_cells_that_share_seeds() -> None:
+    names = [("none", "none"), ("none", "l2"), ("pgd", "none"), ("pgd", "l2")]
+    lost: Cells = {name: [math.nan if s == place else 0.1 * place for s in range(5)] for place, name in enumerate(names)}
+    found = front(Runs.of(numbers(lost)))
+    assert found.n.tolist() == [2, 2, 2, 4], "three cells with two seeds: as many runs as two with three, and more cells"
+    assert found.front.tolist()[:3] == [False, False, True] and pd.isna(found.front.iloc[3])
+    shared: Cells = {names[0]: [0.1, 0.1, 0.9, math.nan], names[1]: [0.2, 0.2, math.nan, 0.2]}
+    assert front(Runs.of(numbers(shared))).front.tolist() == [False, True]
+    many: Cells = {name: [0.5] * (15 if place == 0 else 3) for place, name in enumerate(names)}
+    assert front(Runs.of(numbers(many))).n.tolist() == [3] * 4
+    apart: Cells = {names[0]: [0.1, math.nan], names[1]: [math.nan, 0.2]}
+    assert front(Runs.of(numbers(apart))).front.isna().all(), "no two cells are to be compared"
+
+
 def test_the_order_of_seeds_parts_no_equals_on_the_front() -> None:
     seeds = [0.1, 0.7, 0.3, 0.45, 0.62]
     found = front(

@@ -83,7 +83,7 @@ class Substitution(Attack):
             if not trials:
                 continue
             tokens, losses = tried(trials)
-            losses = [loss if whole else -math.inf for loss, whole in zip(losses, self._whole(tokens, trials), strict=True)]
+            losses = [one if whole else -math.inf for one, whole in zip(losses, self._whole(tokens, trials), strict=True)]
             for row, versions in groupby(range(len(trials)), key=lambda version: trials[version].row):
                 worst = max(versions, key=losses.__getitem__)
                 if losses[worst] > loss[row]:

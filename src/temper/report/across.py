@@ -43,6 +43,8 @@ class Made(Protocol):
     def runs(self) -> Runs: ...
     @property
     def judged(self) -> Judged: ...
+    @property
+    def style(self) -> Style: ...
 
 
 class Across(NamedTuple):
@@ -65,7 +67,7 @@ class Across(NamedTuple):
     @classmethod
     def of(cls, made: Mapping[str, Made]) -> "Across":
         judged = {name: one.judged for name, one in made.items()}
-        claims = _claims(judged)
+        claims = _claims(made)
         nowhere = (claims.iloc[:, 1:] == _said(Verdict.LACKING)).all(axis=1)
         return cls(
             readings={name: reading(one.verdicts) for name, one in judged.items()},
@@ -115,7 +117,7 @@ def write_across(across: Across, results: Path, title: str, problems: Iterable[s
     if across.lacking:
         parts.append(f"{across.lacking} more claims lack cells or metrics in every data set; its own report says which.")
     if problems:
-        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in problems)]
+        parts += ["## Left out, or not compared", "\n".join(f"- {problem}" for problem in problems)]
     results.mkdir(parents=True, exist_ok=True)
     for name, text in {
         "table.md": "\n\n".join(parts) + "\n",
@@ -134,20 +136,20 @@ def _prices(runs: Runs) -> dict[str, str]:
     return found
 
 
-def _claims(judged: Mapping[str, Judged]) -> pd.DataFrame:
+def _claims(made: Mapping[str, Made]) -> pd.DataFrame:
     columns = {
-        name: {rows.sentence.iloc[0]: _cell(rows) for _, rows in one.table.groupby("claim", sort=False)}
-        for name, one in judged.items()
+        name: {rows.sentence.iloc[0]: _cell(rows, one.style) for _, rows in one.judged.table.groupby("claim", sort=False)}
+        for name, one in made.items()
     }
     return pd.DataFrame(columns).fillna(MISSING).rename_axis("claim").reset_index()
 
 
-def _cell(parts: pd.DataFrame) -> str:
+def _cell(parts: pd.DataFrame, style: Style) -> str:
     row = parts.iloc[0]
     said = _said(Verdict(row.verdict))
     if len(parts) > 1 or pd.isna(row["mean"]):
         return said
-    shown = Style().of(row.metric, row.scale)
+    shown = style.of(row.metric, row.scale)
     return f"{said} ({row['mean'] * shown.factor:+.{shown.precision}f})"
 
 

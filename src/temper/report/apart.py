@@ -11,7 +11,7 @@ MOST = 3  # settings, and pairs, that are named
 
 
 def not_compared(runs: Runs, records: Sequence[RunRecord]) -> list[str]:
-    """A line for each way in which cells differ from every one that lacks their attack, or their penalty."""
+    """A line for each way in which cells without a partner differ from the first that lacks their attack, or their penalty."""
     by_digest = {record.digest: record for record in records}
     found: dict[str, list[str]] = defaultdict(list)
     for cell in runs.cells:
@@ -20,7 +20,10 @@ def not_compared(runs: Runs, records: Sequence[RunRecord]) -> list[str]:
             if other[:2] != cell[:2] and not runs.partners(cell, moved):
                 keys = _differing(by_digest[cell.digest], by_digest[other.digest], unlike(cell.recipe, other.recipe))
                 found[_some(keys, ", ")].append(f"{cell.name} and {other.name}")
-    return [f"{_some(pairs, '; ')} are not compared: they differ in {keys} too" for keys, pairs in found.items()]
+    return [
+        f"{_some(list(dict.fromkeys(pairs)), '; ')} are not compared: they differ in {keys} too"
+        for keys, pairs in found.items()
+    ]
 
 
 def _differing(one: RunRecord, other: RunRecord, names: Sequence[str]) -> list[str]:

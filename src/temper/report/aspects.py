@@ -15,7 +15,7 @@ from temper.report.paired import Runs
 from temper.report.spread import Spread
 
 ASPECTS = {"purpose": "purpose", "approach": "approach", "impact": "impact on the model", "cost": "cost", "use": "use"}
-NOT_MEASURED = "not measured in this study"
+NOT_MEASURED = "not measured, or not for the same seeds"
 POINTS, TIMES = Metric("points"), Metric("times", 1)
 
 

@@ -40,6 +40,7 @@ CHANCE = (
     "Chance: how often a cell is on the front when the seeds are drawn anew. Cells are compared on the same seeds; front.csv"
     " lists the others, and the cells that lack one of these seeds."
 )
+WORDS = {"effects": 3, "claims": 3, "front": 2}  # columns that are no numbers
 # What LaTeX wraps: names with their settings, and sentences.
 COLUMNS = {
     "effects": f"l{words(4)}{words(2.9)}rrrrrr",
@@ -114,9 +115,9 @@ def conclude(
             for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": unbeaten}.items()
         },
         tables={
-            name: Printed(name, CAPTIONS[name], shown, shown, numbers, latex=COLUMNS.get(name), notes=notes, about=about)
-            for name, (shown, numbers, notes, about) in told.items()
-            if len(shown)
+            name: Printed(name, CAPTIONS[name], text, text, raw, WORDS[name], COLUMNS.get(name), notes=notes, about=about)
+            for name, (text, raw, notes, about) in told.items()
+            if len(text)
         },
         summary=f"{judged.summary()}: claims.csv",
         judged=judged,
@@ -164,7 +165,7 @@ def _front(unbeaten: pd.DataFrame, style: Style) -> pd.DataFrame:
     for row in unbeaten[unbeaten.front.fillna(False)].sort_values("chance", ascending=False, kind="stable").to_dict("records"):
         named = {"attack": row["attack"], "penalty": row["penalty"] + (f" ({row['setting']})" if row["setting"] else "")}
         goals = {metric: style.of(metric, "own") for metric in GOALS if metric in row}
-        told = {shown.label: f"{row[metric] * shown.factor:.{shown.precision}f}" for metric, shown in goals.items()}
+        told = {how.label: f"{row[metric] * how.factor:.{how.precision}f}" for metric, how in goals.items()}
         chance = MISSING if pd.isna(row["chance"]) else f"{row['chance']:.2f}"
         rows.append({**named, **told, "chance": chance, "n": str(row["n"])})
     return pd.DataFrame(rows)

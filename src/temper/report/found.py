@@ -131,7 +131,10 @@ def _name(record: RunRecord) -> str:
 def _checkpoint(records: Sequence[RunRecord], suite: str, wanted: str) -> tuple[str, list[str]]:
     """The one that is asked for, if some run was evaluated there, or the last that the suite evaluated; and what is to be said
     of that."""
-    there = {id(record): list(record.evaluations[evaluations_of(record, suite)[0]]["checkpoints"]) for record in records}
+    there = {
+        id(record): [name for key in evaluations_of(record, suite) for name in record.evaluations[key]["checkpoints"]]
+        for record in records
+    }
     without = [record for record in records if wanted not in there[id(record)]]
     if len(without) < len(records):
         names = dict.fromkeys(f"{record.attack} x {record.penalty}" for record in without)

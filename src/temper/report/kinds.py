@@ -28,7 +28,7 @@ def cells_of(runs: Runs, kind: Kind) -> list[Key]:
 
 
 def mean(runs: Runs, kind: Kind, metric: str) -> Spread | None:
-    """Over seeds, of the mean over the cells of a kind; None where none has the metric for all seeds that count."""
+    """Over seeds, of the mean over the cells of a kind; None where they have the metric for no seed that all share."""
     return _spread([runs.series(cell, metric) for cell in cells_of(runs, kind)])
 
 

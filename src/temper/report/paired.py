@@ -87,8 +87,8 @@ class Runs(NamedTuple):
     def partners(self, cell: Key, moved: Mapping[str, str], *, free: bool = False) -> list[Key]:
         """The cells under the same suite that are the same but for the axes that are moved to other options.
 
-        What both are made by is the same in both. The strength is too, unless each cell was tuned to one of its own: then a
-        partner that is the only one will do, and `tuned_apart` tells.
+        What both are made by is the same in both. The strength is too, unless each cell was tuned to one of its own, and there
+        is one of either name: `tuned_apart` tells of that.
 
         Args:
             free: whether penalties that both have may differ in their settings and strength.
@@ -98,7 +98,8 @@ class Runs(NamedTuple):
         but = ("penalty.", STRENGTH) if free else (STRENGTH,)
         alike = [c for c in named if not unlike(cell.recipe, c.recipe, but)]
         as_strong = [c for c in alike if free or not unlike(cell.recipe, c.recipe)]
-        return as_strong or (alike if len(alike) == 1 else [])
+        own = [c for c in self.cells if c[:2] == cell[:2] and c.suite == cell.suite and not unlike(cell.recipe, c.recipe, but)]
+        return as_strong or (alike if len(alike) == len(own) == 1 else [])
 
 
 def _numbered(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:

@@ -41,21 +41,19 @@ class Part(NamedTuple):
 
 
 def parts(runs: Runs) -> list[Part]:
-    """Of every attack and penalty, the effect and the synergy; none where penalties are not combined, or where cells differ in
-    more than them, as when each was tuned to a strength of its own."""
+    """Of every attack and penalty, the effect and the synergy; none where penalties are not combined. Pairs that differ in more
+    than the penalty, as when each cell was tuned to a strength of its own, are left out."""
     found = []
     for suite in dict.fromkeys(cell.suite for cell in runs.cells):
         cells = _once(cell for cell in runs.cells if cell.suite == suite)
         attacks = dict.fromkeys(attack for attack, _ in cells)
         names = sorted(set().union(*(penalties for _, penalties in cells)))
         for attack, name in product(attacks, names):
-            pairs = list(_pairs(cells, attack, name))
-            squares = [pair for pair in pairs if attack != "none" and {("none", each) for each in pair} <= cells.keys()]
+            pairs = [pair for pair in _pairs(cells, attack, name) if are_alike(cells[attack, each] for each in pair)]
+            squares = [pair for pair in pairs if attack != "none" and _is_square(cells, attack, pair)]
             for several, signs in ((pairs, {attack: 1.0}), (squares, {attack: 1.0, "none": -1.0})):
-                if len(several) < FEWEST:
-                    continue
-                effect = _mean(cells, several, signs)
-                if are_alike(effect):
+                if len(several) >= FEWEST:
+                    effect = _mean(cells, several, signs)
                     found.append(Part(attack, name, suite, len(several), len(signs) == 2, effect))
     return found
 
@@ -73,6 +71,12 @@ def _pairs(cells: Cells, attack: str, name: str) -> Iterator[tuple[frozenset[str
     for other, penalties in cells:
         if other == attack and name in penalties and (attack, penalties - {name}) in cells:
             yield penalties, penalties - {name}
+
+
+def _is_square(cells: Cells, attack: str, pair: tuple[frozenset[str], frozenset[str]]) -> bool:
+    """Whether both are there without the attack too, alike in all else."""
+    corners = [cells.get((name, each)) for name in (attack, "none") for each in pair]
+    return None not in corners and are_alike(filter(None, corners))
 
 
 def _mean(

@@ -1,32 +1,30 @@
-"""What a cell was made by beside its name: two cells are set against each other where they differ in nothing unnamed."""
+"""What a cell was made by: two cells are set against each other where they differ in nothing but what their names say."""
 
 import hashlib
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from temper.cell import NOT_IDENTITY
+from temper.cell import deciding
 from temper.config import flat
 from temper.records import RunRecord
 from temper.report.names import parts_of
 
 STRENGTH = "strength"
-# Where data lie, whether they may be fetched, and threats that no attack refers to change nothing.
-IDLE = ("data.source.root", "data.source.download", "data.threats.")
 
 
 def ingredients(record: RunRecord) -> dict[str, dict[str, Any]]:
-    """A run's settings by dotted keys: those of its attack, of each penalty that it is named by, and the "rest"."""
-    own = sorted(parts_of(record.penalty))
-    attack = f"attack.{record.attack}"
+    """A run's settings by dotted keys: those of its attack, of each penalty that it is named by, the strength that scales
+    penalties, and the "rest"."""
+    attack, own = f"attack.{record.attack}", sorted(parts_of(record.penalty))
     groups: dict[str, dict[str, Any]] = {name: {} for name in ("rest", attack, *(f"penalty.{name}" for name in own))}
-    for key, value in flat({key: value for key, value in record.config.items() if key not in NOT_IDENTITY}).items():
-        if value is None or key == STRENGTH or key.startswith(IDLE):
+    for key, value in flat(deciding(record.config)).items():
+        if value is None or key == STRENGTH:
             continue
         axis, _, inner = key.partition(".")
         name = attack if axis == "attack" else f"penalty.{inner.partition('.')[0]}" if axis == "penalty" else "rest"
         groups[name if name in groups else "rest"][key] = value
-    if own:
+    if record.config.get("penalty"):
         groups[STRENGTH] = {STRENGTH: float(record.config.get(STRENGTH, 1.0))}
     return groups
 
@@ -34,9 +32,15 @@ def ingredients(record: RunRecord) -> dict[str, dict[str, Any]]:
 def recipe_of(record: RunRecord) -> str:
     """Digests of the ingredients and the strength as it is, such as "rest:… attack.pgd:… penalty.l2:… strength:1"."""
     groups = ingredients(record)
-    parts = {name: hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8] for name, values in groups.items()}
+    parts = {name: _digest(values) for name, values in groups.items()}
     parts |= {name: f"{value:g}" for name, value in groups.get(STRENGTH, {}).items()}
     return " ".join(f"{name}:{value}" for name, value in parts.items())
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    # 1 and 1.0 are the same setting.
+    said = repr([(key, float(value) if type(value) is int else value) for key, value in sorted(values.items())])
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 @cache
@@ -46,7 +50,7 @@ def parsed(recipe: str) -> Mapping[str, str]:
 
 
 def unlike(one: str, other: str, but: Collection[str] = ()) -> list[str]:
-    """In which of the parts that both have two recipes differ.
+    """The parts that two recipes both have and differ in.
 
     Args:
         but: beginnings of what may differ.

@@ -107,7 +107,7 @@ def _markdown(found: Found, about: Sequence[str]) -> str:
         audited = "Every check passed." if found.audited.empty else to_markdown(found.audited, words=found.audited.shape[1])
         parts += ["## Audit: whether the robust accuracies can be believed", LEGEND, audited]
     if found.problems:
-        parts += ["## Not in the tables", "\n".join(f"- {problem}" for problem in found.problems)]
+        parts += ["## Left out, or not compared", "\n".join(f"- {problem}" for problem in found.problems)]
     return "\n\n".join(parts) + "\n"
 
 
