@@ -1,4 +1,4 @@
-"""What can be concluded from a study, as parts of its report: effects and claims."""
+"""What can be concluded from a study, as parts of its report: effects, claims and the front."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ class Conclusions(NamedTuple):
 
     Attributes:
         files: text by the name of its file.
-        tables: effects and claims; those that nothing can be told of left out.
+        tables: effects, claims and the front; those that nothing can be told of left out.
         summary: for the terminal.
         judged: the claims.
         problems: what of the runs' outcomes cannot be read, and which cells do not pair, a line each.

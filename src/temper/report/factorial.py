@@ -14,8 +14,8 @@ from scipy.special import logit
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from temper.report.columns import METRICS
 from temper.report.paired import SAME, Contrast, Key, Runs, are_alike
-from temper.report.table import METRICS
 
 FLOOR = 0.03  # an accuracy below it is more the threat's doing than the cell's
 

@@ -52,7 +52,7 @@ class Found(NamedTuple):
         paper: the tables.
         style: how differences are shown.
         audited: what of the audit did not pass; None: there was no audit.
-        concluded: effects and claims.
+        concluded: effects, claims and the front.
         texts: examples of what exchanging words did; none where inputs are no texts.
         rows: examples of what an attack did to rows; none where inputs are no rows of a table.
         problems: what is left out, and why, a line each.

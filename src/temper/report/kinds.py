@@ -53,6 +53,6 @@ def _pairs(runs: Runs, kind: Kind, against: Kind) -> list[tuple[Key, Key]]:
 def _spread(series: list[np.ndarray]) -> Spread | None:
     seeds = mean_of_pairs(series)
     seeds = seeds[np.isfinite(seeds)]
-    return (
-        Spread(float(seeds.mean()), float(seeds.std(ddof=1)) if len(seeds) > 1 else np.nan, len(seeds)) if len(seeds) else None
-    )
+    if not len(seeds):
+        return None
+    return Spread(float(seeds.mean()), float(seeds.std(ddof=1)) if len(seeds) > 1 else np.nan, len(seeds))

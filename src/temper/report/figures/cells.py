@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from temper.report.columns import describe
 from temper.report.rows import none_first
-from temper.report.table import describe
 
 # Metrics in plain words, where a table has room for a heading alone.
 WORDS = {

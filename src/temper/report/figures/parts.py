@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from temper.report.columns import describe
 from temper.report.figures.cells import in_words
 from temper.report.figures.style import legend, looks, sample
 from temper.report.paired import Runs, summarize
 from temper.report.parts import parts
 from temper.report.rows import in_order
-from temper.report.table import describe
 
 METRICS = ("test/clean", "test/worst_case")
 
