@@ -1,0 +1,32 @@
+"""Names that records, configs and users hold on to: the cells of every experiment and the public names of each axis."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+
+from temper.cell import Cell
+from temper.config import CONF
+from tests.conftest import composed
+from tests.test_experiments import cells
+
+NAMES = json.loads((Path(__file__).parent / "data" / "stable_names.json").read_text())
+
+
+def test_every_experiment_is_listed() -> None:
+    assert set(NAMES["cells"]) == {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("experiment", NAMES["cells"])
+def test_cells_keep_their_names(experiment: str) -> None:
+    """A cell's name is its folder: under another one, finished runs would be trained again."""
+    found = [composed("experiment=search")] if experiment == "search" else cells(experiment)  # a search has no grid
+    assert [Cell.of(cell).name for cell in found] == NAMES["cells"][experiment]
+
+
+@pytest.mark.parametrize("package", NAMES["public"])
+def test_public_names_stay_importable(package: str) -> None:
+    """Records and configs name classes by these paths in `_target_`."""
+    for name in NAMES["public"][package]:
+        assert get_object(f"{package}.{name}") is not None
