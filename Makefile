@@ -24,19 +24,19 @@ test-all: $(INSTALLED) ## all tests; those whose part is missing here skip and s
 	@$(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED) ## lint, format and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 format: $(INSTALLED) ## put code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 benchmark: $(INSTALLED) ## speed on this CPU, in under ten minutes: docs/performance.md
-	@$(BIN)/python scripts/benchmark_step.py
-	@$(BIN)/python scripts/benchmark_attacks.py --quick
-	@$(BIN)/python scripts/benchmark_training.py --device cpu
-	@$(BIN)/python scripts/benchmark_autoattack.py --quick
-	@$(BIN)/python scripts/benchmark_penalties.py --quick
-	@$(BIN)/python scripts/benchmark_side_by_side.py --device cpu --quick
-	@$(BIN)/python scripts/benchmark_scaling.py --quick
+	@$(BIN)/python scripts/benchmarks/benchmark_step.py
+	@$(BIN)/python scripts/benchmarks/benchmark_attacks.py --quick
+	@$(BIN)/python scripts/benchmarks/benchmark_training.py --device cpu
+	@$(BIN)/python scripts/benchmarks/benchmark_autoattack.py --quick
+	@$(BIN)/python scripts/benchmarks/benchmark_penalties.py --quick
+	@$(BIN)/python scripts/benchmarks/benchmark_side_by_side.py --device cpu --quick
+	@$(BIN)/python scripts/benchmarks/benchmark_scaling.py --quick
 
 notebook: $(INSTALLED) ## run the notebooks; with their figures they lie in results/notebooks
 	@mkdir -p results/notebooks

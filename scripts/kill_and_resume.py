@@ -22,10 +22,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import temper.run  # noqa: F401  # imported once, for every fork
-from temper.progress import say
-from temper.records import RECORD, RunRecord
-from temper.train import main
+import temper.cli.run  # noqa: F401  # imported once, for every fork
+from temper.cli.train import main
+from temper.runs.record import RECORD, RunRecord
+from temper.runs.terminal import say
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 RUN = (

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from temper.progress import say
-from temper.records import RunRecord, collect
-from temper.report.described import describe_study
+from temper.report.write import describe_study
+from temper.runs.record import RunRecord, collect
+from temper.runs.terminal import say
 
 HOME = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from temper.report.audit import LEGEND
+from temper.report.tables.audit_badges import LEGEND
 
 HOME = Path(__file__).resolve().parents[1]
 START, END = "<!-- results:start -->", "<!-- results:end -->"

@@ -15,10 +15,14 @@ from hypothesis import settings
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from temper.config import CONF
+from temper.config.composed import CONF
+from temper.config.resolvers import register_resolvers
 from temper.data import Batch, DataModule, Digits
 from temper.models import CNN, Network
-from temper.resolvers import register_resolvers
+from temper.training.classifier import Classifier
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = REPOSITORY / "tests" / "files"
 
 register_resolvers()
 torch.set_num_threads(1)
@@ -53,6 +57,14 @@ def alive(*selection: str) -> bool:
     """Whether any process runs that `ps` selects by these options; a zombie, which containers may keep for good, does not."""
     shown = subprocess.run(["ps", "-o", "stat=", *selection], capture_output=True, text=True)
     return any(not state.startswith("Z") for state in shown.stdout.split())
+
+
+@pytest.fixture
+def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "current_epoch", 0)
+    monkeypatch.setattr(Classifier, "global_rank", 0)
+    monkeypatch.setattr(Classifier, "global_step", 2)
+    monkeypatch.setattr(Classifier, "total_steps", 3)
 
 
 @pytest.fixture(scope="session")
@@ -106,11 +118,11 @@ def temper(
 
     Runs of a sweep follow one another here (`hydra/launcher=basic`); other launchers are tested in processes of their own.
     """
-    from temper.dashboard import main as dashboard
-    from temper.evaluate import main as evaluate
-    from temper.report.main import main as report
-    from temper.status import main as status
-    from temper.train import main as train
+    from temper.cli.dashboard import main as dashboard
+    from temper.cli.evaluate import main as evaluate
+    from temper.cli.report import main as report
+    from temper.cli.status import main as status
+    from temper.cli.train import main as train
 
     commands = {"train": train, "evaluate": evaluate, "report": report, "status": status, "dashboard": dashboard}
     monkeypatch.chdir(tmp_path)
@@ -149,7 +161,7 @@ QUICK = (
 QUICK_TABLE = ("data=breast_cancer", "data.class_weights=balanced", "model=mlp", "model.hidden=[16]", *QUICK[:4])
 QUICK_TEXTS = (
     "data=csv_text",
-    f"paths.data={Path(__file__).parent / 'data'}",
+    f"paths.data={FILES}",
     "data.source.path=reviews.csv",
     "data.length=10",
     "data.val_fraction=0.2",

@@ -16,12 +16,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from temper.build import build, build_penalties
-from temper.config import CONF
+from temper.config.composed import CONF
+from temper.config.instantiate import build
 from temper.data import Arrays
-from temper.records import collect
+from temper.runs.record import collect
 from temper.sweeps.composing import Composer
 from temper.sweeps.sweep import combinations, plan
+from temper.training.modules import build_penalties
 from tests.conftest import real_data
 
 Temper = Callable[..., tuple[int, str]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.test_report import RUNS, written
+from tests.report.test_pipeline import RUNS, written
 
 LOADED = "import sys; print([name for name in ('torch', 'pytorch_lightning') if name in sys.modules])"
 
@@ -16,7 +16,7 @@ def loaded(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["temper.report.main", "temper.report", "temper.status"])
+@pytest.mark.parametrize("module", ["temper.cli.report", "temper.report", "temper.cli.status"])
 def test_records_are_read_without_torch(module: str) -> None:
     assert loaded(f"import {module}") == "[]"
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from temper.records import RunRecord
+from temper.runs.record import RunRecord
+from tests.conftest import REPOSITORY
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
 QUICK = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60", "model.width=4")
 
 
@@ -41,7 +42,7 @@ def test_the_readmes_own_examples(tmp_path: Path, arguments: tuple[str, ...], ce
     np.savez(tmp_path / "scans.npz", **arrays)
     # The README's own data set names no sizes to cut.
     settings = [setting for setting in QUICK if not (setting.startswith("data.") and "data=scans" in arguments)]
-    command = [sys.executable, "-m", "temper.train", "-m", "--config-dir", "my_conf", "hydra/launcher=basic", *arguments]
+    command = [sys.executable, "-m", "temper.cli.train", "-m", "--config-dir", "my_conf", "hydra/launcher=basic", *arguments]
     environment = os.environ | {"PYTHONPATH": "."}
     done = subprocess.run([*command, *settings], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

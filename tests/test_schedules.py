@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from temper.loading import build_data
+from temper.data.loading import build_data
 from temper.schedules import constant, cosine, piecewise, triangle
 from tests.conftest import composed
 
@@ -19,7 +19,7 @@ def test_shapes() -> None:
 
 def test_warm_up_ends_and_every_parameter_group_follows() -> None:
     """Counted in samples instead of steps, a schedule never leaves its warm-up; set on the first group alone, others stay."""
-    from temper.modules import build_module
+    from temper.training.modules import build_module
 
     config = composed("schedule=triangle", "trainer.max_epochs=3", "data.train_size=320", "data.batch_size=32")
     module = build_module(config)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_object
 
-from temper.cell import Cell
-from temper.config import CONF
-from tests.conftest import composed
+from temper.config.cell import Cell
+from temper.config.composed import CONF
+from tests.conftest import FILES, composed
 from tests.test_experiments import cells
 
-NAMES = json.loads((Path(__file__).parent / "data" / "stable_names.json").read_text())
+NAMES = json.loads((FILES / "stable_names.json").read_text())
 
 
 def test_every_experiment_is_listed() -> None:

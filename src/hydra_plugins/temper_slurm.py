@@ -102,7 +102,7 @@ class TemperSlurmLauncher(SlurmLauncher):
         return {key: value for key, value in self.__dict__.items() if key != "ended"}  # that is of this process
 
     def _say(self, text: str) -> None:
-        from temper.progress import say
+        from temper.runs.terminal import say
 
         say(text)
 

@@ -30,7 +30,7 @@ class TemperSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from temper.config import ConfigError
+        from temper.config.errors import ConfigError
         from temper.sweeps.sweep import sweep
         from temper.sweeps.tuning import tune_and_sweep
 

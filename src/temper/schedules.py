@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.arguments import NonNegative, checked
+from temper.config.types import NonNegative, checked
 
 Schedule = Callable[[float], float]
 Share = Annotated[float, Field(ge=0, lt=1)]

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from temper.attacks import L2, PGD, Cascade, Substitution
-from temper.attacks.wordnet import synonyms
+from temper.attacks.substitution import synonyms
 from temper.data import Batch, Loader
 from temper.data.vocabulary import PAD, UNK, Vocabulary
 from temper.evaluation.outcomes import attack_all
 from temper.models import Network
+from tests.conftest import FILES
 
-WORDNET = Path(__file__).parents[1] / "data" / "wordnet"
+WORDNET = FILES / "wordnet"
 REAL = Path("/usr/share/wordnet")
 WORDS = ["the", "film", "movie", "good", "fine", "plot", "chart", "story", "poor", "bad", "quite", "!"]
 VOCABULARY = Vocabulary(WORDS, length=5)

@@ -16,21 +16,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from temper.attacks import L2, PGD, Substitution
-from temper.cell import identity
+from temper.config.cell import identity
 from temper.data import Batch, DataError
-from temper.data.pretrained_tokens import PretrainedTokens
+from temper.data.sources.pretrained_tokens import PretrainedTokens
 from temper.models import HFTransformer, Network
 from temper.models.network import DropoutSlot
 from temper.penalties import Curvature, Dropout, InputGradient
 from temper.penalties.penalty import Penalty
-from temper.validate import validate
-from tests.conftest import composed
+from temper.sweeps.preflight import validate
+from tests.conftest import FILES, composed
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-DATA = Path(__file__).parents[1] / "data"
-REVIEWS, WORDNET = DATA / "reviews.csv", DATA / "wordnet"
+REVIEWS, WORDNET = FILES / "reviews.csv", FILES / "wordnet"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "good", "bad", "##s", "##ly", "mov", "##ie"]
 TEXTS = ["the good films", "bad", "a zebra badly"]
 INFINITE = {"lower": -torch.inf, "upper": torch.inf}

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from temper.config import ConfigError
-from temper.loading import load_data
+from temper.config.errors import ConfigError
+from temper.data.loading import load_data
 from temper.models import Timm
-from temper.modules import build_module
-from temper.validate import validate
+from temper.sweeps.preflight import validate
+from temper.training.modules import build_module
 from tests.conftest import composed
 
 timm = pytest.importorskip("timm")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -18,14 +17,11 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from temper.attacks import Linf
-from temper.build import build
-from temper.callbacks import checkpoint_callbacks
-from temper.classifier import Classifier
-from temper.config import CONF
+from temper.config.composed import CONF
+from temper.config.instantiate import build
 from temper.data import Batch
-from temper.loading import build_data
+from temper.data.loading import build_data
 from temper.models import CNN, MLP
-from temper.modules import build_module
 from temper.penalties import (
     L1,
     L2,
@@ -42,6 +38,9 @@ from temper.penalties import (
     SelfDistillation,
     Spectral,
 )
+from temper.training.checkpoints import checkpoint_callbacks
+from temper.training.classifier import Classifier
+from temper.training.modules import build_module
 from tests import conftest
 from tests.conftest import small_net
 
@@ -121,14 +120,6 @@ def softened(batch: Batch, classes: int = 10, seed: int = 0) -> Batch:
     draw = torch.Generator().manual_seed(seed)
     noise = torch.rand(len(batch), classes, generator=draw)
     return replace(batch, target=0.7 * F.one_hot(batch.y, classes) + 0.3 * noise / noise.sum(1, keepdim=True))
-
-
-@pytest.fixture
-def _outside_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Classifier, "current_epoch", 0)
-    monkeypatch.setattr(Classifier, "global_rank", 0)
-    monkeypatch.setattr(Classifier, "global_step", 2)
-    monkeypatch.setattr(Classifier, "total_steps", 3)
 
 
 class Interruption(Exception):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from temper.data import Batch
 from temper.models import Network, PreActResNet18, named_weights
-from temper.models.preact_resnet import Block
+from temper.models.architectures.preact_resnet import Block
 from temper.penalties import (
     BatchNorm,
     Dropout,

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from temper.build import build_penalties
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
 from temper.data import Batch
 from temper.penalties import CropFlip, CutMix, Cutout, Mixup, Noise, Penalty, Rotation
+from temper.training.modules import build_penalties
 from tests.penalties.conftest import composed, images
 
 SIZES = st.sampled_from([(8, 8), (7, 10), (12, 5)])

@@ -10,24 +10,13 @@ import torch.nn.functional as F
 from hydra.utils import get_class
 from torch import Tensor, nn
 
-from temper.config import CONF, ConfigError, penalty_specs
+from temper.config.composed import CONF, penalty_specs
+from temper.config.errors import ConfigError
 from temper.data import Batch
 from temper.models import MLP, Network, PreActResNet18
-from temper.modules import build_module
-from temper.penalties import (
-    L1,
-    L2,
-    BatchNorm,
-    Cutout,
-    Dropout,
-    Dynamic,
-    LabelSmoothing,
-    Noise,
-    Penalties,
-    Penalty,
-    Weighted,
-)
+from temper.penalties import L1, L2, BatchNorm, Cutout, Dropout, Dynamic, LabelSmoothing, Noise, Penalties, Penalty, Weighted
 from temper.penalties.penalty import adds_a_term
+from temper.training.modules import build_module
 from tests.conftest import small_net
 from tests.penalties.conftest import TERMS, Interrupt, checkpoint, composed, fit, images, normed_net, option, softened
 
@@ -79,7 +68,7 @@ class Vectors:
 
 @pytest.mark.parametrize("option", ["cutout", "crop_flip", "cutmix", "rotation"])
 def test_penalties_for_images_are_refused_on_other_data(option: str) -> None:
-    from temper.validate import validate
+    from temper.sweeps.preflight import validate
 
     with pytest.raises(ConfigError, match=rf"penalty\.{option}"):
         validate(composed(f"penalty=[{option}]", "data.mean=[0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5]",

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pytorch_lightning import Callback
 
 from temper.attacks import Attack
-from temper.build import build_penalties
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
 from temper.penalties import AWP, L1, L2, Controlled, Dropout, Dynamic, LabelSmoothing, Penalties, Weighted
 from temper.penalties.dynamic import Shape
-from temper.randomness import rekey
+from temper.runs.seeding import rekey
+from temper.training.modules import build_penalties
 from tests.conftest import small_net
 from tests.penalties.conftest import composed, fit
 

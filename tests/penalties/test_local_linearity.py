@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from temper.arguments import InEps
 from temper.attacks import L2, Linf
+from temper.config.types import InEps
 from temper.data import Batch
 from temper.models import last_linear
 from temper.penalties import LocalLinearity

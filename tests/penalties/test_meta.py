@@ -16,9 +16,9 @@ from torch.func import functional_call
 from temper.attacks import PGD, Attack, Linf, NoAttack
 from temper.data import Batch, DataModule
 from temper.models import CNN
-from temper.modules import Classifier, build_module
 from temper.penalties import L1, L2
 from temper.penalties.meta import _Learner, hypergradient
+from temper.training.modules import Classifier, build_module
 from tests.conftest import small_net
 from tests.penalties.conftest import TINY, composed, fit, flat, images, normed_net
 
@@ -101,7 +101,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 def learner(*overrides: str) -> tuple[_Learner, Classifier, DataModule, torch.optim.Optimizer]:
     """The callback of a run with l1, l2 and meta, that sees all held-out examples and no attack."""
-    from temper.loading import build_data
+    from temper.data.loading import build_data
 
     config = composed("penalty=[l1,l2,meta]", "penalty.meta.size=10000", *overrides, *TINY)
     module, data = build_module(config), build_data(config)
@@ -212,8 +212,8 @@ def test_the_test_split_is_not_touched(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_penalty_that_adds_no_term_cannot_be_learned() -> None:
     """Its gradient with respect to its magnitude is not one of a term."""
-    from temper.build import build_penalties
-    from temper.config import ConfigError
+    from temper.config.errors import ConfigError
+    from temper.training.modules import build_penalties
 
     with pytest.raises(ConfigError, match=r"penalty\.meta"):
         build_penalties(composed("penalty=[dropout,meta]"))

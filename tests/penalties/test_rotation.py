@@ -11,9 +11,9 @@ from torch import Tensor
 from temper.attacks import L2, MART, PGD, TRADES, Linf, MultiNorm
 from temper.data import Batch
 from temper.models import StepNetwork, last_linear
-from temper.modules import build_module
 from temper.penalties import Penalties, Rotation, Weighted
 from temper.penalties.rotation import features
+from temper.training.modules import build_module
 from tests.conftest import small_net
 from tests.penalties.conftest import TINY, composed, images, mlp, normed_net
 

@@ -8,12 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.attacks import MART, PGD, TRADES, Attack, Linf, NoAttack
-from temper.build import build_penalties
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
 from temper.data import Batch
 from temper.models import Network, StepNetwork, named_weights
-from temper.modules import build_module
 from temper.penalties import AWP, SAM, Dynamic, Penalties, Penalty, Weighted
+from temper.training.modules import build_module, build_penalties
 from tests.conftest import small_net
 from tests.penalties.conftest import TINY, composed, images, normed_net
 

@@ -12,10 +12,9 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from temper.build import build_penalties
-from temper.config import ConfigError
-from temper.modules import load
+from temper.config.errors import ConfigError
 from temper.penalties import EMA, SWA, EarlyStopping
+from temper.training.modules import build_penalties, load
 from tests.penalties.conftest import checkpoint, composed, fit, flat
 
 

@@ -11,17 +11,7 @@ from torch import Tensor, nn
 
 from temper.data import Batch
 from temper.models import MLP, Network, PreActResNet18, named_weights
-from temper.penalties import (
-    L1,
-    L2,
-    AdaptiveWeightDecay,
-    BatchNorm,
-    MaxNorm,
-    Orthogonal,
-    Penalty,
-    SpectralNorm,
-    WeightDecay,
-)
+from temper.penalties import L1, L2, AdaptiveWeightDecay, BatchNorm, MaxNorm, Orthogonal, Penalty, SpectralNorm, WeightDecay
 from temper.penalties.weights import Parameters, matrices
 from tests.conftest import Linear, small_net
 from tests.penalties.conftest import flat, images, mlp, normed_net

@@ -11,20 +11,20 @@ from typing import Any, cast
 import pytest
 from hydra.plugins.launcher import Launcher
 
-from temper.cell import Cell, Kind
-from temper.config import ConfigError
-from temper.progress import Progress
-from temper.records import RunRecord
-from temper.sweeps.grid import Job, State, stamp
+from temper.config.cell import Cell, Kind
+from temper.config.errors import ConfigError
+from temper.runs.jobs import Job, State, stamp
+from temper.runs.record import RunRecord
 from temper.sweeps.launch import launch
+from temper.sweeps.progress import Progress
 from tests.conftest import composed
 
 DIE = """
 import os, sys
 from pathlib import Path
-from temper.config import ConfigError
-from temper.config import ConfigError
-from temper.claims import sole_owner
+from temper.config.errors import ConfigError
+from temper.config.errors import ConfigError
+from temper.runs.lock import sole_owner
 with sole_owner(Path(sys.argv[1])):
     os.kill(os.getpid(), 9)
 """
@@ -128,7 +128,7 @@ def test_a_run_of_another_sweep_is_waited_for(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from temper.claims import sole_owner
+from temper.runs.lock import sole_owner
 with sole_owner(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

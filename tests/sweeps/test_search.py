@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from temper.config import ConfigError
-from temper.records import RECORD, RunRecord
-from temper.report.search import About, Tried, pareto_set, search_page
-from temper.run import run
+from temper.cli.run import run
+from temper.config.errors import ConfigError
+from temper.runs.record import RECORD, RunRecord
 from temper.sweeps.axes import Axis, split
 from temper.sweeps.sampling import Budget
+from temper.sweeps.search_report import About, Tried, pareto_set, search_page
 from tests.conftest import QUICK
 
 Temper = Callable[..., tuple[int, str]]
@@ -60,7 +60,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs()
-    monkeypatch.setattr("temper.run.run", runs)
+    monkeypatch.setattr("temper.cli.run.run", runs)
     return runs
 
 
@@ -104,7 +104,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(
 @pytest.mark.slow
 def test_a_killed_search_goes_on(temper: Temper) -> None:
     """SIGKILL for the whole process group; joblib's workers run side by side."""
-    command = [sys.executable, "-m", "temper.train", *SEARCH, *AXES, search(4, 2)]
+    command = [sys.executable, "-m", "temper.cli.train", *SEARCH, *AXES, search(4, 2)]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not list(Path("outputs/found-search").glob(f"*/seed-*/{RECORD}")):

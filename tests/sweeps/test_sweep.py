@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from temper.claims import left_behind
-from temper.records import RECORD, RunRecord
+from temper.runs.lock import left_behind
+from temper.runs.record import RECORD, RunRecord
 from tests.conftest import QUICK, alive
 
 Temper = Callable[..., tuple[int, str]]
@@ -165,7 +165,7 @@ def test_a_sweep_runs_where_there_is_no_git(temper: Temper, monkeypatch: pytest.
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "temper.train", *sorted(arguments, key=lambda argument: argument != "-m")]
+    return [sys.executable, "-m", "temper.cli.train", *sorted(arguments, key=lambda argument: argument != "-m")]
 
 
 def comparable(study: str) -> tuple[pd.DataFrame, str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from temper.config import ConfigError
-from temper.modules import build_module
-from temper.records import RECORD, RunRecord
-from temper.report.tuning import Tuned, tuning_page
+from temper.config.errors import ConfigError
+from temper.runs.record import RECORD, RunRecord
 from temper.sweeps.tuning import Budget
+from temper.sweeps.tuning_report import Tuned, tuning_page
+from temper.training.modules import build_module
 from tests.conftest import QUICK, composed
 
 Temper = Callable[..., tuple[int, str]]

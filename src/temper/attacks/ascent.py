@@ -7,12 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from temper.arguments import Count, Positive, StepSize, checked
 from temper.attacks.attack import Attack
+from temper.attacks.gradient_step import Step, at_rows, step_length, take_step
 from temper.attacks.losses import Climb, View
-from temper.attacks.probing import Mode, probing
-from temper.attacks.steps import Step, at_rows, step_length, take_step
+from temper.attacks.network_state import Mode, probing
 from temper.attacks.threat import Ball, Start, Threat, per_example
+from temper.config.types import Count, Positive, StepSize, checked
 from temper.data.batch import Batch
 from temper.models.network import Network
 

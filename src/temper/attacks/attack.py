@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from temper.attacks.steps import Step, take_step
+from temper.attacks.gradient_step import Step, take_step
 from temper.data.batch import Batch
 from temper.data.sources import Encoder
 from temper.models.network import Network

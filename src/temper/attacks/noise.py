@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from temper.arguments import Positive, checked
 from temper.attacks.attack import Attack
 from temper.attacks.threat import Threat, per_example
+from temper.config.types import Positive, checked
 from temper.data.batch import Batch
 from temper.models.network import Network
 

@@ -6,8 +6,8 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from temper.arguments import Probability
 from temper.attacks.threat import Ball, Threat, per_example
+from temper.config.types import Probability
 
 
 class Linf(Threat):

@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from temper.arguments import checked
 from temper.attacks.ascent import Ascent
 from temper.attacks.losses import Climb, LossName, climb
+from temper.config.types import checked
 from temper.data.batch import Batch
 from temper.models.network import Network
 

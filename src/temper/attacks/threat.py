@@ -10,7 +10,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from temper.arguments import Number, Positive
+from temper.config.types import Number, Positive
 from temper.data.batch import Batch
 from temper.data.domain import Domain
 

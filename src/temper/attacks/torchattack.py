@@ -9,11 +9,11 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from temper.arguments import Positive, checked
 from temper.attacks.attack import Attack
-from temper.attacks.probing import Mode, probing
-from temper.attacks.steps import step_length
+from temper.attacks.gradient_step import step_length
+from temper.attacks.network_state import Mode, probing
 from temper.attacks.threat import Threat
+from temper.config.types import Positive, checked
 from temper.data.batch import Batch
 from temper.models.network import Network
 

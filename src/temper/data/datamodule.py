@@ -11,7 +11,7 @@ from pydantic import Field
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from temper.arguments import Count, Positive, checked
+from temper.config.types import Count, Positive, checked
 from temper.data.domain import Domain
 from temper.data.loader import Loader
 from temper.data.sources import Bounded, DataError, Encoder, Fitting, Source

@@ -9,7 +9,7 @@ from torch import Tensor
 from temper.data.batch import Batch
 from temper.data.domain import Domain
 from temper.data.sources import DataError
-from temper.randomness import generator
+from temper.runs.seeding import generator
 
 
 class Loader:

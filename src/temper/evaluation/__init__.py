@@ -2,7 +2,7 @@
 
 from temper.evaluation.audit import Audit, Finding
 from temper.evaluation.corruptions import Corruptions
-from temper.evaluation.curve import Curve
+from temper.evaluation.eps_curve import Curve
 from temper.evaluation.ledger import Ledger, fingerprint
 from temper.evaluation.metrics import loss_stability, sensitivity
 from temper.evaluation.minimal_norm import MinimalNorm

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from temper.arguments import Count, Probability, checked
 from temper.attacks import PGD, Noise, Square, Threat, probing
 from temper.attacks.ascent import Worst, ascend
+from temper.attacks.gradient_step import at_rows, input_gradient, step_length
 from temper.attacks.losses import cross_entropy
-from temper.attacks.steps import at_rows, input_gradient, step_length
+from temper.config.types import Count, Probability, checked
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
-from temper.randomness import rekey
-from temper.schema import Status
+from temper.runs.record_schema import Status
+from temper.runs.seeding import rekey
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
 
-from temper.arguments import checked
 from temper.attacks import probing
+from temper.config.types import checked
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.evaluation.metrics import share
-from temper.randomness import rekey
+from temper.runs.seeding import rekey
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST = 8  # pixels a side; a blur reflects up to 3 of them, and pixelation needs some to merge

@@ -12,8 +12,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from temper.progress import console
-from temper.storage import write_arrays
+from temper.runs.atomic_files import write_arrays
+from temper.runs.terminal import console
 
 Item = TypeVar("Item")
 WORTH_KEEPING = 1.0  # seconds: what takes less is quicker done again than read

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor, nn
 
 from temper.models import Network, Normalize
-from temper.randomness import generator
+from temper.runs.seeding import generator
 
 
 def lipschitz_bound(net: Network, shape: Sequence[int]) -> float | None:

@@ -11,7 +11,7 @@ from temper.data import Loader
 from temper.evaluation.lipschitz import lipschitz_bound
 from temper.evaluation.outcomes import Outcomes
 from temper.models import Network, effective_weights
-from temper.randomness import rekey
+from temper.runs.seeding import rekey
 
 NEAR_ZERO = 1e-3
 

@@ -5,12 +5,12 @@ import os
 import torch
 from torch import Tensor, nn
 
-from temper.arguments import Count, checked
 from temper.attacks import Threat, probing
+from temper.config.types import Count, checked
 from temper.data import Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
-from temper.randomness import rekey
+from temper.runs.seeding import rekey
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which fails where there is no git
 import foolbox

@@ -13,7 +13,7 @@ from temper.attacks import Attack, Cascade, Filling, probing
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
 from temper.models import Network
-from temper.randomness import rekey
+from temper.runs.seeding import rekey
 
 
 class Outcomes(NamedTuple):

@@ -9,14 +9,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from temper.attacks import Attack, Threat
-from temper.build import build
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
+from temper.config.instantiate import build
 from temper.data import DataModule
 from temper.data.sources import Spelling, Telling
 from temper.evaluation.audit import Audit
 from temper.evaluation.corruptions import Corruptions
-from temper.evaluation.curve import Curve, curve_metrics
-from temper.evaluation.imbalance import detection
+from temper.evaluation.detection import detection
+from temper.evaluation.eps_curve import Curve, curve_metrics
 from temper.evaluation.ledger import Ledger
 from temper.evaluation.metrics import accuracies, gaps, sensitivities, share, weight_statistics
 from temper.evaluation.minimal_norm import MinimalNorm

@@ -1,10 +1,16 @@
 """Networks from inputs in their own range to logits; normalization is their first layer."""
 
-from temper.models.cnn import CNN
-from temper.models.compiled import Compile, Compiler, lay_out
+from temper.models.architectures.cnn import CNN
+from temper.models.architectures.mlp import MLP
+from temper.models.architectures.preact_resnet import PreActResNet18
+from temper.models.architectures.tabular_resnet import ResNetTabular
+from temper.models.architectures.text_cnn import TextCNN
+from temper.models.architectures.text_network import TextNetwork
+from temper.models.architectures.text_transformer import TextTransformer
+from temper.models.architectures.wide_resnet import WideResNet
+from temper.models.compile import Compile, Compiler, lay_out
 from temper.models.external import External
 from temper.models.hf_transformer import HFTransformer
-from temper.models.mlp import MLP
 from temper.models.network import (
     BranchSlot,
     DropoutSlot,
@@ -15,14 +21,8 @@ from temper.models.network import (
     last_linear,
     named_weights,
 )
-from temper.models.preact_resnet import PreActResNet18
-from temper.models.step import StepNetwork, still_statistics
-from temper.models.tabular_resnet import ResNetTabular
-from temper.models.text import TextNetwork
-from temper.models.text_cnn import TextCNN
-from temper.models.text_transformer import TextTransformer
+from temper.models.step_network import StepNetwork, still_statistics
 from temper.models.timm import Timm
-from temper.models.wide_resnet import WideResNet
 
 __all__ = [
     "CNN",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from temper.arguments import checked
+from temper.config.types import checked
 from temper.models.network import Network, Normalize
 
 

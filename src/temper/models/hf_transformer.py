@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from temper.arguments import Count, checked
+from temper.config.types import Count, checked
+from temper.data.sources.pretrained_tokens import load_pretrained
 from temper.models.external import check_logits
 from temper.models.network import DropoutSlot, Network
-from temper.pretrained import load_pretrained
 
 
 class HFTransformer(Network):

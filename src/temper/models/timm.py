@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from temper.arguments import Count, checked
+from temper.config.types import Count, checked
 from temper.models.external import check_logits, first_line
 from temper.models.network import Network, Normalize
 

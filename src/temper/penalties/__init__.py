@@ -4,19 +4,16 @@ from temper.penalties.architecture import BatchNorm, Dropout, GroupNorm, Spatial
 from temper.penalties.augmentation import CropFlip, Cutout, Noise
 from temper.penalties.composition import Penalties, Weighted
 from temper.penalties.dynamic import Controlled, Dynamic
-from temper.penalties.inputs import Curvature, InputGradient, Jacobian
-from temper.penalties.labels import LabelSmoothing
-from temper.penalties.local_linearity import LocalLinearity
+from temper.penalties.gradient_ratios import Ratios
+from temper.penalties.inputs import Curvature, InputGradient, Jacobian, LocalLinearity
 from temper.penalties.meta import Meta
 from temper.penalties.mixing import CutMix, Mixup
-from temper.penalties.outputs import Confidence, LogitSqueezing, SelfDistillation
+from temper.penalties.outputs import Confidence, LabelSmoothing, LogitSqueezing, SelfDistillation
 from temper.penalties.penalty import Penalty, Stage
-from temper.penalties.ratios import Ratios
 from temper.penalties.rotation import Rotation
 from temper.penalties.sharpness import AWP, SAM
-from temper.penalties.spectral import Spectral
 from temper.penalties.trajectory import EMA, SWA, EarlyStopping
-from temper.penalties.weights import L1, L2, AdaptiveWeightDecay, MaxNorm, Orthogonal, WeightDecay
+from temper.penalties.weights import L1, L2, AdaptiveWeightDecay, MaxNorm, Orthogonal, Spectral, WeightDecay
 
 __all__ = [
     "AWP",

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torchvision.ops import StochasticDepth as DropBranch
 
-from temper.arguments import Count, Probability, checked
+from temper.config.types import Count, Probability, checked
 from temper.models.network import BranchSlot, DropoutSlot, Network, NormSlot
 from temper.penalties.penalty import Penalty, Stage
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from temper.arguments import NonNegative, Number, Probability, checked
+from temper.config.types import NonNegative, Number, Probability, checked
 from temper.data.batch import Batch
 from temper.penalties.penalty import Penalty, Stage
 

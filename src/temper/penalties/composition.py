@@ -1,18 +1,19 @@
 """Several penalties as one."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from temper.data.batch import Batch
 from temper.models.network import Network
-from temper.penalties.penalty import Penalty, Place, adds_a_term
-from temper.penalties.together import check_together
-from temper.randomness import rekey
+from temper.penalties.penalty import Penalty, Place, Stage, adds_a_term
+from temper.runs.seeding import rekey
 
 SETTLING = 10  # steps over which a relative weight is set
 
@@ -200,3 +201,43 @@ class Penalties(nn.Module):
         if self._key is not None:
             seed, *step = self._key
             rekey(cast(int, seed), purpose, name, *step)
+
+
+if TYPE_CHECKING:
+    from temper.penalties.composition import Penalties
+
+# How two penalties that share a place are told to be at odds.
+CLASHES = {
+    Place.DISPLACES: "both displace the weights at which the loss is taken",
+    Place.STANDS_IN: "would both stand in for the trained weights",
+}
+
+
+def check_together(penalties: Penalties) -> None:
+    """Whether no two members do what one alone can, and every one that steers finds what it steers.
+
+    Raises:
+        ValueError: naming those that are at odds.
+    """
+    taken: dict[Place, str] = {}
+    for name, penalty in penalties:
+        if penalty.place is not None and (other := taken.setdefault(penalty.place, name)) != name:
+            raise ValueError(f"penalty.{other} and penalty.{name} {CLASHES[penalty.place]}; take one of them")
+    steered: dict[str, str] = {}
+    for name, penalty in penalties:
+        if penalty.stage is not Stage.STEERING:
+            continue
+        found = penalties.steered_by(penalty)
+        for of in getattr(penalty, "of", None) or ():
+            if not any(is_or_is_part_of(target, of) for target in found):
+                raise ValueError(f"penalty.{name}.of: this run has no penalty {of} that it can steer")
+        if not found:
+            raise ValueError(f"penalty.{name} steers other penalties, and finds none: list it with one, penalty=[l2,{name}]")
+        for target in found:
+            if (other := steered.setdefault(target, name)) != name:
+                raise ValueError(f"penalty.{other} and penalty.{name} both steer penalty.{target}; name others in `of`")
+
+
+def is_or_is_part_of(name: str, whole: str) -> bool:
+    """Whether a member's dotted name is this one, or lies in the group of this name."""
+    return name == whole or name.startswith(f"{whole}.")

@@ -8,12 +8,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
 
-from temper.arguments import NonNegative, Positive, Probability, checked
+from temper.config.types import NonNegative, Positive, Probability, checked
 from temper.data import DataModule
-from temper.penalties.composition import Penalties
-from temper.penalties.penalty import Penalty, Stage, adds_a_term, steerable
-from temper.penalties.together import is_or_is_part_of
-from temper.randomness import rekey
+from temper.penalties.composition import is_or_is_part_of
+from temper.penalties.penalty import Penalty, PenaltyGroup, Stage, adds_a_term, steerable
+from temper.runs.seeding import rekey
 
 Shape = Literal["constant", "linear", "cosine", "step"]
 
@@ -113,14 +112,14 @@ class Controlled(Steering):
             raise ValueError("most: should be 1 or greater")
         self.target, self.rate, self.most, self.clean = target, rate, most, clean
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         return [_Controller(self, penalties)]
 
 
 class _Controller(Callback):
     """Measures the gap with every validation, and moves the factors; they are part of the penalties' state."""
 
-    def __init__(self, controlled: Controlled, penalties: Penalties) -> None:
+    def __init__(self, controlled: Controlled, penalties: PenaltyGroup) -> None:
         self.controlled, self.penalties = controlled, penalties
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -11,14 +11,14 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torch.func import functional_call
 
-from temper.arguments import Count, NonNegative, Positive, checked
-from temper.attacks.probing import probing
+from temper.attacks.network_state import probing
+from temper.config.types import Count, NonNegative, Positive, checked
 from temper.data import Batch, DataModule
 from temper.models import Network, StepNetwork, still_statistics
-from temper.penalties.composition import Penalties
 from temper.penalties.dynamic import Steering
-from temper.penalties.ratios import length, mean_over_ranks
-from temper.randomness import generator, rekey
+from temper.penalties.gradient_ratios import length, mean_over_ranks
+from temper.penalties.penalty import PenaltyGroup
+from temper.runs.seeding import generator, rekey
 
 
 class Meta(Steering):
@@ -65,14 +65,14 @@ class Meta(Steering):
             raise ValueError("most: should be 1 or greater")
         self.rate, self.every, self.size, self.most = rate, every, size, most
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         return [_Learner(self, penalties)]
 
 
 class _Learner(Callback):
     """Moves the factors before a training step; they are part of the penalties' state."""
 
-    def __init__(self, meta: Meta, penalties: Penalties) -> None:
+    def __init__(self, meta: Meta, penalties: PenaltyGroup) -> None:
         self.meta, self.penalties = meta, penalties
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from temper.arguments import Count, NonNegative, checked
+from temper.config.types import Count, NonNegative, checked
 from temper.data.batch import Batch
 from temper.penalties.augmentation import check_continuous, image_size
 from temper.penalties.penalty import Penalty, Stage

@@ -1,14 +1,15 @@
 """Penalties on what the network says, at the points that it is trained on: confidence, large logits, change of mind."""
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from temper.arguments import Positive, Probability, checked
+from temper.config.types import Count, Positive, Probability, checked
 from temper.data.batch import Batch
 from temper.models.network import Network
-from temper.penalties.penalty import Penalty
+from temper.penalties.penalty import Penalty, Stage
 
 
 class Confidence(Penalty):
@@ -74,3 +75,30 @@ class SelfDistillation(Penalty):
         torch._foreach_lerp_(list(self.teacher.parameters()), list(net.parameters()), 1 - self.memory)
         for buffer, current in zip(self.teacher.buffers(), net.buffers(), strict=True):
             buffer.copy_(current)
+
+
+class LabelSmoothing(Penalty):
+    """target = (1 - s) onehot(y) + s / C (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, sec. 7).
+
+    The adversary in training climbs the same loss, and so sees the smoothed target too.
+
+    Args:
+        smoothing: s, the probability that is spread over all classes.
+        classes: C.
+    """
+
+    stage = Stage.LABELS
+    magnitude = "smoothing"
+    largest = 0.95
+    neutral = ("smoothing=0",)
+
+    @checked
+    def __init__(self, *, smoothing: Probability, classes: Count) -> None:
+        super().__init__()
+        self.smoothing, self.classes = smoothing, classes
+
+    def transform(self, batch: Batch) -> Batch:
+        if not self.smoothing:
+            return batch
+        target = batch.probabilities(self.classes)
+        return replace(batch, target=target.lerp(target.new_full((), 1 / self.classes), self.smoothing))

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from temper.data.batch import Batch
 from temper.models.network import Network
-
-if TYPE_CHECKING:
-    from temper.penalties.composition import Penalties
 
 
 class Stage(IntEnum):
@@ -34,6 +31,25 @@ class Place(IntEnum):
 
     DISPLACES = 0  # the weights at which the loss is taken
     STANDS_IN = 1  # for the trained weights, in validation, checkpoints and tests
+
+
+class PenaltyGroup(Protocol):
+    """All penalties of a run, as one that steers others sees them; `temper.penalties.Penalties` implements it.
+
+    Attributes:
+        factors: multipliers that steering penalties apply to weights or magnitudes, by name.
+    """
+
+    factors: dict[str, float]
+
+    def weight(self, name: str) -> float:
+        """Return the current weight of a term."""
+
+    def steered_by(self, penalty: Penalty) -> list[str]:
+        """Return the names of the penalties whose weight or magnitude `penalty` sets."""
+
+    def steer(self, name: str, factor: float) -> None:
+        """Set the factor of a penalty."""
 
 
 class Penalty(nn.Module):
@@ -98,7 +114,7 @@ class Penalty(nn.Module):
     def after_step(self, net: Network) -> None:
         """Act on the weights just after the optimizer's step."""
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         """What follows the whole training, as Lightning's callbacks; state of theirs is in the checkpoint."""
         return []
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from temper.arguments import checked
+from temper.config.types import checked
 from temper.data.batch import Batch
 from temper.models.network import Network, last_linear
 from temper.penalties.augmentation import image_size

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from temper.arguments import NonNegative, Probability, checked
+from temper.config.types import NonNegative, Probability, checked
 from temper.models.network import Network, named_weights
-from temper.models.step import still_statistics
+from temper.models.step_network import still_statistics
 from temper.penalties.penalty import Penalty, Place
 
 

@@ -5,10 +5,9 @@ from typing import Literal
 
 from pytorch_lightning import Callback
 
-from temper.arguments import Count, Probability, checked
-from temper.penalties.composition import Penalties
-from temper.penalties.penalty import Penalty, Place, Stage
-from temper.penalties.stand_in import Averaging, BestSoFar, Stop
+from temper.config.types import Count, Probability, checked
+from temper.penalties.averaged_weights import Averaging, BestSoFar, Stop
+from temper.penalties.penalty import Penalty, PenaltyGroup, Place, Stage
 
 Statistics = Literal["recomputed", "copied", "averaged"]
 
@@ -40,7 +39,7 @@ class EMA(Penalty):
             raise ValueError("decay: at 1 the average never leaves the initial weights")
         self.decay, self.start, self.statistics = decay, start, statistics
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         return [Averaging(decay=self.decay, start=self.start, statistics=self.statistics)]
 
 
@@ -64,7 +63,7 @@ class SWA(Penalty):
         super().__init__()
         self.start, self.statistics = start, statistics
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         return [Averaging(decay=None, start=self.start, statistics=self.statistics)]
 
 
@@ -87,6 +86,6 @@ class EarlyStopping(Penalty):
         super().__init__()
         self.patience, self.min_delta = patience, min_delta
 
-    def callbacks(self, penalties: Penalties) -> list[Callback]:
+    def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
         patience = math.inf if self.patience is None else self.patience
         return [BestSoFar(min_delta=self.min_delta), *([Stop(int(patience), self.min_delta)] if self.patience else [])]

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
 
 DIGITS = 3  # significant ones of what is tried, so that tables and overrides can be read
 NEAR = 0.05  # of an interval's length: so near its end, the best may lie beyond

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from temper.cell import Cell
+from temper.config.cell import Cell
 
 SEED = "seed="
 

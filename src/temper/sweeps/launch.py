@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
 
-from temper.claims import BEGUN, left_behind
-from temper.config import ConfigError
-from temper.orphans import SWEEP
-from temper.progress import Progress, say
-from temper.sweeps.grid import Job
+from temper.config.errors import ConfigError
+from temper.runs.jobs import Job
+from temper.runs.lock import BEGUN, left_behind
+from temper.runs.parent_watch import SWEEP
+from temper.runs.terminal import say
+from temper.sweeps.progress import Progress
 
 RETRIES = 1  # of a run whose process died
 POLL = 1.0  # seconds

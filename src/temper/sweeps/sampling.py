@@ -10,9 +10,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import TypeAdapter, ValidationError
 
-from temper.arguments import Count
-from temper.build import explain_arguments
-from temper.config import ConfigError
+from temper.config.errors import ConfigError
+from temper.config.instantiate import explain_arguments
+from temper.config.types import Count
 from temper.sweeps.trial import Seeds, values_of
 
 KEY = "hydra.sweeper.search"

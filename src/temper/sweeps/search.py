@@ -16,17 +16,18 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.config import ConfigError, plain
-from temper.progress import say
-from temper.records import RunRecord
+from temper.config.composed import plain
+from temper.config.errors import ConfigError
 from temper.report.figures import save
-from temper.report.search import About, Tried, pareto_set, search_figure, search_page
-from temper.report.table import percent
-from temper.storage import written_whole
+from temper.report.tables.results_table import percent
+from temper.runs.atomic_files import written_whole
+from temper.runs.jobs import Job
+from temper.runs.record import RunRecord
+from temper.runs.terminal import say
 from temper.sweeps.axes import Axis, overrides, split
 from temper.sweeps.composing import Composer
-from temper.sweeps.grid import Job
 from temper.sweeps.sampling import KEY, Budget
+from temper.sweeps.search_report import About, Tried, pareto_set, search_figure, search_page
 from temper.sweeps.sweep import carry_out, combinations, plan, run_and_report, undone
 from temper.sweeps.trial import both_seeds, record_of, scores, settings
 

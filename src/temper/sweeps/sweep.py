@@ -11,18 +11,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.cell import Cell, data_name, identity, run_folder
-from temper.config import ConfigError, plain_part
-from temper.progress import Progress, quieten, say
-from temper.provenance import code_digest, suite_key, targets_of
-from temper.ranks import device_count
+from temper.config.cell import Cell, data_name, identity, run_folder
+from temper.config.composed import plain_part
+from temper.config.errors import ConfigError
+from temper.config.settings import validate_seed, validate_settings
 from temper.report import make_report
-from temper.settings import validate_seed, validate_settings
+from temper.runs.jobs import Job, State, stamp, state_of
+from temper.runs.plans import Plan
+from temper.runs.provenance import code_digest, suite_key, targets_of
+from temper.runs.terminal import quieten, say
 from temper.sweeps.composing import Composer
-from temper.sweeps.grid import Job, State, stamp, state_of
 from temper.sweeps.launch import launch
-from temper.sweeps.plans import Plan
-from temper.validate import is_scaled, validate
+from temper.sweeps.preflight import is_scaled, validate
+from temper.sweeps.progress import Progress
+from temper.training.distributed import device_count
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> list[Any]:

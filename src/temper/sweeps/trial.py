@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 from pydantic import TypeAdapter, ValidationError
 
-from temper.build import explain_arguments
-from temper.config import ConfigError
-from temper.records import RunRecord
-from temper.sweeps.grid import Job
+from temper.config.errors import ConfigError
+from temper.config.instantiate import explain_arguments
+from temper.runs.jobs import Job
+from temper.runs.record import RunRecord
 
 Seeds = Annotated[list[int], MinLen(1)]
 

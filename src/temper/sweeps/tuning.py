@@ -9,17 +9,17 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.arguments import NonNegative
-from temper.cell import NOT_IDENTITY
-from temper.config import ConfigError
-from temper.progress import say
-from temper.records import RunRecord
-from temper.report.frame import differences
-from temper.report.tuning import Tuned, tuning_page
-from temper.storage import written_whole
-from temper.sweeps.grid import Job
+from temper.config.cell import NOT_IDENTITY
+from temper.config.errors import ConfigError
+from temper.config.types import NonNegative
+from temper.report.records.long_format import differences
+from temper.runs.atomic_files import written_whole
+from temper.runs.jobs import Job
+from temper.runs.record import RunRecord
+from temper.runs.terminal import say
 from temper.sweeps.sweep import carry_out, combinations, plan, run_and_report
 from temper.sweeps.trial import Seeds, both_seeds, record_of, scores, settings, values_of
+from temper.sweeps.tuning_report import Tuned, tuning_page
 
 KEY = "hydra.sweeper.tune"
 KINDS: dict[str, Any] = {"strength": Annotated[list[NonNegative], MinLen(1)], "seed": Seeds}

@@ -2,10 +2,10 @@
 
 from temper.data.sources.digits import Digits
 from temper.data.sources.image_folder import ImageFolder
-from temper.data.sources.source import Arrays, Bounded, DataError, Encoder, Fitting, Source, Spelling, Telling
-from temper.data.sources.table import Table
-from temper.data.sources.table_files import BreastCancer, TableFile
-from temper.data.sources.text import IMDB, SST2, SMSSpam, TextFile
+from temper.data.sources.interfaces import Arrays, Bounded, DataError, Encoder, Fitting, Source, Spelling, Telling
+from temper.data.sources.tabular import Table
+from temper.data.sources.tabular_datasets import BreastCancer, TableFile
+from temper.data.sources.text_datasets import IMDB, SST2, SMSSpam, TextFile
 from temper.data.sources.tiny_imagenet import TinyImageNet
 from temper.data.sources.torchvision import TorchVision
 

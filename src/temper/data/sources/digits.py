@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from temper.data.sources.source import Arrays
+from temper.data.sources.interfaces import Arrays
 
 
 class Digits:

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from temper.arguments import Count, checked
-from temper.data.sources.content import listing_of, unchanged
-from temper.data.sources.images import decode, size_of
+from temper.config.types import Count, checked
+from temper.data.sources.fingerprint import listing_of, unchanged
+from temper.data.sources.image_decoding import decode, size_of
+from temper.data.sources.interfaces import Arrays, DataError, Measured
 from temper.data.sources.labels import held_out
-from temper.data.sources.source import Arrays, DataError, Measured
 
 HELD_OUT = 0.2  # share of the images that is for testing where the folder does not say which
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from temper.data.sources.source import DataError
+from temper.data.sources.interfaces import DataError
 
 Value = str | int | float | bool
 

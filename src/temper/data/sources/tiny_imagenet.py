@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from temper.arguments import checked
-from temper.data.sources.content import listing_of, log_missing, unchanged
+from temper.config.types import checked
+from temper.data.sources.fingerprint import listing_of, log_missing, unchanged
 from temper.data.sources.image_folder import Labelled, class_names, labelled, load_images
-from temper.data.sources.source import Arrays, DataError, Measured
+from temper.data.sources.interfaces import Arrays, DataError, Measured
 
 SHAPE = (3, 64, 64)
 

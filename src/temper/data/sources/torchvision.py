@@ -10,9 +10,9 @@ from torchvision import datasets
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity
 
-from temper.arguments import checked
-from temper.data.sources.fetching import fetched_whole
-from temper.data.sources.source import Arrays, DataError
+from temper.config.types import checked
+from temper.data.sources.download import fetched_whole
+from temper.data.sources.interfaces import Arrays, DataError
 
 Checksums = dict[str, str | None]  # md5 of files by their path below a folder; None where none is known
 

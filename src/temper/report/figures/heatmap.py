@@ -12,10 +12,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from temper.report.columns import describe
-from temper.report.figures.cells import in_words, statistics
+from temper.report.figures.marks import in_words, statistics
 from temper.report.figures.style import SEQUENTIAL, WIDEST, readable_on
-from temper.report.rows import in_order
+from temper.report.records.cell_names import in_order
+from temper.report.statistics.metric_catalogue import describe
 
 HEADLINES = (
     "test/clean",

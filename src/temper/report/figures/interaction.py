@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from temper.report.figures.cells import in_words, statistics
+from temper.report.figures.marks import in_words, statistics
 from temper.report.figures.style import legend, looks, sample
-from temper.report.rows import in_order
+from temper.report.records.cell_names import in_order
 
 
 def interaction(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:

@@ -1,0 +1,72 @@
+"""What W&B costs: whole runs with logger=[csv,wandb], offline, beside the same runs with logger=csv.
+
+    python scripts/benchmarks/benchmark_logging.py [data.batch_size=128 trainer.max_epochs=32 …]
+
+Both sides follow one another in one process, as the runs of a sweep do, and take turns in going first, so that a busy machine
+slows both. Printed is the median over rounds of each round's ratio. What is paid once per process, for importing W&B and
+starting its service, is printed apart.
+"""
+
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from temper.cli.run import run
+from temper.config.cell import run_folder
+from temper.config.composed import CONF
+from temper.config.resolvers import register_resolvers
+from temper.runs.provenance import provenance
+
+ROUNDS, GOAL = 7, 1.03
+SIDES = {"csv": "[csv]", "both": "[csv,wandb]"}
+KINDS = {"standard": ("attack=none", "penalty=none"), "combined": ("attack=pgd", "penalty=l2")}
+
+
+def seconds(outputs: str, loggers: str, *overrides: str) -> float:
+    """Of one whole run: training, evaluation, record, logging."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", [f"paths.outputs={outputs}", f"logger={loggers}", *overrides])
+    since = time.perf_counter()
+    record = run(config, run_folder(config), alone=False)
+    took = time.perf_counter() - since
+    assert record is not None and record.finished, record and record.error
+    return took
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    for name in ("pytorch_lightning", "temper"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ["WANDB_MODE"] = "offline"
+    register_resolvers()
+    torch.set_num_threads(1)
+    hardware = provenance()["hardware"]
+    print(f"{hardware.get('gpu', hardware['cpu'])}, one thread, torch {torch.__version__}; {ROUNDS} rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60")
+        seconds(f"{folder}/warm", "[csv]", *tiny)
+        once = seconds(f"{folder}/first", "[csv,wandb]", *tiny) - seconds(f"{folder}/second", "[csv,wandb]", *tiny)
+        print(f"once per process: {once:.2f} s")
+        print(f"{'kind':12s} {'csv s':>8s} {'csv,wandb s':>12s} {'ratio':>7s}   goal")
+        for kind, cell in KINDS.items():
+            rounds = []
+            for number in range(ROUNDS):
+                took = {}
+                for side in SIDES if number % 2 else reversed(SIDES):
+                    outputs = f"{folder}/{kind}-{number}-{side}"
+                    took[side] = seconds(outputs, SIDES[side], *cell, *sys.argv[1:])
+                rounds.append((took["csv"], took["both"]))
+            ratio = statistics.median(both / alone for alone, both in rounds)
+            alone, both = (statistics.median(side) for side in zip(*rounds, strict=True))
+            print(f"{kind:12s} {alone:8.2f} {both:12.2f} {ratio:7.3f}   <= {GOAL} {'met' if ratio <= GOAL else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Images a second of PGD-10 adversarial training: PreActResNet-18 on CIFAR-10, rung by rung, beside a plain fp32 loop.
+
+    python scripts/benchmarks/benchmark_training.py [--batch-size 512] [paths.data=FOLDER model.width=96 …]
+    python scripts/benchmarks/benchmark_training.py --device cpu    # the same code on a narrow net, in two minutes
+
+Ours goes through Hydra and Lightning as `temper-train` does; the plain loop of the papers' public code is `plain_loop.py`. All
+train the same network on the same images in one process; rounds take turns in rotating order, and each begins with a warm-up
+that is reported apart. That of the first round holds the compilation, whose kernels later rounds, and a second call, find on
+disk. Printed are medians over rounds, and of each round's ratio.
+
+There is no validation and no short batch, so that kernels are compiled once.
+
+Where CIFAR-10 cannot be found, random images of its shape stand in: the speed does not depend on the pixels.
+"""
+
+import argparse
+import gc
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytorch_lightning as pl
+import torch
+from measuring import begin, composed, machine, now, trainer_of
+from omegaconf import DictConfig
+from plain_loop import STEPS, Pictures, train
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from temper.config.errors import explain
+from temper.config.settings import validate_settings
+from temper.data import Arrays, DataError, TorchVision
+from temper.data.loading import build_data
+from temper.models import PreActResNet18
+from temper.runs.provenance import provenance
+from temper.runs.terminal import say
+from temper.training.callbacks import PeakMemory
+from temper.training.modules import build_module
+
+# What each side has beside the one above it.
+RUNGS = {
+    "fp32, eager": ["trainer.precision=32-true", "model.compile=false", "model.channels_last=false"],
+    "+ channels_last": ["model.channels_last=true"],
+    "+ bf16-mixed": ["trainer.precision=bf16-mixed"],
+    "+ compile": ["model.compile=true"],
+    "+ CUDA graphs": ["model.compile=cuda_graphs"],
+    "+ any kernel": ["trainer.deterministic=false", "+trainer.benchmark=true"],
+}
+ON_A_GPU = ("+ CUDA graphs", "+ any kernel")
+PLAIN = "plain loop"
+WARM_UP = 5
+GOAL_DEVICE, GOAL_RATE, GOAL_RATIO = "H200", 12_000, 4
+
+
+class InMemory:
+    """A source whose arrays are loaded already, for every side and round the same."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def load(self) -> Arrays:
+        return self.arrays
+
+
+@dataclass
+class Bench:
+    """What all sides have in common."""
+
+    device: torch.device
+    batch_size: int
+    steps: int
+    workers: int
+    arrays: Arrays
+    config: DictConfig
+
+    def now(self) -> float:
+        return now(self.device)
+
+
+@dataclass
+class Side:
+    """One way to train, and what was measured of it in each round.
+
+    Attributes:
+        steps: trains from the start, and yields the time after the warm-up and at the end.
+        rates: images a second.
+        warm_ups: seconds before the clock starts.
+        memory: peak, MiB.
+    """
+
+    steps: Callable[[], Iterator[float]]
+    rates: list[float] = field(default_factory=list)
+    warm_ups: list[float] = field(default_factory=list)
+    memory: float = 0.0
+
+    def run(self, bench: Bench) -> None:
+        """One round."""
+        torch.compiler.reset()  # nothing of another side stays in memory
+        gc.collect()
+        memory, began = PeakMemory(bench.device), bench.now()
+        since, until = self.steps()
+        self.warm_ups.append(since - began)
+        self.rates.append(bench.batch_size * bench.steps / (until - since))
+        self.memory = max(self.memory, memory.mebibytes() or math.nan)
+
+
+class Clock(pl.Callback):
+    """The time after the warm-up, and at the end."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.times = bench, list[float]()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        if trainer.global_step in (WARM_UP, WARM_UP + self.bench.steps):
+            self.times.append(self.bench.now())
+
+
+def ours(bench: Bench, config: DictConfig) -> Iterator[float]:
+    """Through the whole of temper: callbacks, penalties, keyed randomness, logging by epoch."""
+    module, data, clock = build_module(config), build_data(config), Clock(bench)
+    data.source = InMemory(bench.arrays)
+    trainer_of(config, module, clock, max_steps=WARM_UP + bench.steps, limit_val_batches=0).fit(module, data)
+    return iter(clock.times)
+
+
+def plain(bench: Bench) -> Iterator[float]:
+    """The loop of the papers, for as long."""
+    net = network(bench.config).to(bench.device)
+    data = Pictures(bench.arrays.x_train, bench.arrays.y_train)
+    loop = train(net, data, bench.device, batch_size=bench.batch_size, workers=bench.workers)
+    for steps in (WARM_UP, bench.steps):
+        for _ in range(steps):
+            next(loop)
+        yield bench.now()
+
+
+def network(config: DictConfig) -> PreActResNet18:
+    shape, mean, std = (list(config.data[key]) for key in ("shape", "mean", "std"))
+    return PreActResNet18(shape=shape, classes=config.data.classes, mean=mean, std=std, width=config.model.width)
+
+
+def flop_per_image(config: DictConfig) -> float:
+    """Of one step: forward and backward to the input as often as the attack, then forward and backward to the weights."""
+    net, x = network(config), torch.rand(2, *config.data.shape)
+    z = x.clone().requires_grad_(True).clone()  # the counter cannot follow a gradient to a leaf
+    with FlopCounterMode(display=False) as attack:
+        torch.autograd.grad(net(z).sum(), z)
+    with FlopCounterMode(display=False) as update:
+        net(x).sum().backward()
+    return (STEPS * attack.get_total_flops() + update.get_total_flops()) / len(x)
+
+
+def flop_per_second(bench: Bench) -> float:
+    """Of a product of two large bf16 matrices: what this device can reach."""
+    size = 8192 if bench.device.type == "cuda" else 1024
+    matrix = torch.randn(size, size, device=bench.device, dtype=torch.bfloat16)
+    times = []
+    for _ in range(20):
+        since = bench.now()
+        torch.mm(matrix, matrix)
+        times.append(bench.now() - since)
+    return float(2 * size**3 / min(times))
+
+
+def sides(bench: Bench, common: Sequence[str]) -> dict[str, Side]:
+    """The plain loop and every rung that this device has."""
+    found, overrides = {PLAIN: Side(partial(plain, bench))}, list(common)
+    for name, more in RUNGS.items():
+        if name not in ON_A_GPU or bench.device.type == "cuda":
+            overrides += more
+            found[name] = Side(partial(ours, bench, composed(*overrides)))
+    return found
+
+
+def race(bench: Bench, among: dict[str, Side], rounds: int) -> dict[str, str]:
+    """Round after round; a side that fails is left out of the rest, and returned with the reason."""
+    order, failed = list(among), dict[str, str]()
+    for _ in range(rounds):
+        for name in order:
+            if name not in failed:
+                try:
+                    among[name].run(bench)
+                except Exception as error:  # whatever a compiler or the device raises: the others go on
+                    failed[name] = explain(error).splitlines()[0]
+        order = order[1:] + order[:1]  # nobody always runs behind the same one
+    return failed
+
+
+def times(side: Side, other: Side) -> float:
+    return statistics.median(own / its for own, its in zip(side.rates, other.rates, strict=True))
+
+
+def table(among: dict[str, Side], title: str, *, flop: float, limit: float) -> Table:
+    shown = Table(title=title)
+    shown.add_column("")
+    headings = ("images/s", "half of the rounds", "x plain", "TFLOP/s", "of the limit", "peak MiB", "warm-up s", "later")
+    for heading in headings:
+        shown.add_column(heading, justify="right")
+    for name, side in among.items():
+        low, rate, high = statistics.quantiles(side.rates, method="inclusive")
+        shown.add_row(
+            name,
+            f"{rate:,.0f}",
+            f"{low:,.0f} – {high:,.0f}",
+            f"{times(side, among[PLAIN]):.2f}",
+            f"{rate * flop / 1e12:.3g}",
+            f"{100 * rate * flop / limit:.1f} %",
+            f"{side.memory:,.0f}",
+            f"{side.warm_ups[0]:.1f}",
+            f"{statistics.median(side.warm_ups[1:]):.1f}",
+        )
+    return shown
+
+
+def goals(among: dict[str, Side], device: str) -> Iterator[str]:
+    """What became of them, for the fastest of our rungs."""
+    fastest = max((name for name in among if name != PLAIN), key=lambda name: statistics.median(among[name].rates))
+    rate, ratio = statistics.median(among[fastest].rates), times(among[fastest], among[PLAIN])
+    yield f"fastest: {fastest}"
+    reached = outcome(rate >= GOAL_RATE) if GOAL_DEVICE in device else f"this is another device ({device})"
+    yield f"{GOAL_RATE:,} images/s on an {GOAL_DEVICE}: {rate:,.0f}: {reached}"
+    yield f"{GOAL_RATIO} times the plain loop: {ratio:.2f}: {outcome(ratio >= GOAL_RATIO)}"
+
+
+def outcome(met: bool) -> str:
+    return "MET" if met else "MISSED"
+
+
+def images(config: DictConfig, *, synthetic: bool) -> Arrays:
+    """CIFAR-10, or random images of its shape where it cannot be found."""
+    if not synthetic:
+        try:
+            return TorchVision(name="CIFAR10", root=config.paths.data, download=False).load()
+        except DataError:
+            say(f"no CIFAR-10 in {config.paths.data} (paths.data=FOLDER names another folder): random images stand in")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (60_000, *config.data.shape), dtype=torch.uint8, generator=generator)
+    y = torch.arange(60_000) % config.data.classes
+    return Arrays(x[:50_000], y[:50_000], x[50_000:], y[50_000:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch-size", type=int, help="default: 512; on a CPU 16")
+    parser.add_argument("--steps", type=int, help="that are timed in each round (default: 50; on a CPU 4)")
+    parser.add_argument("--rounds", type=int, help="two at least (default: 5; on a CPU 3)")
+    parser.add_argument("--workers", type=int, default=4, help="of the plain loop's DataLoader (default: 4)")
+    parser.add_argument("--synthetic", action="store_true", help="random images instead of CIFAR-10")
+    parser.add_argument("overrides", nargs="*", help="of every config of ours")
+    arguments = parser.parse_args()
+    begin()
+    on_gpu = arguments.device == "cuda"
+    batch_size, steps, rounds = (
+        given or (usual if on_gpu else small)
+        for given, usual, small in (
+            (arguments.batch_size, 512, 16),
+            (arguments.steps, 50, 4),
+            (arguments.rounds, 5, 3),
+        )
+    )
+    size = 44_000 // batch_size * batch_size
+    common = [
+        f"trainer={'gpu' if on_gpu else 'cpu'}",
+        "data=cifar10",
+        "model=preact_resnet18",
+        f"model.width={64 if on_gpu else 8}",
+        "attack=pgd",
+        f"attack.steps={STEPS}",
+        "attack.step_size=2/255",
+        "penalty=[crop_flip,weight_decay]",
+        f"data.batch_size={batch_size}",
+        f"data.train_size={size}",
+        f"trainer.max_epochs={math.ceil((WARM_UP + steps) * batch_size / size)}",
+        *arguments.overrides,
+    ]
+    config = composed(*common)
+    validate_settings(config)
+    bench = Bench(
+        device=torch.device(arguments.device),
+        batch_size=batch_size,
+        steps=steps,
+        workers=arguments.workers,
+        arrays=images(config, synthetic=arguments.synthetic),
+        config=config,
+    )
+    hardware = provenance()["hardware"]
+    device = hardware["gpu"] if on_gpu else hardware["cpu"]
+    flop, limit = flop_per_image(config), flop_per_second(bench)
+    say(
+        f"{machine(bench.device)}; {rounds} rounds of {steps} steps of {batch_size}\n"
+        f"{flop / 1e9:.3g} GFLOP an image; a product of large bf16 matrices reaches {limit / 1e12:.3g} TFLOP/s: "
+        f"the limit is {limit / flop:,.0f} images/s"
+    )
+    among = sides(bench, common)
+    failed = race(bench, among, rounds)
+    measured = {name: side for name, side in among.items() if name not in failed}
+    say(table(measured, f"PGD-{STEPS} training of a PreActResNet-18", flop=flop, limit=limit))
+    for name, error in failed.items():
+        say(f"not measured: {name}: {error}")
+    for line in goals(measured, device):
+        say(line)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Does training in bfloat16 cost robustness? PGD training in 32-true and in bf16-mixed, seed by seed, evaluated in float32.
+
+    python scripts/benchmarks/precision_gap.py [trainer.max_epochs=30 model=mlp …]
+
+The runs are those of `temper-train -m` in the study `precision`; what is finished is not run again. The numbers are from their
+records: mean ± standard deviation over seeds, and the difference of the two runs of one seed, which share initial weights, the
+order of batches and random starts. It is told whether the mean difference is below the spread over seeds of 32-true.
+"""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from rich.table import Table
+
+from temper.config.composed import CONF, plain_part
+from temper.config.resolvers import register_resolvers
+from temper.runs.provenance import suite_key
+from temper.runs.record import RunRecord, collect
+from temper.runs.terminal import say
+
+FULL, MIXED = "32-true", "bf16-mixed"
+SEEDS = range(5)
+SETTING = ("study=precision", "attack=pgd", "trainer.max_epochs=8")
+
+
+def accuracies(records: Sequence[RunRecord], suite: str) -> dict[str, dict[int, float]]:
+    """By metric and seed, in %."""
+    found: dict[str, dict[int, float]] = {}
+    for record in records:
+        metrics = record.evaluations[suite]["checkpoints"]["last"]["metrics"]
+        for name in ("clean", *record.attacks(suite), "worst_case"):
+            found.setdefault(name, {})[record.seed] = 100 * metrics[f"test/{name}"]
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def main() -> None:
+    register_resolvers()
+    overrides = [*SETTING, *sys.argv[1:]]
+    axes = [f"trainer.precision={FULL},{MIXED}", f"seed={','.join(map(str, SEEDS))}"]
+    done = subprocess.run([sys.executable, "-m", "temper.cli.train", "-m", *overrides, *axes])
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", overrides=overrides)
+    suite = suite_key(plain_part(config, "evaluation"))
+    records, _ = collect(Path(config.paths.outputs) / str(config.study))
+    full, mixed = (
+        accuracies([record for record in records if record.config["trainer"]["precision"] == precision], suite)
+        for precision in (FULL, MIXED)
+    )
+    table = Table(title=f"Test accuracy in % after {FULL} and {MIXED} training, {len(SEEDS)} seeds")
+    for heading in ("attack", FULL, MIXED, "paired difference", "within the spread"):
+        table.add_column(heading)
+    for name, values in full.items():
+        differences = [mixed[name][seed] - values[seed] for seed in SEEDS]
+        within = abs(statistics.mean(differences)) < statistics.stdev(values.values())
+        table.add_row(
+            name, spread([*values.values()]), spread([*mixed[name].values()]), spread(differences), "yes" if within else "no"
+        )
+    say(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Evaluating what is trained already: runs side by side, a checkpoint, a foreign network."""
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from joblib import Parallel, delayed
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+
+from temper.cli.run import summary
+from temper.config.cell import Cell, Kind, identity
+from temper.config.composed import plain, plain_part
+from temper.config.errors import ConfigError, explain
+from temper.config.instantiate import build
+from temper.config.resolvers import workers
+from temper.data.loading import load_data
+from temper.evaluation import Suite, fingerprint
+from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, evaluate_networks, forget_pieces
+from temper.evaluation.transfer import transfer
+from temper.models import Network
+from temper.report import make_report
+from temper.runs.gpu_slots import device_of_its_own
+from temper.runs.lock import sole_owner
+from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
+from temper.runs.record import RECORD, RunRecord
+from temper.runs.seeding import rekey
+from temper.runs.terminal import console, say
+from temper.sweeps.preflight import validate_suite
+from temper.training.modules import EXECUTION, load
+
+
+def evaluate_runs(
+    config: DictConfig, folders: Sequence[Path], *, checkpoint: str | None = None, study: Path | None = None
+) -> None:
+    """Evaluate finished runs, each into its own record, side by side on cores or GPUs; of a study, report at the end.
+
+    Args:
+        checkpoint: evaluate this one alone.
+        study: the folder that the runs make up, if they are all of one.
+
+    Raises:
+        SystemExit: some run failed (status 1); the others are done.
+    """
+    together = min(workers(config.trainer.accelerator, config.runs_per_gpu), len(folders))
+    values = plain(config, without=("hydra", "data", "model", "validation", "evaluation"))
+    # Unresolved: what it refers to are each run's own threats.
+    values["evaluation"] = OmegaConf.to_container(config.evaluation, resolve=False)
+    if together == 1:
+        results = [_evaluate_run(values, folder, checkpoint, show=True) for folder in folders]
+    else:
+        jobs = (delayed(_evaluate_run)(values, folder, checkpoint) for folder in folders)
+        done = Parallel(n_jobs=together, return_as="generator_unordered")(jobs)
+        bar = track(done, "evaluating", total=len(folders), console=console, disable=not console.is_terminal)
+        results = list(_told(bar, len(folders)))
+    problems = [result.problem for result in results if result.problem]
+    if study is not None and len(problems) < len(results):
+        if config.transfer:
+            with device_of_its_own(config.trainer.accelerator) as device:
+                say(transfer({result.folder: result.suite for result in results if result.suite}, device=device))
+        for line in make_report(study, Path(config.paths.results) / study.name, suite=config.evaluation.name):
+            say(line)
+    elif study is None:
+        for result in results:
+            say(result.text)
+    if problems:
+        for problem in problems:
+            say(problem)
+        raise SystemExit(1)
+
+
+class Result(NamedTuple):
+    """What became of one run: the key of its evaluation and what is to be said of it, or what went wrong."""
+
+    folder: Path
+    suite: str | None
+    text: str
+    problem: str | None = None
+
+
+def _told(results: Iterable[Result], total: int) -> Iterator[Result]:
+    for number, result in enumerate(results, start=1):
+        if not console.is_terminal:
+            say(f"[{number}/{total}] {result.problem or result.folder}")
+        yield result
+
+
+def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, *, show: bool = False) -> Result:
+    """In a process of its own, or in ours."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    torch.set_num_threads(values["threads"])
+    try:
+        with sole_owner(folder), device_of_its_own(values["trainer"]["accelerator"]) as device:
+            record = RunRecord.read(folder)
+            config = _run_config(values, record, checkpoint)
+            key = suite_key(plain_part(config, "evaluation"))
+            _same_code(record, folder, values["stale"])
+            if not record.has(key):
+                data = load_data(config)
+                first = load(folder / "checkpoints" / f"{config.evaluation.checkpoints[0]}.ckpt")[0]
+                validate_suite(Suite.of(config), first.net, data)
+                record.evaluations[key] = evaluate_checkpoints(config, data, folder, record, device=device, show=show)
+                record.write(folder)
+                forget_pieces(folder, key)
+            return Result(folder, key, f"{folder}\n{summary(record, key)}")
+    except (ValueError, OSError, RuntimeError) as error:
+        return Result(folder, None, str(folder), f"failed: {folder}: {explain(error)}")
+
+
+def _run_config(values: dict[str, Any], record: RunRecord, checkpoint: str | None) -> DictConfig:
+    """The run's own config with another evaluation in it."""
+    config = OmegaConf.create(record.config)
+    config.evaluation = OmegaConf.create(values["evaluation"])
+    if checkpoint is not None:
+        config.evaluation.checkpoints = [checkpoint]
+    return config
+
+
+def _same_code(record: RunRecord, folder: Path, stale: str) -> None:
+    if not record.finished and not record.evaluations:
+        raise ConfigError(f"{folder} is not finished; temper-train goes on with it")
+    code = code_digest(targets_of(record.config))
+    if record.code != code and stale != "keep":
+        raise ConfigError(
+            f"{folder} was trained by other code (digest {record.code}, now {code}): say stale=keep to evaluate it all the same"
+        )
+
+
+def evaluate_checkpoint(config: DictConfig, path: Path) -> None:
+    """Evaluate a checkpoint that lies outside of any run's folder; its record goes into the study of evaluated networks."""
+    torch.set_num_threads(config.threads)
+    module, epoch = load(path)
+    run = OmegaConf.create(module.config)
+    run.evaluation = OmegaConf.create(OmegaConf.to_container(config.evaluation, resolve=False))
+    run.evaluation.checkpoints = [path.stem]
+    cell = Cell.of(run)
+    # Two checkpoints of one run, both called last.ckpt, are two networks.
+    digest = fingerprint(module.net, cell.digest)
+    name = f"{cell.name.rpartition('-')[0]}-{digest}"
+    folder = Path(config.paths.outputs) / str(config.study) / name / f"seed-{run.seed}"
+    record = _record(config, run, folder, attack=cell.attack, penalty=cell.penalty, kind=cell.kind, digest=digest)
+    _evaluate_into(record, run, {path.stem: (module.net, epoch)}, folder, config.trainer.accelerator)
+
+
+def evaluate_foreign(config: DictConfig) -> None:
+    """Evaluate a network that was made elsewhere; its record goes into the study of evaluated networks."""
+    torch.set_num_threads(config.threads)
+    if "factory" not in config.model or OmegaConf.is_missing(config.model, "factory"):
+        raise ConfigError("say what to evaluate: path= for what temper trained, or model.factory= for a foreign network")
+    config = config.copy()
+    config.evaluation.checkpoints = ["last"]
+    rekey(config.seed, "weights")
+    net: Network = build(config, "model", without=EXECUTION)
+    # Which attack, which penalty and what else it was trained with is not known: model, data and weights make it what it is.
+    content = identity(config)
+    digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))
+    factory = Path(config.model.factory)
+    name = re.sub(r"[^\w.-]+", "_", factory.name if factory.exists() else str(factory))
+    folder = Path(config.paths.outputs) / str(config.study) / f"{name}-{digest}" / f"seed-{config.seed}"
+    record = _record(config, config, folder, attack=name, penalty="none", kind=Kind.EXTERNAL, digest=digest)
+    _evaluate_into(record, config, {"last": (net.eval(), None)}, folder, config.trainer.accelerator)
+
+
+def _record(config: DictConfig, run: DictConfig, folder: Path, **cell: str) -> RunRecord:
+    """The record that lies in a folder already, or a new one."""
+    if (folder / RECORD).exists():
+        return RunRecord.read(folder)
+    return RunRecord(
+        status="finished",
+        study=str(config.study),
+        seed=run.seed,
+        config=plain(run),
+        code=code_digest(targets_of(plain(run, without=("hydra", "evaluation")))),
+        threads=config.threads,
+        **{key: str(value) for key, value in cell.items()},  # type: ignore[arg-type]
+        **provenance(),
+    )
+
+
+def _evaluate_into(
+    record: RunRecord,
+    config: DictConfig,
+    networks: dict[str, tuple[Network, int | None]],
+    folder: Path,
+    accelerator: str,
+) -> None:
+    key = suite_key(plain_part(config, "evaluation"))
+    with sole_owner(folder), device_of_its_own(accelerator) as device:
+        if not record.has(key):
+            data = load_data(config)
+            validate_suite(Suite.of(config), next(iter(networks.values()))[0], data)
+            record.evaluations[key] = evaluate_networks(config, networks, data, folder, record, device=device, show=True)
+            record.write(folder)
+            forget_pieces(folder, key)
+    say(f"{summary(record, key)}\nrecord: {folder / RECORD}")

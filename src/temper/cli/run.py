@@ -1,0 +1,158 @@
+"""The way of one run: train, evaluate, record."""
+
+import logging
+import time
+import traceback
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from temper.config.cell import Cell, Kind, identity
+from temper.config.composed import plain, plain_part
+from temper.config.errors import ConfigError, explain
+from temper.data.loading import load_data
+from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, forget_pieces
+from temper.runs.atomic_files import set_aside
+from temper.runs.gpu_slots import device_of_its_own
+from temper.runs.lock import sole_owner
+from temper.runs.parent_watch import end_with_the_sweep
+from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
+from temper.runs.record import RECORD, RunRecord
+from temper.runs.terminal import quieten
+from temper.sweeps.preflight import validate
+from temper.training.distributed import Decision, device_count, leading, rank
+from temper.training.fit import join, train
+from temper.training.loggers import build_loggers, close_loggers
+
+log = logging.getLogger("temper")
+
+
+def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
+    """Train and evaluate one run in its folder, as far as that is not done yet; an error leaves a record too.
+
+    Args:
+        alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised, and
+            a run that another process works on is waited for.
+
+    Raises:
+        HeldElsewhere: another process works on this run of a sweep.
+        ClaimLost: another process took this run over.
+    """
+    since = time.perf_counter()
+    quieten()
+    several = device_count(config.trainer.devices) > 1
+    if several and rank() > 0:
+        join(config, folder)
+        return None
+    if alone:
+        for warning in validate(config):
+            log.warning("warning: %s", warning)
+    else:
+        end_with_the_sweep()
+    torch.set_num_threads(config.threads)
+    with (
+        leading(folder, several=several) as tell,
+        sole_owner(folder, wait=alone),
+        device_of_its_own(config.trainer.accelerator) as device,
+    ):
+        record = _open_record(config, folder)
+        suite = suite_key(plain_part(config, "evaluation"))
+        if record.finished:
+            tell(Decision(train=False))  # others need not wait for the evaluation
+        if record.has(suite):
+            log.info("finished already: %s", folder)
+            return record
+        loggers: list[Logger] = []
+        status = 1
+        try:
+            data = load_data(config)
+            if not record.finished:
+                loggers = build_loggers(config, folder)
+                train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)
+            evaluated = evaluate_checkpoints(config, data, folder, record, device=device, show=alone)
+            record.evaluations[suite] = evaluated
+            record.status, record.error = "finished", None
+            record.cost["wall_seconds"] = time.perf_counter() - since
+            record.write(folder)
+            forget_pieces(folder, suite)
+            status = 0
+        except Exception as error:
+            log.error("failed: %s", explain(error), exc_info=not alone)
+            # What was finished before, under another suite, stays finished.
+            record.error = f"{explain(error)}\n\n{traceback.format_exc()}"
+            record.write(folder)
+            if alone:
+                raise
+        finally:
+            close_loggers(loggers, record, suite, status)
+    if status == 0:
+        for checkpoint in {"best", "last"} - set(config.keep_checkpoints):
+            (folder / "checkpoints" / f"{checkpoint}.ckpt").unlink(missing_ok=True)
+        log.info("%s\nrecord: %s", summary(record, suite), folder / RECORD)
+    return record
+
+
+def describe(config: DictConfig, folder: Path) -> None:
+    """What `dry_run=true` says of a single run: whether its config is right, and whether it is done."""
+    quieten()
+    for warning in validate(config):
+        log.warning("warning: %s", warning)
+    done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain_part(config, "evaluation")))
+    log.info("%s: %s", folder, "finished" if done else "to run")
+
+
+def _open_record(config: DictConfig, folder: Path) -> RunRecord:
+    """The finished record of this folder, or a new one; what cannot be used is set aside, never deleted."""
+    values = plain(config)
+    code = code_digest(targets_of(identity(config)))
+    try:
+        record = RunRecord.read(folder)
+        if record.finished and (record.code == code or config.stale == "keep"):
+            return record
+        if record.finished:
+            if config.stale == "ask":
+                raise ConfigError(
+                    f"{folder} was finished by other code (digest {record.code}, now {code}): "
+                    "say stale=keep to keep it, or stale=rerun to run it again"
+                )
+            for name in (RECORD, "checkpoints", "evaluations"):
+                if (folder / name).exists():
+                    set_aside(folder / name, f"stale-{record.code}")
+    except FileNotFoundError:
+        pass
+    except ConfigError:
+        raise
+    except ValueError as error:
+        log.warning("warning: %s; set aside as %s", error, set_aside(folder / RECORD, "damaged"))
+    cell = Cell.of(config)
+    return RunRecord(
+        status="failed",
+        study=str(config.study),
+        attack=cell.attack,
+        penalty=cell.penalty,
+        kind=str(cell.kind),
+        digest=cell.digest,
+        seed=config.seed,
+        config=values,
+        code=code,
+        threads=config.threads,
+        **provenance(),
+    )
+
+
+def summary(record: RunRecord, suite: str) -> str:
+    of_ours = f"attack {record.attack}, penalty {record.penalty}, seed {record.seed}"
+    lines = [f"{record.kind}: {record.attack if record.kind == Kind.EXTERNAL else of_ours}"]
+    for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
+        accuracies = {key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")}
+        shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
+        epoch = "" if checkpoint["epoch"] is None else f" (epoch {checkpoint['epoch']})"
+        lines.append(f"{name}{epoch}:  {shares}")
+        lines += [
+            f"  audit, {check} {finding['status']}: {100 * finding['figure']:.1f} % {finding['meaning']}"
+            for check, finding in checkpoint.get("audit", {}).items()
+            if finding["status"] != "passed"
+        ]
+    return "\n".join(lines)

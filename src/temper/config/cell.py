@@ -1,0 +1,129 @@
+"""Which cell of the grid a config describes: its kind, its name, and the folder that belongs to it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from omegaconf import DictConfig
+
+from temper.config.composed import plain
+
+# What cannot change the trained network, or is a coordinate of its own (the seed). The evaluation of a run may be
+# repeated by another suite; where training depends on it (the validation attack), it is resolved into other keys.
+NOT_IDENTITY = (
+    "hydra",
+    "seed",
+    "study",
+    "paths",
+    "logger",
+    "threads",
+    "runs_per_gpu",
+    "dry_run",
+    "stale",
+    "keep_checkpoints",
+    "published",
+    "evaluation",
+)
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """Everything in a config that can change the trained network, the seed apart."""
+    return deciding(plain(config, without=NOT_IDENTITY))
+
+
+def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of plain values, as a record has them."""
+    content = {key: _copied(value) for key, value in values.items() if key not in NOT_IDENTITY}
+    data, model = content.get("data", {}), content.get("model", {})
+    source = data.get("source", {})
+    # Where a data set lies, and whether it may be fetched, is no part of what it is.
+    for key in ("root", "download"):
+        source.pop(key, None)
+    if isinstance(source.get("openml"), dict):
+        source["openml"] = source["openml"].get(source.get("path"))
+    # Threats that no attack refers to do nothing; those that one does stand in its own settings.
+    data.pop("threats", None)
+    # A setting that is left at its default names no other folder than none.
+    if not model.get("compile"):
+        model.pop("compile", None)
+    if model.get("channels_last") is None:
+        model.pop("channels_last", None)
+    if data.get("tokenizer") is None:
+        data.pop("tokenizer", None)
+        source.pop("tokenizer", None)
+    if not content.get("penalty"):
+        content["strength"] = 1.0
+    return content
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(own) for key, own in value.items()} if isinstance(value, Mapping) else value
+
+
+def data_name(source: Mapping[str, Any]) -> str:
+    """What a data set is called, by the settings of its source: a set of torchvision, a file or folder, or the source."""
+    if name := source.get("name"):
+        return str(name)
+    kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
+    where = source.get("path") or (source.get("root") if kind == "ImageFolder" else None)
+    return Path(str(where)).name.partition(".")[0] if where else kind
+
+
+class Kind(StrEnum):
+    """The four kinds of training, the quadrants of attack x penalty; and a network that was trained elsewhere."""
+
+    STANDARD = "standard"
+    ADVERSARIAL = "adversarial"
+    REGULARIZED = "regularized"
+    COMBINED = "combined"
+    EXTERNAL = "external"
+
+    @classmethod
+    def of(cls, *, attacked: bool, penalized: bool) -> Self:
+        """The quadrant of a run with an attack other than none, and at least one penalty."""
+        return cls(("standard", "regularized", "adversarial", "combined")[2 * attacked + penalized])
+
+
+class Cell(NamedTuple):
+    """A cell: what its seeds have in common.
+
+    Attributes:
+        attack: name of the training attack.
+        penalty: names of the penalties, sorted and joined by " + ", or "none".
+        kind: the quadrant.
+        digest: of everything that can change the result, the seed and paths apart.
+    """
+
+    attack: str
+    penalty: str
+    kind: Kind
+    digest: str
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        penalties = sorted(map(str, config.penalty))
+        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
+        attacked = config.attack["_target_"] != "temper.attacks.NoAttack"
+        return cls(
+            attack=str(config.attack.get("name") or config.attack["_target_"].rpartition(".")[2].lower()),
+            penalty=" + ".join(penalties) or "none",
+            kind=Kind.of(attacked=attacked, penalized=bool(penalties)),
+            digest=digest,
+        )
+
+    @property
+    def name(self) -> str:
+        """Such as `pgd+dropout+l2-3f9a1c20`: safe as a folder, the same whatever the order in which penalties were typed."""
+        return f"{self.attack}+{self.penalty.replace(' + ', '+')}-{self.digest}"
+
+
+def run_folder(config: DictConfig, cell: Cell | None = None) -> Path:
+    """Where a run of this config leaves everything: named by content, so that no two runs collide.
+
+    Args:
+        cell: of this config, if it is known already.
+    """
+    return Path(config.paths.outputs) / str(config.study) / (cell or Cell.of(config)).name / f"seed-{config.seed}"

@@ -1,0 +1,75 @@
+"""The composed config as plain values: light enough for every command to import."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from temper.config.errors import ConfigError
+
+HERE = Path(__file__).resolve().parent
+# At the top of the repository in a checkout, beside the package in a wheel.
+CONF = str(next(path for path in (HERE.parents[2] / "conf", HERE.parent / "conf") if path.is_dir()))
+
+
+def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[str, Any]:
+    """The config as plain, resolved values: what records and checkpoints hold.
+
+    Keys are skipped before anything is resolved, since resolving Hydra's own would recurse.
+    """
+    values = {str(key): config[key] for key in config if key not in without}
+    return {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in values.items()}
+
+
+def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
+    """One group of a config as plain, resolved values."""
+    return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def study_folder(config: DictConfig) -> Path:
+    """The folder of the study that a config names.
+
+    Raises:
+        ConfigError: there is none; the message names those that there are.
+    """
+    return _folder(config, config.study)
+
+
+def study_folders(config: DictConfig) -> list[Path]:
+    """The folders of the studies, one or a list, that a config names, each once.
+
+    Raises:
+        ConfigError: one does not exist, or none is named; the message names those that there are.
+    """
+    names = config.study if OmegaConf.is_list(config.study) else [config.study]
+    if not names:
+        raise ConfigError("study=[]: name one, study=a, or several, study=[a,b]")
+    return [_folder(config, name) for name in dict.fromkeys(map(str, names))]
+
+
+def _folder(config: DictConfig, name: object) -> Path:
+    study = Path(config.paths.outputs) / str(name)
+    if not study.is_dir():
+        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
+        raise ConfigError(f"study={name}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+    return study
+
+
+def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
+    """Every single penalty by its dotted name; an entry without `_target_` groups several (elastic net is l1 and l2)."""
+    specs: dict[str, DictConfig] = {}
+    for key in penalty:
+        spec, name = penalty[key], prefix + str(key)
+        if not isinstance(spec, DictConfig):
+            raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}")
+        specs |= {name: spec} if "_target_" in spec else penalty_specs(spec, f"{name}.")
+    return specs

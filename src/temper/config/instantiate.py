@@ -1,0 +1,73 @@
+"""From a composed config to the objects that it describes, with errors that name the key."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from pydantic import ValidationError
+
+from temper.config.errors import ConfigError
+
+
+def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extra: Any) -> Any:
+    """The object that `config[key]` describes by its `_target_`.
+
+    Args:
+        without: entries that are there for others to refer to, and are not arguments.
+        extra: further arguments.
+
+    Raises:
+        ConfigError: an argument is wrong, missing or unknown, or an interpolation leads nowhere.
+    """
+    try:
+        node = OmegaConf.select(config, key)
+        if not isinstance(node, DictConfig):
+            raise ConfigError(f"{key}: should be an object with a _target_, not {node!r}")
+        arguments = {name: node[name] for name in node if name not in without}
+        spec = OmegaConf.create(arguments)
+        spec._set_parent(node._get_parent())
+        spec._set_key(node._key())
+        return instantiate(spec, **extra)
+    except InstantiationException as error:
+        raise ConfigError(_explain(error, key)) from error
+    except ConfigError:
+        raise
+    except InterpolationKeyError as error:
+        raise ConfigError(f"{key}: {_first_line(error)}: it is not made for what the config has there") from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{key}: {_first_line(error)}") from error
+
+
+def _explain(error: InstantiationException, key: str) -> str:
+    match = re.search(r"full_key: (\S+)", str(error))
+    key = match[1] if match else key
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        return "\n".join(explain_arguments(cause, key))
+    if isinstance(cause, ValueError | TypeError):
+        return f"{key}.{cause}" if re.match(r"\w+: ", str(cause)) else f"{key}: {cause}"
+    return f"{key}: {_first_line(cause or error)}"
+
+
+def explain_arguments(error: ValidationError, key: str) -> list[str]:
+    """A line for each wrong argument: the key, what would be right, and what was given."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join([key, *(str(part) for part in problem["loc"])])
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        if problem["type"] == "unexpected_keyword_argument":
+            message = "is no setting of this option"
+        elif problem["type"] in ("missing_argument", "missing_keyword_only_argument", "missing"):
+            message = "is missing"
+        elif not isinstance(problem["input"], Mapping) and type(problem["input"]).__name__ != "ArgsKwargs":
+            message += f" (got {problem['input']!r})"
+        lines.append(f"{where}: {message}" if re.match(r"^(is|should) ", message) is None else f"{where} {message}")
+    return lines
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,89 @@
+"""The interpolations that temper's configs use beyond OmegaConf's own."""
+
+import json
+import netrc
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from urllib.parse import urlparse
+
+from omegaconf import DictConfig, OmegaConf
+
+from temper.config.cell import Cell
+from temper.config.errors import ConfigError
+
+
+def register_resolvers() -> None:
+    """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "temper.cell": lambda *, _root_: Cell.of(_root_).name,
+        "temper.workers": workers,
+        "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
+        "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
+        "temper.wandb_offline": wandb_offline,
+        "temper.source": lambda key, *, _root_: of_source(key, _root_.data.source),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def workers(accelerator: Any, runs_per_gpu: Any) -> int:
+    """How many runs this machine takes side by side: `runs_per_gpu` on each GPU where runs use them, else one per core.
+
+    Raises:
+        ConfigError: `runs_per_gpu` is no whole number of at least 1, or it is more for runs that use no GPU, and would have no
+            effect. Whether this machine has a GPU is not asked: on a cluster it is another one that runs them.
+    """
+    if not isinstance(runs_per_gpu, int) or runs_per_gpu < 1:
+        raise ConfigError(f"runs_per_gpu={runs_per_gpu}: should be a whole number of at least 1")
+    if accelerator in ("gpu", "cuda", "auto"):
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.device_count() * runs_per_gpu
+    elif runs_per_gpu > 1:
+        raise ConfigError(
+            f"runs_per_gpu={runs_per_gpu}: runs with trainer.accelerator={accelerator} use no GPU and go one per core: "
+            "take trainer=gpu, or leave it at 1"
+        )
+    return cores()
+
+
+def of_source(key: str, source: DictConfig) -> Any:
+    """What the files of a data set say of themselves: their "shape", "classes" or "content" (`temper.data.sources.Measured`).
+
+    Raises:
+        DataError: they are missing, or not as they should be.
+    """
+    # Not the content itself, which this may be asked for.
+    setting = {name: source[name] for name in source if name != "content"}
+    plain = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in setting.items()}
+    found = getattr(measured(json.dumps(plain)), key)
+    return list(found) if key == "shape" else found
+
+
+@cache
+def measured(setting: str) -> Any:
+    """Files are read once in a process for this, however many cells are composed."""
+    from temper.config.instantiate import build  # with what it loads: few commands need it
+
+    return build(OmegaConf.create({"data": {"source": json.loads(setting)}}), "data.source").measure()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wandb_offline() -> bool:
+    """Whether W&B has neither a key nor a login here; WANDB_MODE says otherwise if it is set."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode != "online"
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    try:
+        host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+        return netrc.netrc().authenticators(str(host)) is None
+    except (OSError, netrc.NetrcParseError):
+        return True

@@ -1,0 +1,163 @@
+"""What a run remembers of its training, curves and cost: both live in the checkpoint, so a resumed run has them whole."""
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
+
+from temper.attacks import Attack
+from temper.models import Network
+from temper.training.wandb_logger import Mirror
+
+log = logging.getLogger("temper")
+
+
+class Curves(Callback):
+    """Every metric that was logged, by name, one value per epoch; and a line of them in the log."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+        self._trained = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._tell_again(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._trained:  # interrupted after the last epoch: nothing was left to train
+            self._tell_again(trainer)
+
+    def _tell_again(self, trainer: pl.Trainer) -> None:
+        """Lightning's CSV logger starts its file anew after an interruption: the epochs before it are told again."""
+        self._trained = True
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                for epoch in range(trainer.current_epoch):
+                    metrics = {name: values[epoch] for name, values in self.values.items()}
+                    logger.log_metrics({**metrics, "epoch": epoch}, step=(epoch + 1) * int(trainer.num_training_batches) - 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, value in trainer.callback_metrics.items():
+            self.values.setdefault(name, []).append(float(value))
+        for logger in trainer.loggers:
+            if isinstance(logger, Mirror):
+                logger.tell(self.values)
+        shown = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
+        log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values = state_dict["values"]
+
+
+class Cost(Callback):
+    """What training cost, validation and evaluation apart.
+
+    Attributes:
+        seconds: of the training batches alone.
+        gradient_evaluations: backward passes through the network per example, a mean over the first epoch, counted rather than
+            declared, so that they are right for any attack and penalty.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.gradient_evaluations = 0.0
+        self._since = 0.0
+        self._rows = self._examples = 0
+        self._counting = False
+        self._handle: RemovableHandle | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 0:
+
+            def count(gradient: Tensor) -> None:
+                if not pl_module.measuring:
+                    self._rows += len(gradient)
+
+            def follow(module: nn.Module, x: object, out: Tensor) -> None:
+                # Compiled steps are counted by themselves.
+                if not torch.compiler.is_compiling() and self._counting and out.requires_grad:
+                    out.register_hook(count)
+
+            # What reaches the first layer has passed the network, whether it began at the logits or not.
+            net = cast(Network, pl_module.net)
+            first = next(module for module in net.modules() if _has_weights(module))
+            if pl_module.compiler is not None:  # no hook goes into what is compiled; there, every pass begins at the logits
+                first = net
+            self._handle = first.register_forward_hook(follow)
+            self._counting = True
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._counting:
+            self._examples += len(batch)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop(pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop(pl_module)
+
+    def _stop(self, module: pl.LightningModule) -> None:
+        if self._counting:
+            self._counting = False
+            rows = self._rows + cast(int, module.compiled_rows)
+            # What replays its batches needs that many epochs less.
+            self.gradient_evaluations = rows / self._examples * cast(Attack, module.attack).replays
+            if module.compiler is None:  # without the hook, what is compiled would be another network and compiled again
+                cast(RemovableHandle, self._handle).remove()
+        if self._since:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - self._since
+            self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "gradient_evaluations": self.gradient_evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.gradient_evaluations = state_dict["seconds"], state_dict["gradient_evaluations"]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a layer has weights of its own, or such as are made from others."""
+    own = next(module.parameters(recurse=False), None) is not None
+    return parametrize.is_parametrized(module) or (own and not isinstance(module, parametrize.ParametrizationList))
+
+
+class PeakMemory:
+    """Peak memory of a stretch of work in MiB: of the GPU where there is one, else of this process (Linux; None elsewhere).
+
+    Sweep workers are reused, so the process's own record is reset first.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def mebibytes(self) -> float | None:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:")), None)

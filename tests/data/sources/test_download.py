@@ -1,0 +1,31 @@
+"""Data sets fetched whole, by one of the processes that want them."""
+
+import multiprocessing
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from temper.data.sources.download import fetched_whole
+
+TURNS = 30
+
+
+def count(root: Path, together: Barrier) -> None:
+    together.wait()
+    for _ in range(TURNS):
+        with fetched_whole(root, "numbers") as files:
+            before = (root / "count").read_text() if (root / "count").exists() else "0"
+            (files / "count").write_text(str(int(before) + 1))
+
+
+def test_processes_that_take_turns_lose_nothing(tmp_path: Path) -> None:
+    # The folder that one of them works in is gone while the next begins.
+    context = multiprocessing.get_context("spawn")  # threads of other tests do not survive a fork, what they have locked does
+    arguments = (tmp_path, context.Barrier(4, timeout=120))
+    processes = [context.Process(target=count, args=arguments, daemon=True) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (tmp_path / "count").read_text() == str(4 * TURNS)
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
