@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from temper.attacks import L2, PGD, Linf, NoAttack
 from temper.data import DataModule, Loader
-from temper.evaluation import attack_all, loss_stability, sensitivity
+from temper.evaluation import attack_all, loss_instability, sensitivity
 from temper.evaluation.lipschitz import lipschitz_bound
 from temper.evaluation.metrics import accuracies, share, weight_statistics
 from temper.models import CNN
@@ -78,10 +78,10 @@ def test_a_chain_of_layers_has_a_lipschitz_bound_too(trained: CNN) -> None:
     assert weight_statistics(trained, (1, 8, 8))["lipschitz"] == lipschitz_bound(trained, (1, 8, 8))
 
 
-def test_loss_stability() -> None:
-    assert loss_stability([9.0] * 6 + [1.0, 1.0]) == 0
+def test_loss_instability() -> None:
+    assert loss_instability([9.0] * 6 + [1.0, 1.0]) == 0
     tail = [1.0, 2.0, 3.0, 4.0]
-    assert loss_stability([7.0] * 12 + tail) == pytest.approx(np.std(tail, ddof=1) / np.mean(tail))
+    assert loss_instability([7.0] * 12 + tail) == pytest.approx(np.std(tail, ddof=1) / np.mean(tail))
 
 
 def test_share() -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from temper.report.records.long_format import COLUMNS
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.wandb_dashboard import comparisons
 from temper.runs.record import RunRecord
 from tests.conftest import QUICK
@@ -165,7 +165,7 @@ def test_kinds_are_compared_seed_by_seed_with_the_cell_that_lacks_one_part() -> 
         ],
         columns=COLUMNS,
     )
-    assert comparisons(Runs.of(data)) == [
+    assert comparisons(PairedRuns.of(data)) == [
         "regularized against standard: clean accuracy +7.0 ± 5.7 points, training +2.0 ± 0.0 s; "
         "mean ± standard deviation over 2 seeds",
         "combined against regularized: clean accuracy -24.0 points, training +5.0 s; one seed, which is not a result",

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from temper.runs.atomic_files import set_aside, write_arrays, written_whole
-from temper.training.checkpoints import WholeCheckpointIO
+from temper.runs.atomic_files import atomic_write, set_aside, write_arrays
+from temper.training.checkpoints import AtomicCheckpointIO
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as part:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as part:
         part.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
@@ -28,10 +28,10 @@ def test_a_full_disk_is_named_and_costs_nothing(tmp_path: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     path = tmp_path / "last.ckpt"
-    WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
     (tmp_path / f".last.ckpt.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"last\.ckpt could not be written; is the disk full|No space left"):
-        WholeCheckpointIO().save_checkpoint({"weights": torch.rand(100_000)}, path)
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.rand(100_000)}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
 
 

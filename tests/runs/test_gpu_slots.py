@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from temper.config.composed import CONF
 from temper.config.errors import ConfigError
 from temper.config.resolvers import cores, workers
-from temper.runs.gpu_slots import device_of_its_own, free_slot
+from temper.runs.gpu_slots import exclusive_device, free_slot
 
 LAUNCHED = ("hydra.sweep.dir=somewhere", "trainer=gpu")
 
@@ -45,14 +45,14 @@ def test_every_holder_has_a_slot_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_cpu_is_not_claimed() -> None:
-    with device_of_its_own("cpu") as one, device_of_its_own("cpu") as other:
+    with exclusive_device("cpu") as one, exclusive_device("cpu") as other:
         assert one == other == "cpu"
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "auto"])
 def test_runs_are_spread_evenly_over_gpus(accelerator: str, two_gpus: None) -> None:
     with ExitStack() as runs:
-        given = [runs.enter_context(device_of_its_own(accelerator)) for _ in range(5)]
+        given = [runs.enter_context(exclusive_device(accelerator)) for _ in range(5)]
     assert given == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
 
 

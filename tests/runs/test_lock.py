@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from temper.runs import lock
-from temper.runs.lock import CLAIM, ClaimLost, HeldElsewhere, holder, left_behind, sole_owner
+from temper.runs.lock import CLAIM, LockHeld, LockLost, lock_owner, run_lock, was_interrupted
 
 HOLD = """
 import sys, time
@@ -30,7 +30,7 @@ with sole_owner(Path(sys.argv[1])):
 
 def _hold(folder: Path, log: Path, together: Barrier) -> None:
     together.wait()
-    with sole_owner(folder):
+    with run_lock(folder):
         with log.open("a") as file:
             file.write("in ")
         time.sleep(0.3)
@@ -54,26 +54,26 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
 def test_a_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=-1)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
-    assert holder(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
-    with pytest.raises(HeldElsewhere, match=f"process {process.pid}"), sole_owner(tmp_path, wait=False):
+    assert lock_owner(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(LockHeld, match=f"process {process.pid}"), run_lock(tmp_path, wait=False):
         pass
-    assert not left_behind(tmp_path)
+    assert not was_interrupted(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (tmp_path / CLAIM).exists() and holder(tmp_path) is None
+    assert (tmp_path / CLAIM).exists() and lock_owner(tmp_path) is None
     since = time.monotonic()
-    assert left_behind(tmp_path) and time.monotonic() - since < lock.LEASE / 4
-    with sole_owner(tmp_path):
+    assert was_interrupted(tmp_path) and time.monotonic() - since < lock.LEASE / 4
+    with run_lock(tmp_path):
         pass
-    assert not (tmp_path / CLAIM).exists() and not left_behind(tmp_path), "ended well by its next owner"
+    assert not (tmp_path / CLAIM).exists() and not was_interrupted(tmp_path), "ended well by its next owner"
 
 
 def test_work_that_was_broken_off_is_known_from_work_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError), sole_owner(tmp_path / "failed"):
+    with pytest.raises(ValueError), run_lock(tmp_path / "failed"):
         raise ValueError
-    with pytest.raises(KeyboardInterrupt), sole_owner(tmp_path / "interrupted"):
+    with pytest.raises(KeyboardInterrupt), run_lock(tmp_path / "interrupted"):
         raise KeyboardInterrupt
-    assert not left_behind(tmp_path / "failed") and left_behind(tmp_path / "interrupted")
+    assert not was_interrupted(tmp_path / "failed") and was_interrupted(tmp_path / "interrupted")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that a process on another machine has claimed, with a lease of three seconds."""
     monkeypatch.setattr(lock, "LEASE", 3.0)
     monkeypatch.setattr(lock, "HEARTBEAT", 0.2)
-    with sole_owner(tmp_path):
+    with run_lock(tmp_path):
         mark = (tmp_path / CLAIM).read_text()
     here = next(line for line in mark.splitlines() if socket.gethostname() in line)  # in whatever namespace of processes
     (tmp_path / CLAIM).write_text(mark.replace(here, here.replace(socket.gethostname(), "node7")))
@@ -98,8 +98,8 @@ def test_on_another_machine_a_heartbeat_is_a_sign_of_life(elsewhere: Path) -> No
     heart = threading.Thread(target=beat)
     heart.start()
     try:
-        assert holder(elsewhere) is not None and "node7" in str(holder(elsewhere))
-        with pytest.raises(HeldElsewhere, match="node7"), sole_owner(elsewhere, wait=False):
+        assert lock_owner(elsewhere) is not None and "node7" in str(lock_owner(elsewhere))
+        with pytest.raises(LockHeld, match="node7"), run_lock(elsewhere, wait=False):
             pass
         assert (elsewhere / CLAIM).exists()
     finally:
@@ -109,7 +109,7 @@ def test_on_another_machine_a_heartbeat_is_a_sign_of_life(elsewhere: Path) -> No
 
 def test_on_another_machine_a_claim_without_heartbeat_lapses(elsewhere: Path) -> None:
     since = time.monotonic()
-    with sole_owner(elsewhere, wait=False):
+    with run_lock(elsewhere, wait=False):
         assert 0.9 * lock.LEASE < time.monotonic() - since < 20 * lock.LEASE
         assert str(os.getpid()) in (elsewhere / CLAIM).read_text()
 
@@ -118,7 +118,7 @@ def test_an_owner_that_was_taken_over_stops(tmp_path: Path, monkeypatch: pytest.
     """As after a long stop of the process: another holds the claim now, and its work must not be written over."""
     monkeypatch.setattr(lock, "HEARTBEAT", 0.1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.raises(ClaimLost, match="taken over"), sole_owner(tmp_path):
+    with pytest.raises(LockLost, match="taken over"), run_lock(tmp_path):
         (tmp_path / CLAIM).unlink()
         (tmp_path / CLAIM).write_text(json.dumps("somebody else's"))
         for _ in range(200):  # what interrupts a thread does not wake it

@@ -41,6 +41,12 @@ def test_a_data_set_of_openml_in_an_older_record_has_its_file(tmp_path: Path) ->
     assert deciding(found) == deciding({"data": {"source": source}}), "in the folder that it had"
 
 
+def test_loss_stability_of_an_older_record_is_read_as_loss_instability(tmp_path: Path) -> None:
+    evaluation = {"suite": {"attacks": {}}, "checkpoints": {}, "run": {"val/loss_stability": 0.12}}
+    record(evaluations={"standard-1": evaluation}).write(tmp_path)
+    assert RunRecord.read(tmp_path).evaluations["standard-1"]["run"] == {"val/loss_instability": 0.12}
+
+
 def test_texts_of_an_older_record_are_found_again(tmp_path: Path) -> None:
     source = {"train": "/a/reviews.csv", "test": None, "text": "review", "label": "stars", "labels": ["bad", "good"]}
     record(config={"data": {"source": source}}).write(tmp_path)

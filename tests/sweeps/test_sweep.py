@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from temper.runs.lock import left_behind
+from temper.runs.lock import was_interrupted
 from temper.runs.record import RECORD, RunRecord
 from tests.conftest import QUICK, alive
 
@@ -237,7 +237,7 @@ def test_workers_end_with_their_sweep(how: signal.Signals, temper: Temper) -> No
     assert not alive("-p", ",".join(map(str, left))), left
     # A zombie that nobody reaps keeps its number, and by that its claim.
     assert left or all(
-        left_behind(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists()
+        was_interrupted(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists()
     )
 
 

@@ -15,7 +15,7 @@ from temper.data import DataModule
 from temper.data.loader import Loader
 from temper.data.sources import DataError
 from temper.runs.record import RECORD, RunRecord
-from temper.training.distributed import Decision, device_count, followed, leading
+from temper.training.distributed import LaunchDecision, broadcast_decision, device_count, receive_decision
 from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS, alive
 
 Temper = Callable[..., tuple[int, str]]
@@ -132,14 +132,14 @@ def test_how_many_devices_are_asked_for() -> None:
 def test_ranks_learn_what_the_first_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("temper.training.distributed.PATIENCE", 0.5)
     monkeypatch.setenv("TEMPER_FIRST_RANK", str(os.getpid()))
-    with leading(tmp_path, several=True) as tell:
+    with broadcast_decision(tmp_path, several=True) as tell:
         with pytest.raises(TimeoutError, match="did it die"):
-            followed(tmp_path)
-        tell(Decision(train=True, checkpoint="last.ckpt"))
-        assert followed(tmp_path) == Decision(train=True, checkpoint="last.ckpt")
-    with pytest.raises(RuntimeError), leading(tmp_path, several=True):
+            receive_decision(tmp_path)
+        tell(LaunchDecision(train=True, checkpoint="last.ckpt"))
+        assert receive_decision(tmp_path) == LaunchDecision(train=True, checkpoint="last.ckpt")
+    with pytest.raises(RuntimeError), broadcast_decision(tmp_path, several=True):
         raise RuntimeError("before anything was decided")
-    assert followed(tmp_path) == Decision(train=False)
+    assert receive_decision(tmp_path) == LaunchDecision(train=False)
 
 
 def test_an_attack_that_stops_by_example_does_not_synchronize(temper: Temper) -> None:

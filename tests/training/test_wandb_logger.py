@@ -18,7 +18,7 @@ from temper.evaluation import attack_all
 from temper.models import CNN
 from temper.runs.record import RunRecord, outcomes_file
 from temper.training.loggers import content
-from temper.training.wandb_logger import Mirror, direction
+from temper.training.wandb_logger import WandbLogger, direction
 from temper.training.wandb_summary import amplified, contact_sheet, final_numbers, pictures
 from tests.cli.test_run import kill
 from tests.conftest import QUICK, composed
@@ -236,7 +236,7 @@ def test_a_server_that_cannot_be_reached_makes_the_run_an_offline_one(temper: Te
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(Mirror, "reachable", True)
+    monkeypatch.setattr(WandbLogger, "reachable", True)
     status, output = temper("train", "logger=[csv,wandb]", "logger.wandb.settings.init_timeout=3", *QUICK)
     assert status == 0, output
     assert "logged offline" in output and "last/test/clean" in wandb_summary(only_file("default"))["summary"]

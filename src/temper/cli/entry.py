@@ -8,7 +8,7 @@ from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from temper.config.errors import explain
-from temper.runs.lock import ClaimLost
+from temper.runs.lock import LockLost
 
 
 def run(main: Callable[[], object]) -> None:
@@ -22,7 +22,7 @@ def run(main: Callable[[], object]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where this one stopped")
-    except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError, ClaimLost) as error:
+    except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError, LockLost) as error:
         if everything:
             raise
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None

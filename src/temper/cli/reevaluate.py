@@ -24,8 +24,8 @@ from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, evaluat
 from temper.evaluation.transfer import transfer
 from temper.models import Network
 from temper.report import make_report
-from temper.runs.gpu_slots import device_of_its_own
-from temper.runs.lock import sole_owner
+from temper.runs.gpu_slots import exclusive_device
+from temper.runs.lock import run_lock
 from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.seeding import rekey
@@ -60,7 +60,7 @@ def evaluate_runs(
     problems = [result.problem for result in results if result.problem]
     if study is not None and len(problems) < len(results):
         if config.transfer:
-            with device_of_its_own(config.trainer.accelerator) as device:
+            with exclusive_device(config.trainer.accelerator) as device:
                 say(transfer({result.folder: result.suite for result in results if result.suite}, device=device))
         for line in make_report(study, Path(config.paths.results) / study.name, suite=config.evaluation.name):
             say(line)
@@ -94,7 +94,7 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(values["threads"])
     try:
-        with sole_owner(folder), device_of_its_own(values["trainer"]["accelerator"]) as device:
+        with run_lock(folder), exclusive_device(values["trainer"]["accelerator"]) as device:
             record = RunRecord.read(folder)
             config = _run_config(values, record, checkpoint)
             key = suite_key(plain_part(config, "evaluation"))
@@ -189,7 +189,7 @@ def _evaluate_into(
     accelerator: str,
 ) -> None:
     key = suite_key(plain_part(config, "evaluation"))
-    with sole_owner(folder), device_of_its_own(accelerator) as device:
+    with run_lock(folder), exclusive_device(accelerator) as device:
         if not record.has(key):
             data = load_data(config)
             validate_suite(Suite.of(config), next(iter(networks.values()))[0], data)

@@ -15,14 +15,14 @@ from temper.config.errors import ConfigError, explain
 from temper.data.loading import load_data
 from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, forget_pieces
 from temper.runs.atomic_files import set_aside
-from temper.runs.gpu_slots import device_of_its_own
-from temper.runs.lock import sole_owner
-from temper.runs.parent_watch import end_with_the_sweep
+from temper.runs.gpu_slots import exclusive_device
+from temper.runs.lock import run_lock
+from temper.runs.parent_watch import exit_with_sweep
 from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.terminal import quieten
 from temper.sweeps.preflight import validate
-from temper.training.distributed import Decision, device_count, leading, rank
+from temper.training.distributed import LaunchDecision, broadcast_decision, device_count, rank
 from temper.training.fit import join, train
 from temper.training.loggers import build_loggers, close_loggers
 
@@ -50,17 +50,17 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         for warning in validate(config):
             log.warning("warning: %s", warning)
     else:
-        end_with_the_sweep()
+        exit_with_sweep()
     torch.set_num_threads(config.threads)
     with (
-        leading(folder, several=several) as tell,
-        sole_owner(folder, wait=alone),
-        device_of_its_own(config.trainer.accelerator) as device,
+        broadcast_decision(folder, several=several) as tell,
+        run_lock(folder, wait=alone),
+        exclusive_device(config.trainer.accelerator) as device,
     ):
         record = _open_record(config, folder)
         suite = suite_key(plain_part(config, "evaluation"))
         if record.finished:
-            tell(Decision(train=False))  # others need not wait for the evaluation
+            tell(LaunchDecision(train=False))  # others need not wait for the evaluation
         if record.has(suite):
             log.info("finished already: %s", folder)
             return record

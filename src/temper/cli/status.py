@@ -14,7 +14,7 @@ from rich.table import Table
 from temper.cli import entry
 from temper.config.composed import CONF, study_folder
 from temper.runs.jobs import State, state_of
-from temper.runs.lock import BEGUN, holder
+from temper.runs.lock import BEGUN, lock_owner
 from temper.runs.plans import Plan
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.terminal import duration, say
@@ -137,7 +137,7 @@ def _running(run: Run) -> str:
         since = f" for {duration(time.time() - (run.folder / BEGUN).stat().st_mtime)}"
     except OSError:
         since = ""
-    return f"running: {_short(run.folder)}{since}, {holder(run.folder) or 'ending'}{_last_epoch(run.folder)}"
+    return f"running: {_short(run.folder)}{since}, {lock_owner(run.folder) or 'ending'}{_last_epoch(run.folder)}"
 
 
 def _last_epoch(folder: Path) -> str:

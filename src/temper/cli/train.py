@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from temper.cli import entry
 from temper.config.composed import CONF
 from temper.config.resolvers import register_resolvers
-from temper.runs.lock import ClaimLost, HeldElsewhere
+from temper.runs.lock import LockHeld, LockLost
 
 log = logging.getLogger("temper")
 
@@ -37,7 +37,7 @@ def task(config: DictConfig) -> None:
         return
     try:
         run(config, folder, alone=alone)
-    except (HeldElsewhere, ClaimLost) as other:
+    except (LockHeld, LockLost) as other:
         if alone:
             raise
         log.info("%s", other)  # the sweep waits for whoever works on it

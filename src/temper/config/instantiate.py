@@ -37,9 +37,9 @@ def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extr
     except ConfigError:
         raise
     except InterpolationKeyError as error:
-        raise ConfigError(f"{key}: {_first_line(error)}: it is not made for what the config has there") from error
+        raise ConfigError(f"{key}: {first_line(error)}: it is not made for what the config has there") from error
     except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{key}: {_first_line(error)}") from error
+        raise ConfigError(f"{key}: {first_line(error)}") from error
 
 
 def _explain(error: InstantiationException, key: str) -> str:
@@ -50,7 +50,7 @@ def _explain(error: InstantiationException, key: str) -> str:
         return "\n".join(explain_arguments(cause, key))
     if isinstance(cause, ValueError | TypeError):
         return f"{key}.{cause}" if re.match(r"\w+: ", str(cause)) else f"{key}: {cause}"
-    return f"{key}: {_first_line(cause or error)}"
+    return f"{key}: {first_line(cause or error)}"
 
 
 def explain_arguments(error: ValidationError, key: str) -> list[str]:
@@ -69,5 +69,5 @@ def explain_arguments(error: ValidationError, key: str) -> list[str]:
     return lines
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -4,7 +4,7 @@ from temper.evaluation.audit import Audit, Finding
 from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.eps_curve import Curve
 from temper.evaluation.ledger import Ledger, fingerprint
-from temper.evaluation.metrics import loss_stability, sensitivity
+from temper.evaluation.metrics import loss_instability, sensitivity
 from temper.evaluation.minimal_norm import MinimalNorm
 from temper.evaluation.outcomes import Outcomes, attack_all
 from temper.evaluation.suite import Suite, evaluate
@@ -21,6 +21,6 @@ __all__ = [
     "attack_all",
     "evaluate",
     "fingerprint",
-    "loss_stability",
+    "loss_instability",
     "sensitivity",
 ]

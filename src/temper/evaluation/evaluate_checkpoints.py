@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from temper.config.cell import Kind
 from temper.config.composed import plain_part
 from temper.data import DataModule
-from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_stability
+from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_instability
 from temper.evaluation.suite import Evaluation
 from temper.models import Network, lay_out
 from temper.runs.atomic_files import write_arrays
@@ -31,7 +31,7 @@ def evaluate_checkpoints(
         module, epoch = load(folder / "checkpoints" / f"{name}.ckpt")
         networks[name] = (module.net, epoch)
     evaluation = evaluate_networks(config, networks, data, folder, record, device=device, show=show)
-    overall = {"val/loss_stability": loss_stability(record.curves["val/loss"])}
+    overall = {"val/loss_instability": loss_instability(record.curves["val/loss"])}
     if {"val/fgsm", f"val/{config.validation.name}"} <= set(record.curves):
         # Wong et al. 2020: a network that only withstands the single step it was trained on.
         steps = zip(record.curves["val/fgsm"], record.curves[f"val/{config.validation.name}"], strict=True)

@@ -72,7 +72,7 @@ def weight_statistics(net: Network, shape: Sequence[int]) -> dict[str, float]:
     return statistics if bound is None else statistics | {"lipschitz": bound}
 
 
-def loss_stability(losses: Sequence[float]) -> float:
+def loss_instability(losses: Sequence[float]) -> float:
     """Standard deviation of the validation loss over the last quarter of the epochs, relative to its mean: low is stable."""
     tail = torch.tensor(losses[-max(2, len(losses) // 4) :], dtype=torch.float64)
     return float(tail.std() / tail.mean()) if len(tail) > 1 else 0.0

@@ -15,13 +15,13 @@ from temper.report.examples.text_examples import kept_texts
 from temper.report.records.long_format import choose_suite, evaluated, evaluations_of, evidence
 from temper.report.records.representatives import one_of_each_kind
 from temper.report.statistics.metric_catalogue import Style
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables.audit_badges import badges, findings
-from temper.report.tables.paper_tables import Paper, Wanted, paper_of
+from temper.report.tables.paper_tables import Paper, TableOptions, paper_of
 from temper.runs.record import RunRecord
 
 
-class Asked(NamedTuple):
+class ReportRequest(NamedTuple):
     """What is to be reported.
 
     Attributes:
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     typed: Sequence[str] = ()
 
 
-class Found(NamedTuple):
+class Analysis(NamedTuple):
     """What the runs of one data set say.
 
     Attributes:
@@ -57,12 +57,12 @@ class Found(NamedTuple):
         problems: what is left out, and why, a line each.
     """
 
-    asked: Asked
+    asked: ReportRequest
     records: Sequence[RunRecord]
     suite: str
     checkpoint: str
     data: pd.DataFrame
-    runs: Runs
+    runs: PairedRuns
     paper: Paper
     style: Style
     audited: pd.DataFrame | None
@@ -75,12 +75,12 @@ class Found(NamedTuple):
     def judged(self) -> Judged:
         return self.concluded.judged
 
-    def with_problems(self, before: Sequence[str]) -> "Found":
+    def with_problems(self, before: Sequence[str]) -> "Analysis":
         """The same, with what was left out before these runs were chosen."""
         return self._replace(problems=[*before, *self.problems])
 
 
-def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list[str]]:
+def analyse(records: Sequence[RunRecord], asked: ReportRequest) -> tuple[Analysis | None, list[str]]:
     """What these runs say; or None, and why there is no report.
 
     Raises:
@@ -93,19 +93,19 @@ def find(records: Sequence[RunRecord], asked: Asked) -> tuple[Found | None, list
         return None, [f"no run of {where} is finished: no report", *problems]
     if not any(map(evaluated, finished)):
         return None, [f"no run of {where} was evaluated on the test set: no report", *problems]
-    wanted = Wanted.of(asked.settings)
+    wanted = TableOptions.of(asked.settings)
     suite = choose_suite(finished, asked.suite)
     chosen = [record for record in finished if evaluations_of(record, suite)]
     problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
     checkpoint, said = _checkpoint(chosen, suite, wanted.checkpoint)
     data = evidence(chosen, suite)
-    runs = Runs.of(data, checkpoint)
+    runs = PairedRuns.of(data, checkpoint)
     picks = one_of_each_kind(chosen, asked.studies)
     suites = [evaluations_of(pick.record, suite)[0] for pick in picks]
     texts, unreadable = kept_texts(picks, suites, checkpoint)
     rows, broken = kept_rows(picks, suites, checkpoint)
     concluded = conclude(asked.studies, chosen, runs, suite, checkpoint, asked.settings, wanted.style)
-    found = Found(
+    found = Analysis(
         asked=asked,
         records=chosen,
         suite=suite,

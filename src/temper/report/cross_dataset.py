@@ -16,10 +16,10 @@ from temper.report.page.kind_cards import Card, infographic
 from temper.report.page.page import template
 from temper.report.statistics.mean_and_sd import MISSING
 from temper.report.statistics.metric_catalogue import Style
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables.kind_comparison import POINTS, TIMES, measured
 from temper.report.tables.markdown_latex import to_markdown
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 
 # Columns of the table of prices: one kind against another, in a figure of `temper.report.tables.kind_comparison`.
 PRICES = {
@@ -38,11 +38,11 @@ PRICES_NOTE = (
 RAISES, BEATS, LOWERS = "adversarial_raises_robustness", "adversarial_beats_regularization", "adversarial_lowers_clean"
 
 
-class Made(Protocol):
+class DatasetReport(Protocol):
     """The report of one data set."""
 
     @property
-    def runs(self) -> Runs: ...
+    def runs(self) -> PairedRuns: ...
     @property
     def judged(self) -> Judged: ...
     @property
@@ -67,7 +67,7 @@ class Across(NamedTuple):
     cards: Mapping[str, list[Card]]
 
     @classmethod
-    def of(cls, made: Mapping[str, Made]) -> Across:
+    def of(cls, made: Mapping[str, DatasetReport]) -> Across:
         judged = {name: one.judged for name, one in made.items()}
         claims = _claims(made)
         nowhere = (claims.iloc[:, 1:] == _said(Verdict.LACKING)).all(axis=1)
@@ -108,11 +108,11 @@ def write_across(across: Across, results: Path, title: str, problems: Iterable[s
         "table.md": "\n\n".join(parts) + "\n",
         "index.html": render_across(across, title, PRICES_NOTE, problems),
     }.items():
-        with written_whole(results / name) as part:
+        with atomic_write(results / name) as part:
             part.write_text(text)
 
 
-def _prices(runs: Runs) -> dict[str, str]:
+def _prices(runs: PairedRuns) -> dict[str, str]:
     found = {}
     for heading, (kind, against, figure) in PRICES.items():
         value = measured(runs, kind, against).get(figure)
@@ -121,7 +121,7 @@ def _prices(runs: Runs) -> dict[str, str]:
     return found
 
 
-def _claims(made: Mapping[str, Made]) -> pd.DataFrame:
+def _claims(made: Mapping[str, DatasetReport]) -> pd.DataFrame:
     columns = {
         name: {rows.sentence.iloc[0]: _cell(rows, one.style) for _, rows in one.judged.table.groupby("claim", sort=False)}
         for name, one in made.items()

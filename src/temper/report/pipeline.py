@@ -7,9 +7,9 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from temper.config.composed import CONF
-from temper.report.analysis import Asked, find
+from temper.report.analysis import ReportRequest, analyse
 from temper.report.cross_dataset import Across, write_across
-from temper.report.records.baseline import on_grounds
+from temper.report.records.baseline import on_baselines
 from temper.report.records.load import by_data, gather, selected
 from temper.report.records.long_format import evaluations_of
 from temper.report.write import write
@@ -44,17 +44,20 @@ def make_report(
     if settings is None:
         settings = cast(DictConfig, OmegaConf.load(Path(CONF) / "report.yaml"))
     studies = [study] if isinstance(study, Path) else list(study)
-    asked = Asked(studies, "+".join(folder.name for folder in studies), suite or settings.suite, settings, typed)
+    asked = ReportRequest(studies, "+".join(folder.name for folder in studies), suite or settings.suite, settings, typed)
     records, problems = gather(studies)
-    records = selected(on_grounds(by_data(records).values(), settings.get("ground")), settings.filter)
+    baseline = settings.get("baseline") if settings.get("baseline") is not None else settings.get("ground")
+    records = selected(on_baselines(by_data(records).values(), baseline), settings.filter)
     sets = by_data(records)
     if len(sets) < 2:
-        found, said = find(records, asked)
+        found, said = analyse(records, asked)
         return [*said, *problems] if found is None else write(found.with_problems(problems), results)
     shown: list[Any] = []
     made = {}
     for name, own in sets.items():
-        found, said = find(own, asked._replace(title=f"{asked.title}: {name}", suite=_of_these(own, suite) or settings.suite))
+        found, said = analyse(
+            own, asked._replace(title=f"{asked.title}: {name}", suite=_of_these(own, suite) or settings.suite)
+        )
         shown += [f"\n{name}", *(said if found is None else write(found, results / name))]
         if found is not None:
             made[name] = found

@@ -9,19 +9,19 @@ from omegaconf import DictConfig
 
 from temper.config.errors import ConfigError, explain
 from temper.config.resolvers import wandb_offline
-from temper.report.records.baseline import on_ground
+from temper.report.records.baseline import on_baseline
 from temper.report.records.long_format import choose_suite, evaluations_of, frame
 from temper.report.statistics.contrasts import PAIRS, difference
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables.audit_badges import LEGEND, badges
 from temper.report.tables.results_table import table, to_markdown
 from temper.report.write import describe_study
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 from temper.runs.record import RunRecord, collect, outcomes_file
 from temper.training.wandb_summary import contact_sheet
 
 if TYPE_CHECKING:
-    from temper.report.wandb_panels import Shown
+    from temper.report.wandb_panels import StudyOverview
 
 PUBLISHED = "published.json"  # what W&B called them, so that the same command updates them
 
@@ -49,7 +49,7 @@ def make_dashboard(study: Path, results: Path, *, settings: DictConfig) -> list[
     made = {"report": report(nobody), "workspace": workspace(nobody)}
     results.mkdir(parents=True, exist_ok=True)
     for name, part in made.items():
-        with written_whole(results / f"{name}.json") as file:
+        with atomic_write(results / f"{name}.json") as file:
             file.write_text(json.dumps(_specification(part), indent=1) + "\n")
     written = f"{results}/report.json, workspace.json"
     if wandb_offline():
@@ -69,13 +69,13 @@ def make_dashboard(study: Path, results: Path, *, settings: DictConfig) -> list[
         ) from error
 
 
-def what_is_shown(study: Path, settings: DictConfig) -> "Shown":
+def what_is_shown(study: Path, settings: DictConfig) -> "StudyOverview":
     """From the records of a study.
 
     Raises:
         ConfigError: none is finished and evaluated, or none was logged to W&B.
     """
-    from temper.report.wandb_panels import Shown
+    from temper.report.wandb_panels import StudyOverview
 
     records = [record for record in collect(study)[0] if record.finished]
     logged = [record for record in records if "wandb" in record.config["logger"]]
@@ -85,14 +85,14 @@ def what_is_shown(study: Path, settings: DictConfig) -> "Shown":
         suite = choose_suite(logged, settings.suite)
     except ValueError as error:
         raise ConfigError(f"{study}: {error}") from error
-    logged = on_ground([record for record in logged if evaluations_of(record, suite)])
+    logged = on_baseline([record for record in logged if evaluations_of(record, suite)])
     first, key = logged[0], evaluations_of(logged[0], suite)[0]
     checkpoints = list(first.evaluations[key]["checkpoints"])
     if settings.checkpoint not in checkpoints:
         raise ConfigError(f"checkpoint={settings.checkpoint}: {suite} evaluated {', '.join(checkpoints)}")
     data, attacks, badged = frame(logged, suite), first.attacks(key), badges(logged, suite)
     columns = ["test/clean", "attacks", "test/worst_case", "gap/robust", "run:cost/seconds"]
-    return Shown(
+    return StudyOverview(
         study=study.name,
         project=settings.project,
         entity=settings.entity or "",
@@ -103,7 +103,7 @@ def what_is_shown(study: Path, settings: DictConfig) -> "Shown":
         pictured=_pictured(study, first, key, settings.checkpoint),
         about=[*describe_study(logged, suite), *([LEGEND] if badged else [])],
         table=to_markdown(table(data, columns, attacks, checkpoint=settings.checkpoint, badges=badged)),
-        sentences=comparisons(Runs.of(data, settings.checkpoint)),
+        sentences=comparisons(PairedRuns.of(data, settings.checkpoint)),
     )
 
 
@@ -133,7 +133,7 @@ def _specification(part: Any) -> Any:
     return steady(part._to_model().model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def _publish(shown: "Shown", published: Path) -> list[str]:
+def _publish(shown: "StudyOverview", published: Path) -> list[str]:
     """Hand report and workspace to W&B: anew, or in place of those that an earlier call made."""
     import wandb
 
@@ -146,7 +146,7 @@ def _publish(shown: "Shown", published: Path) -> list[str]:
         page.id, view._internal_name, view._internal_id = before["report"], before["workspace"], before["workspace_id"]
     page.save()
     view.save()
-    with written_whole(published) as file:
+    with atomic_write(published) as file:
         names = {"report": page.id, "workspace": view._internal_name, "workspace_id": view._internal_id}
         file.write_text(json.dumps(names, indent=1) + "\n")
     return [f"report: {page.url}", f"workspace: {view.url}"]
@@ -161,7 +161,7 @@ COMPARED = {
 }
 
 
-def comparisons(runs: Runs) -> list[str]:
+def comparisons(runs: PairedRuns) -> list[str]:
     """A sentence for every pair of kinds that the study has, such as "combined against adversarial: clean accuracy +0.3 ± 0.2
     points, …"."""
     said = []

@@ -12,7 +12,7 @@ KIND, ATTACK, PENALTY = "cell.kind", "cell.attack", "cell.penalty"
 
 
 @dataclass(frozen=True)
-class Shown:
+class StudyOverview:
     """What a study has to show.
 
     Attributes:
@@ -48,7 +48,7 @@ class Shown:
         return f"Config('study') = '{self.study}'"
 
 
-def curves(shown: Shown) -> list[wr.LinePlot]:
+def curves(shown: StudyOverview) -> list[wr.LinePlot]:
     """Clean and robust accuracy, risk and penalty apart, a line for each kind: mean and standard deviation of its runs."""
     titles = {
         "val/clean": "clean accuracy, validation",
@@ -70,7 +70,7 @@ def curves(shown: Shown) -> list[wr.LinePlot]:
     ]
 
 
-def plane(shown: Shown) -> list[wr.ScatterPlot]:
+def plane(shown: StudyOverview) -> list[wr.ScatterPlot]:
     """The trade-off plane, and the price of robustness."""
     worst = shown.final("test/worst_case")
     return [
@@ -79,7 +79,7 @@ def plane(shown: Shown) -> list[wr.ScatterPlot]:
     ]
 
 
-def coordinates(shown: Shown) -> list[wr.ParallelCoordinatesPlot]:
+def coordinates(shown: StudyOverview) -> list[wr.ParallelCoordinatesPlot]:
     """From a cell to what came of it, a line for each run."""
     column = wr.ParallelCoordinatesPlotColumn
     return [
@@ -98,7 +98,7 @@ def coordinates(shown: Shown) -> list[wr.ParallelCoordinatesPlot]:
     ]
 
 
-def by_kind(shown: Shown) -> list[wr.BarPlot]:
+def by_kind(shown: StudyOverview) -> list[wr.BarPlot]:
     """The numbers that the comparison of kinds rests on: mean and standard deviation of each kind's runs."""
     titles = {
         "test/clean": "clean accuracy",
@@ -118,7 +118,7 @@ def by_kind(shown: Shown) -> list[wr.BarPlot]:
     ]
 
 
-def single_runs(shown: Shown) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart]:
+def single_runs(shown: StudyOverview) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart]:
     """What each run shows of itself: results, confusion under attack, examples, audit."""
     panels: list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart] = [
         wr.WeavePanelSummaryTable(table_name="final/results"),
@@ -137,7 +137,7 @@ def single_runs(shown: Shown) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTabl
     return panels
 
 
-def columns(shown: Shown) -> list[str]:
+def columns(shown: StudyOverview) -> list[str]:
     """Of the table of runs."""
     metrics = ["test/clean", *(f"test/{attack}" for attack in shown.attacks), "test/worst_case", "gap/robust", "cost/seconds"]
     metrics += ["audit/verdict"] if shown.audited else []
@@ -148,7 +148,7 @@ def columns(shown: Shown) -> list[str]:
     ]
 
 
-def report(shown: Shown) -> wr.Report:
+def report(shown: StudyOverview) -> wr.Report:
     """A page to read: what was asked, what came out, and the runs behind it."""
 
     def grid(panels: Sequence[wr.interface.PanelTypes], *, runs: bool = False) -> wr.PanelGrid:
@@ -190,7 +190,7 @@ def report(shown: Shown) -> wr.Report:
     )
 
 
-def workspace(shown: Shown) -> ws.Workspace:
+def workspace(shown: StudyOverview) -> ws.Workspace:
     """The same panels to work with, and what each run shows of itself."""
     sections: dict[str, Sequence[Any]] = {
         "Kinds": by_kind(shown),

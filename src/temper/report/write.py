@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table as RichTable
 
-from temper.report.analysis import Found
+from temper.report.analysis import Analysis
 from temper.report.examples.tabular_examples import rows_to_markdown
 from temper.report.examples.text_examples import texts_to_markdown
 from temper.report.figures import gallery, save
@@ -19,12 +19,12 @@ from temper.report.records.long_format import evaluations_of
 from temper.report.tables.audit_badges import LEGEND
 from temper.report.tables.markdown_latex import to_markdown
 from temper.report.tables.table_files import write_tables
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 from temper.runs.record import RunRecord
 from temper.runs.terminal import console
 
 
-def write(found: Found, results: Path) -> list[Any]:
+def write(found: Analysis, results: Path) -> list[Any]:
     """Write all files of a report.
 
     Args:
@@ -36,7 +36,7 @@ def write(found: Found, results: Path) -> list[Any]:
     results.mkdir(parents=True, exist_ok=True)
     about = describe_study(found.records, found.suite)
     for name, text in _texts(found, about).items():
-        with written_whole(results / name) as part:
+        with atomic_write(results / name) as part:
             part.write_text(text)
     write_tables({**found.paper.tables, **found.concluded.tables}, results / "tables")
     pictures, missing = _pictures(found, results)
@@ -59,7 +59,7 @@ def write(found: Found, results: Path) -> list[Any]:
         origin=origin(found.records, found.asked.studies, found.suite, found.asked.typed),
         files=files,
     )
-    with written_whole(results / "index.html") as part:
+    with atomic_write(results / "index.html") as part:
         part.write_text(render(page))
     return [
         _for_terminal(next(iter(found.paper.tables.values())).plain),
@@ -70,7 +70,7 @@ def write(found: Found, results: Path) -> list[Any]:
     ]
 
 
-def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
+def _texts(found: Analysis, about: Sequence[str]) -> dict[str, str]:
     """By the name of its file."""
     tables, concluded = found.paper.tables, found.concluded
     examples = [texts_to_markdown(found.texts)] if found.texts else []
@@ -88,7 +88,7 @@ def _texts(found: Found, about: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _pictures(found: Found, results: Path) -> tuple[list[str], list[str]]:
+def _pictures(found: Analysis, results: Path) -> tuple[list[str], list[str]]:
     """Draw what the study has what for: names of files, and a line for each figure that what lies on disk is no good for."""
     figures, missing = gallery(
         found.records,
@@ -103,7 +103,7 @@ def _pictures(found: Found, results: Path) -> tuple[list[str], list[str]]:
     return [f"{name}.png" for name in figures], missing
 
 
-def _markdown(found: Found, about: Sequence[str]) -> str:
+def _markdown(found: Analysis, about: Sequence[str]) -> str:
     parts = [f"# {found.asked.title}", "\n".join(about)]
     for printed in found.paper.tables.values():
         parts += [f"## {printed.caption}", printed.to_markdown()]

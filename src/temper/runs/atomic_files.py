@@ -9,7 +9,7 @@ import numpy as np
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place, synced, once the block has ended well; else nothing changes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # as `unfinished` looks for
     try:
@@ -34,7 +34,7 @@ def unfinished(path: Path) -> list[Path]:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """A compressed .npz, whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

@@ -13,7 +13,7 @@ import torch
 
 
 @contextmanager
-def device_of_its_own(accelerator: str) -> Iterator[str]:
+def exclusive_device(accelerator: str) -> Iterator[str]:
     """`cpu`, or a GPU: runs on this machine get one each, then a second one on each, and so on."""
     if accelerator not in ("gpu", "cuda") and not (accelerator == "auto" and torch.cuda.is_available()):
         yield "cpu"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temper.config.cell import Cell
-from temper.runs.lock import holder
+from temper.runs.lock import lock_owner
 from temper.runs.record import RECORD, RunRecord
 
 
@@ -59,7 +59,7 @@ def state_of(folder: Path, suite: str, code: str | None = None) -> tuple[State, 
     except ValueError:
         return State.INTERRUPTED, False  # the run itself sets the damaged record aside
     done = record is not None and record.has(suite)
-    if not done and holder(folder):
+    if not done and lock_owner(folder):
         return State.RUNNING, False
     if record is None:
         return (State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING), False

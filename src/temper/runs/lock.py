@@ -25,16 +25,16 @@ LEASE = 120.0  # seconds; network file systems may show a file as it was a minut
 log = logging.getLogger("temper")
 
 
-class HeldElsewhere(Exception):
+class LockHeld(Exception):
     """Another process works on this run."""
 
 
-class ClaimLost(Exception):
+class LockLost(Exception):
     """Another process took this run over, since we showed no sign of life: stopped, or cut off from the file system."""
 
 
 @contextmanager
-def sole_owner(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def run_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a run's folder.
 
     Args:
@@ -57,26 +57,26 @@ def sole_owner(folder: Path, *, wait: bool = True) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         if lease.compromise is not None:
-            raise ClaimLost(f"{folder} was taken over by another process; this one stopped") from None
+            raise LockLost(f"{folder} was taken over by another process; this one stopped") from None
         raise
     finally:
         lease.release()
 
 
-def left_behind(folder: Path) -> bool:
+def was_interrupted(folder: Path) -> bool:
     """Whether work on a run was broken off, by a signal or with its process, and nobody works on it now."""
     if not (folder / BEGUN).exists():
         return False
     lease = _lease(folder)
     try:
         _acquire(lease, folder, wait=False)
-    except HeldElsewhere:
+    except LockHeld:
         return False
     lease.release()
     return True
 
 
-def holder(folder: Path) -> str | None:
+def lock_owner(folder: Path) -> str | None:
     """Who works on a run, as "process 4711 on node7", at a glance: None where nobody does, or the last sign of life is old."""
     owner = _lease(folder).owner
     if owner is None:
@@ -110,7 +110,7 @@ def _acquire(lease: SoftFileLease, folder: Path, *, wait: bool) -> None:
                 log.info("%s is held by process %d on %s; waiting", folder, owner.pid, _host(owner.hostname))
         # On this machine a dead owner would have lost its claim already.
         if not wait and (owner.hostname == _here() or heard != first):
-            raise HeldElsewhere(f"{folder} is held by process {owner.pid} on {_host(owner.hostname)}")
+            raise LockHeld(f"{folder} is held by process {owner.pid} on {_host(owner.hostname)}")
         time.sleep(0.5)
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 SWEEP = "TEMPER_SWEEP"  # the process of a sweep, in the environment of its workers
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process once its parent, which has this number, is gone."""
 
     def watch() -> None:
@@ -20,7 +20,7 @@ def end_with(parent: int) -> None:
 
 
 @cache
-def end_with_the_sweep() -> None:
+def exit_with_sweep() -> None:
     """For a job: end with a sweep whose worker this process is. It may be the sweep itself, or a job of a cluster."""
     if os.environ.get(SWEEP) == str(os.getppid()):
-        end_with(os.getppid())
+        exit_with_parent(os.getppid())

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 from temper.runs.jobs import Job
 from temper.runs.terminal import say
 
@@ -62,7 +62,7 @@ class Plan:
         text = json.dumps(asdict(self), indent=1)
         path = study / PLANS / f"{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text + "\n")
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from temper.config.cell import Kind
-from temper.runs.atomic_files import unfinished, written_whole
+from temper.runs.atomic_files import atomic_write, unfinished
 from temper.runs.record_schema import check
 
 SCHEMA_VERSION = 1
@@ -65,7 +65,7 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """Atomically, so that a reader finds the old record or the new one; NaN becomes null."""
         text = json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
-        with written_whole(folder / RECORD) as part:
+        with atomic_write(folder / RECORD) as part:
             part.write_text(text + "\n")
 
     @classmethod
@@ -83,7 +83,7 @@ class RunRecord:
             if found != SCHEMA_VERSION:
                 raise ValueError(f"schema version {found}, this code reads {SCHEMA_VERSION}")
             check(values)
-            _rename(values["config"])
+            _rename(values)
             return cls(**values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or foreign ({error})") from error
@@ -108,9 +108,12 @@ class RunRecord:
         return list(self.evaluations[suite]["suite"]["attacks"])
 
 
-def _rename(config: dict[str, Any]) -> None:
-    """Give texts of one's own the names that those of tables have, and a number of OpenML its file, in older records."""
-    data = config.get("data")
+def _rename(values: dict[str, Any]) -> None:
+    """Give older records the names of today: of a metric, of the settings of text files, and of OpenML numbers."""
+    for evaluation in values.get("evaluations", {}).values():
+        if "val/loss_stability" in evaluation["run"]:
+            evaluation["run"]["val/loss_instability"] = evaluation["run"].pop("val/loss_stability")
+    data = values["config"].get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if isinstance(source, dict) and isinstance(source.get("openml"), int):
         source["openml"] = {source.get("path"): source["openml"]}

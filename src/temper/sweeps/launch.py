@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 
 from temper.config.errors import ConfigError
 from temper.runs.jobs import Job
-from temper.runs.lock import BEGUN, left_behind
+from temper.runs.lock import BEGUN, was_interrupted
 from temper.runs.parent_watch import SWEEP
 from temper.runs.terminal import say
 from temper.sweeps.progress import Progress
@@ -79,7 +79,7 @@ def _wait_for_others(batch: Sequence[Job], progress: Progress) -> set[Path]:
     while waiting:
         held = []
         for job in waiting:
-            if left_behind(job.folder):
+            if was_interrupted(job.folder):
                 begun.add(job.folder)
             elif (job.folder / BEGUN).exists():  # and its owner has just shown a sign of life
                 held.append(job)

@@ -20,7 +20,7 @@ from temper.config.composed import plain
 from temper.config.errors import ConfigError
 from temper.report.figures import save
 from temper.report.tables.results_table import percent
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 from temper.runs.jobs import Job
 from temper.runs.record import RunRecord
 from temper.runs.terminal import say
@@ -248,7 +248,7 @@ def _write_page(results: Path, about: About, tried: Sequence[Tried]) -> None:
     results.mkdir(parents=True, exist_ok=True)
     if pareto_set(tried):
         save(lambda: search_figure(about, tried), results / "search")
-    with written_whole(results / "search.md") as part:
+    with atomic_write(results / "search.md") as part:
         part.write_text(search_page(about, tried))
     say(f"searched: {results}/search.md")
 

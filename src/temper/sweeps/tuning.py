@@ -13,7 +13,7 @@ from temper.config.cell import NOT_IDENTITY
 from temper.config.errors import ConfigError
 from temper.config.types import NonNegative
 from temper.report.records.long_format import differences
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 from temper.runs.jobs import Job
 from temper.runs.record import RunRecord
 from temper.runs.terminal import say
@@ -156,7 +156,7 @@ def _write_pages(config: DictConfig, grid: Sequence[Job], tuned: Mapping[Path, T
         untuned = [f"{cell.attack} x {cell.penalty}" for folder, cell in cells.items() if folder not in tuned]
         path = Path(config.paths.results) / study.name / "tuning.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(tuning_page(study.name, of_study, untuned, budget.seeds))
         for cell in of_study:
             if cell.chosen is not None:

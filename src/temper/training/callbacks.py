@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from temper.attacks import Attack
 from temper.models import Network
-from temper.training.wandb_logger import Mirror
+from temper.training.wandb_logger import WandbLogger
 
 log = logging.getLogger("temper")
 
@@ -48,7 +48,7 @@ class Curves(Callback):
         for name, value in trainer.callback_metrics.items():
             self.values.setdefault(name, []).append(float(value))
         for logger in trainer.loggers:
-            if isinstance(logger, Mirror):
+            if isinstance(logger, WandbLogger):
                 logger.tell(self.values)
         shown = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
         log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, shown)

@@ -10,18 +10,18 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from temper.runs.atomic_files import set_aside, written_whole
+from temper.runs.atomic_files import atomic_write, set_aside
 
 log = logging.getLogger("temper")
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own moves checkpoints from the temporary folder: across file systems a kill leaves half a file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             try:
                 torch.save(checkpoint, part)
             except RuntimeError as error:  # torch's own word for a full disk

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from temper.runs.atomic_files import written_whole
-from temper.runs.parent_watch import end_with
+from temper.runs.atomic_files import atomic_write
+from temper.runs.parent_watch import exit_with_parent
 
 FIRST = "TEMPER_FIRST_RANK"  # its process, in the environment of those that it starts
 PATIENCE = 600.0  # seconds until a rank no longer believes that the first one lives
 
 
-class Decision(NamedTuple):
+class LaunchDecision(NamedTuple):
     """What the first rank decided: whether to train, and from which checkpoint."""
 
     train: bool
@@ -50,26 +50,26 @@ def device_count(devices: Any) -> int:
 
 
 @contextmanager
-def leading(folder: Path, *, several: bool) -> Iterator[Callable[[Decision], None]]:
+def broadcast_decision(folder: Path, *, several: bool) -> Iterator[Callable[[LaunchDecision], None]]:
     """For the first rank: tell the others what is decided; at the end, that nothing is to be done, if nothing was decided."""
     told = False
 
-    def tell(decision: Decision) -> None:
+    def tell(decision: LaunchDecision) -> None:
         nonlocal told
         told = True
         if several:
             os.environ[FIRST] = str(os.getpid())  # for those that Lightning starts
-            with written_whole(_file(folder)) as part:
+            with atomic_write(_file(folder)) as part:
                 part.write_text(json.dumps(decision._asdict()))
 
     try:
         yield tell
     finally:
         if not told:
-            tell(Decision(train=False))
+            tell(LaunchDecision(train=False))
 
 
-def followed(folder: Path) -> Decision:
+def receive_decision(folder: Path) -> LaunchDecision:
     """For the other ranks: what the first decided, once it has.
 
     Raises:
@@ -78,7 +78,7 @@ def followed(folder: Path) -> Decision:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            return Decision(**json.loads(_file(folder).read_text()))
+            return LaunchDecision(**json.loads(_file(folder).read_text()))
         except FileNotFoundError:
             time.sleep(0.2)
     raise TimeoutError(f"{folder}: rank {rank()} waited {PATIENCE:g} s for the first, which decided nothing; did it die?")
@@ -93,13 +93,13 @@ def _file(folder: Path) -> Path:
     return folder / f".decision-{launch}.json"
 
 
-def end_with_the_first() -> None:
+def exit_with_leader() -> None:
     """A rank would wait for the first one for ever. SLURM ends its tasks itself."""
     if not SLURMEnvironment.detect():
-        end_with(int(os.environ[FIRST]))
+        exit_with_parent(int(os.environ[FIRST]))
 
 
-def part_ways() -> None:
+def destroy_process_group() -> None:
     """After training: what the first rank does now, it does alone."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

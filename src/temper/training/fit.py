@@ -20,9 +20,9 @@ from temper.models.sync_batch_norm import SynchronizedLayers
 from temper.penalties.averaged_weights import BestSoFar
 from temper.runs.record import RunRecord
 from temper.training.callbacks import Cost, Curves, PeakMemory
-from temper.training.checkpoints import Provenance, WholeCheckpointIO, checkpoint_callbacks, checkpoint_to_resume
+from temper.training.checkpoints import AtomicCheckpointIO, Provenance, checkpoint_callbacks, checkpoint_to_resume
 from temper.training.classifier import Classifier
-from temper.training.distributed import Decision, end_with_the_first, followed, part_ways
+from temper.training.distributed import LaunchDecision, destroy_process_group, exit_with_leader, receive_decision
 from temper.training.loggers import show_config
 from temper.training.modules import build_module
 from temper.training.progress_bar import TrainingBar
@@ -37,7 +37,7 @@ def train(
     record: RunRecord,
     loggers: list[Logger],
     *,
-    tell: Callable[[Decision], None],
+    tell: Callable[[LaunchDecision], None],
     device: str,
     alone: bool,
 ) -> None:
@@ -52,12 +52,12 @@ def train(
     memory = PeakMemory(device)
     show_config(loggers, record)
     checkpoint = checkpoint_to_resume(config, folder / "checkpoints", record.code)
-    tell(Decision(train=True, checkpoint=checkpoint))
+    tell(LaunchDecision(train=True, checkpoint=checkpoint))
     try:
         trainer.fit(module, data, ckpt_path=checkpoint)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
-    part_ways()
+    destroy_process_group()
     record.epochs = trainer.current_epoch
     record.weights = module.penalties.stand_in or "trained"
     record.epoch = next((f.epoch for f in followers if isinstance(f, BestSoFar)), record.epochs - 1)
@@ -73,17 +73,17 @@ def join(config: DictConfig, folder: Path) -> None:
     """Take part in the training that the first rank leads."""
     log.setLevel(logging.WARNING)  # it speaks for all
     torch.set_num_threads(config.threads)
-    end_with_the_first()
-    decision = followed(folder)
+    exit_with_leader()
+    decision = receive_decision(folder)
     if decision.train:
         module = build_module(config)
         trainer = _trainer(config, module, folder, [Curves(), Cost(), *module.penalties.callbacks()], loggers=[])
         trainer.fit(module, load_data(config), ckpt_path=decision.checkpoint)
-        part_ways()
+        destroy_process_group()
 
 
 def _trainer(config: DictConfig, module: Classifier, folder: Path, callbacks: list[Callback], **options: Any) -> pl.Trainer:
-    plugins: list[Any] = [WholeCheckpointIO()]
+    plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # that is submitit's to do
     if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":

@@ -14,7 +14,7 @@ from temper.config.errors import explain
 from temper.config.instantiate import build
 from temper.runs.provenance import code_digest, targets_of
 from temper.runs.record import RunRecord
-from temper.training.wandb_logger import Mirror
+from temper.training.wandb_logger import WandbLogger
 
 log = logging.getLogger("temper")
 
@@ -28,7 +28,7 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     loggers: list[Logger] = []
     for name, settings in config.logger.items():
         # Only here, since all of the config is digested for it.
-        is_wandb = settings.get("_target_") == "temper.training.wandb_logger.Mirror"
+        is_wandb = settings.get("_target_") == "temper.training.wandb_logger.WandbLogger"
         own: dict[str, Any] = {"content": content(config)} if is_wandb else {}
         loggers.append(build(config, f"logger.{name}", save_dir=str(folder), **own))
     return loggers
@@ -52,7 +52,7 @@ def show_config(loggers: list[Logger], record: RunRecord) -> None:
         "made_by": {"code": record.code, "commit": record.commit, "dirty": record.dirty, "versions": record.versions},
     }
     for logger in loggers:
-        logger.log_hyperparams(record.config | also if isinstance(logger, Mirror) else record.config)
+        logger.log_hyperparams(record.config | also if isinstance(logger, WandbLogger) else record.config)
 
 
 def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: int) -> None:
@@ -70,7 +70,7 @@ def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: 
         f"{checkpoint}/{name}": v for checkpoint in checkpoints for name, v in checkpoints[checkpoint]["metrics"].items()
     }
     for logger in loggers:
-        if isinstance(logger, Mirror):
+        if isinstance(logger, WandbLogger):
             _end(logger, record, suite, status)
         else:
             if metrics and not isinstance(logger, CSVLogger):
@@ -80,7 +80,7 @@ def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: 
         sys.modules["wandb"].finish(exit_code=status)
 
 
-def _end(mirror: Mirror, record: RunRecord, suite: str, status: int) -> None:
+def _end(mirror: WandbLogger, record: RunRecord, suite: str, status: int) -> None:
     """What cannot be shown fails no run: its record is written already."""
     try:
         if suite in record.evaluations:

@@ -15,7 +15,7 @@ from temper.attacks import NoAttack
 from temper.config.cell import Kind
 from temper.config.composed import penalty_specs, plain
 from temper.config.errors import ConfigError
-from temper.config.instantiate import _first_line, build, explain_arguments
+from temper.config.instantiate import build, explain_arguments, first_line
 from temper.config.types import NonNegative
 from temper.data import Batch
 from temper.models import Compiler, Network
@@ -148,7 +148,7 @@ def _penalty_class(key: str, spec: DictConfig) -> type[Penalty]:
     try:
         target = get_class(spec["_target_"])
     except Exception as error:
-        raise ConfigError(f"{key}._target_: {_first_line(error)}") from error
+        raise ConfigError(f"{key}._target_: {first_line(error)}") from error
     if not issubclass(target, Penalty):
         raise ConfigError(f"{key}._target_: {target.__name__} is no subclass of temper.penalties.Penalty")
     return target

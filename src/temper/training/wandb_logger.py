@@ -22,7 +22,7 @@ log = logging.getLogger("temper")
 SUPERSEDED = "superseded"  # where the files of an interrupted offline run go once a new one holds all of it
 
 
-class Mirror(Logger):
+class WandbLogger(Logger):
     """Shows a run in W&B. Lightning logs nothing here: curves come whole, once an epoch, from what the record will hold.
 
     Everything lies in the run's folder, under `wandb`, files that W&B would stage elsewhere too. The study's own `wandb` folder
@@ -107,11 +107,11 @@ class Mirror(Logger):
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._staged_here():
             try:
-                online = Mirror.reachable and not self.offline
+                online = WandbLogger.reachable and not self.offline
                 run = wandb.init(dir=str(self.folder), mode="online" if online else "offline", **self.options)
             except (wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
                 log.warning("warning: W&B cannot be reached, so runs are logged offline (%s)", str(error).splitlines()[0])
-                Mirror.reachable = False
+                WandbLogger.reachable = False
                 wandb.teardown()  # W&B's process holds the id of what it could not begin
                 run = wandb.init(dir=str(self.folder), mode="offline", **self.options)
         self._link(Path(run.settings.sync_dir))
@@ -208,7 +208,7 @@ class Mirror(Logger):
 
 
 # By the last part of a name, without what stands before it: all else is a share of examples that are right.
-LOWER = ("loss", "gap", "ece", "seconds", "gradient_evaluations", "peak_memory", "lipschitz", "risk", "loss_stability")
+LOWER = ("loss", "gap", "ece", "seconds", "gradient_evaluations", "peak_memory", "lipschitz", "risk", "loss_instability")
 NEITHER = ("zero_gradients", "near_zero", "norm")
 
 
@@ -227,4 +227,4 @@ def direction(metric: str) -> Literal["max", "min"] | None:
     return "max" if group in ("test", "val", "curve", "corruptions") else None
 
 
-__all__ = ["Mirror", "contact_sheet"]
+__all__ = ["WandbLogger", "contact_sheet"]

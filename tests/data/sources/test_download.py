@@ -4,7 +4,7 @@ import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from temper.data.sources.download import fetched_whole
+from temper.data.sources.download import atomic_download
 
 TURNS = 30
 
@@ -12,7 +12,7 @@ TURNS = 30
 def count(root: Path, together: Barrier) -> None:
     together.wait()
     for _ in range(TURNS):
-        with fetched_whole(root, "numbers") as files:
+        with atomic_download(root, "numbers") as files:
             before = (root / "count").read_text() if (root / "count").exists() else "0"
             (files / "count").write_text(str(int(before) + 1))
 

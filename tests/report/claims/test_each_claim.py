@@ -7,7 +7,7 @@ import pytest
 
 from temper.report.claims.claim import Verdict, load
 from temper.report.claims.judgement import judge
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from tests.report.statistics.test_paired_differences import numbers
 
 Study = dict[str, dict[str, list[float]]]  # by metric and cell: one value per seed
@@ -297,24 +297,24 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
         TRUE: [
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x l2": [0.946, 0.950, 0.944]},
-                "val/loss_stability": {"none x none": [0.121, 0.128, 0.118], "none x l2": [0.041, 0.045, 0.040]},
+                "val/loss_instability": {"none x none": [0.121, 0.128, 0.118], "none x l2": [0.041, 0.045, 0.040]},
             },
             # A little of both.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x mixup": [0.941, 0.943, 0.939]},
-                "val/loss_stability": {"none x none": [0.121, 0.124, 0.120], "none x mixup": [0.110, 0.112, 0.109]},
+                "val/loss_instability": {"none x none": [0.121, 0.124, 0.120], "none x mixup": [0.110, 0.112, 0.109]},
             },
         ],
         FALSE: [
             # More accurate, and less stable.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x cutmix": [0.951, 0.953, 0.949]},
-                "val/loss_stability": {"none x none": [0.121, 0.124, 0.120], "none x cutmix": [0.132, 0.136, 0.131]},
+                "val/loss_instability": {"none x none": [0.121, 0.124, 0.120], "none x cutmix": [0.132, 0.136, 0.131]},
             },
             # More stable, and less accurate.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x l1": [0.920, 0.924, 0.920]},
-                "val/loss_stability": {"none x none": [0.121, 0.128, 0.118], "none x l1": [0.011, 0.013, 0.011]},
+                "val/loss_instability": {"none x none": [0.121, 0.128, 0.118], "none x l1": [0.011, 0.013, 0.011]},
             },
         ],
     },
@@ -377,7 +377,7 @@ CASES = [
 ]
 
 
-def runs(study: Study) -> Runs:
+def runs(study: Study) -> PairedRuns:
     """Cells are named as in a report: "pgd x l2 (strength=3)"."""
     tables = []
     for metric, cells in study.items():
@@ -386,7 +386,7 @@ def runs(study: Study) -> Runs:
             assert found, name
             attack, penalty, setting = found.groups("")
             tables.append(numbers({(attack, penalty): values}, metric, setting))
-    return Runs.of(pd.concat(tables))
+    return PairedRuns.of(pd.concat(tables))
 
 
 def test_each_claim_can_come_true_and_false() -> None:

@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 from scipy.special import expit
 
 from temper.report import make_report
-from temper.report.claims.claim import All, AnyOf, Claim, Part, Verdict, load, parts, verdict
+from temper.report.claims.claim import All, AnyOf, Claim, ContrastClaim, Verdict, load, parts, verdict
 from temper.report.claims.judgement import judge, remarks
 from temper.report.claims.missing_cells import metric_lacking
 from temper.report.records.long_format import evidence
 from temper.report.records.run_setup import Setup
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from tests.report.statistics.test_paired_differences import Cells, numbers
 from tests.report.test_pipeline import RUNS, SUITE, run, written
 
@@ -28,7 +28,7 @@ SPREAD = np.array([-0.01, 0.0, 0.01])
 WIDE = 30 * SPREAD
 
 
-def cells_of(part: Part) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def cells_of(part: ContrastClaim) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The cells whose number is raised, and those that stay, to move a part."""
     if part.synergy:
         return [("pgd", "l2")], [NONE, PGD, L2]
@@ -44,7 +44,7 @@ def cells_of(part: Part) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     ]
 
 
-def study(claim: Claim, shift: float, spread: np.ndarray) -> Runs:
+def study(claim: Claim, shift: float, spread: np.ndarray) -> PairedRuns:
     """Every part lies `shift` beyond its margin, in the direction that is claimed; seeds differ by the spread."""
     tables = []
     for _, part in parts(claim.holds):
@@ -53,7 +53,7 @@ def study(claim: Claim, shift: float, spread: np.ndarray) -> Runs:
         cells: Cells = {cell: [0.5] * len(spread) for cell in still} | {cell: (0.5 + size + spread).tolist() for cell in moved}
         tables.append(numbers(cells, metric=part.metric))
     # Parts of one metric and cell would be two numbers: the first is taken.
-    return Runs.of(pd.concat(tables).drop_duplicates(["attack", "penalty", "seed", "metric"]))
+    return PairedRuns.of(pd.concat(tables).drop_duplicates(["attack", "penalty", "seed", "metric"]))
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -70,7 +70,7 @@ def test_the_verdict_on_each_claim(name: str) -> None:
 @pytest.mark.parametrize("name", CLAIMS)
 def test_what_a_study_lacks_for_each_claim(name: str) -> None:
     metrics = {part.metric for _, part in parts(CLAIMS[name].holds)}
-    bare = Runs.of(pd.concat([numbers({("fgsm", "noise"): [0.1, 0.2]}, metric=metric) for metric in metrics]))
+    bare = PairedRuns.of(pd.concat([numbers({("fgsm", "noise"): [0.1, 0.2]}, metric=metric) for metric in metrics]))
     judged = judge({name: CLAIMS[name]}, bare, "mine")
     assert judged.verdicts[name] == Verdict.LACKING and judged.summary() == "1 claim lacking cells or metrics"
     assert judged.table.lacks.str.contains("temper-train study=mine attack=").all()
@@ -82,7 +82,7 @@ def test_there_are_the_claims_of_the_comparison() -> None:
 
 
 def test_only_what_is_lacking_is_named() -> None:
-    some = Runs.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]}))
+    some = PairedRuns.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]}))
     lacks = judge(CLAIMS, some, "mine").table.drop_duplicates("claim").set_index("claim").lacks
     assert lacks["adversarial_raises_robustness"] == ""
     assert lacks["adversarial_beats_regularization"] == (
@@ -97,7 +97,7 @@ def test_only_what_is_lacking_is_named() -> None:
 @pytest.mark.parametrize(("examples", "robust"), [(2, 0.5), (2, 0.0), (None, 0.0), (1000, 0.0)])
 def test_accuracies_without_spread_fake_no_verdict(examples: int | None, robust: float) -> None:
     cells: Cells = {NONE: [0.0] * 3, L2: [0.0] * 3, PGD: [robust] * 3, ("pgd", "l2"): [robust] * 3}
-    found = judge(CLAIMS, Runs.of(numbers(cells)), "s", examples).table.set_index("claim")
+    found = judge(CLAIMS, PairedRuns.of(numbers(cells)), "s", examples).table.set_index("claim")
     assert found.found.loc[["adversarial_raises_robustness", "more_than_the_sum"]].isin(["undecided", "lacking"]).all()
     expected = "supported" if examples == 1000 else "undecided"
     assert found.found["regularization_does_not_defend"] == expected, "of 1,000 images none is far below five points"
@@ -105,7 +105,7 @@ def test_accuracies_without_spread_fake_no_verdict(examples: int | None, robust:
 
 
 def test_commands_are_for_the_data_of_the_study() -> None:
-    rows = Runs.of(pd.concat([numbers({NONE: [0.1, 0.2]}), numbers({NONE: [0.1, 0.2]}, metric="test/clean")]))
+    rows = PairedRuns.of(pd.concat([numbers({NONE: [0.1, 0.2]}), numbers({NONE: [0.1, 0.2]}, metric="test/clean")]))
     setup = Setup(overrides=("domain=tables", "data.threats.l2.eps=1"), norm="l2", images=False)
     lacks = judge(CLAIMS, rows, "mine", setup=setup).table.drop_duplicates("claim").set_index("claim").lacks
     command = "`temper-train domain=tables data.threats.l2.eps=1 study=mine attack=pgd_l2 penalty=none seed=0,1 -m`"
@@ -132,7 +132,7 @@ def test_a_command_repeats_what_all_runs_were_started_with(tmp_path: Path) -> No
 
 
 def test_effect_interval_and_number_stand_beside_the_verdict() -> None:
-    judged = judge(CLAIMS, Runs.of(numbers({NONE: [0.1, 0.2, 0.3], PGD: [0.2, 0.5, 0.9]})), "s").table.set_index("claim")
+    judged = judge(CLAIMS, PairedRuns.of(numbers({NONE: [0.1, 0.2, 0.3], PGD: [0.2, 0.5, 0.9]})), "s").table.set_index("claim")
     row = judged.loc["adversarial_raises_robustness"]
     assert row.found == "undecided" and row["mean"] == pytest.approx(1 / 3) and row.low < 0 < row.high and row.n == 3
     assert row.seeds_needed > 3 and row.p_holm == row.p, "one comparison alone needs no correction"
@@ -140,7 +140,7 @@ def test_effect_interval_and_number_stand_beside_the_verdict() -> None:
 
 def test_several_pairs_are_a_mean_by_seed() -> None:
     cells = {NONE: [0.1, 0.2], PGD: [0.5, 0.7], ("trades", "none"): [0.7, 0.9], ("noise", "none"): [0.0, 0.0]}
-    row = judge(CLAIMS, Runs.of(numbers(cells)), "s").table.set_index("claim").loc["adversarial_raises_robustness"]
+    row = judge(CLAIMS, PairedRuns.of(numbers(cells)), "s").table.set_index("claim").loc["adversarial_raises_robustness"]
     assert row.pairs == 2 and row["mean"] == pytest.approx((0.5 + 0.6) / 2), "random noise is no adversarial training"
 
 
@@ -149,7 +149,7 @@ def test_a_dynamic_penalty_is_set_against_the_best_fixed_one() -> None:
     for number, table in enumerate(fixed):
         table["digest"] = f"fixed{number}"
     data = pd.concat([*fixed, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])
-    row = judge(CLAIMS, Runs.of(data), "s").table.set_index("claim").loc["dynamic_beats_fixed"]
+    row = judge(CLAIMS, PairedRuns.of(data), "s").table.set_index("claim").loc["dynamic_beats_fixed"]
     assert row.pairs == 1 and row["mean"] == pytest.approx(0.05)
 
 
@@ -159,11 +159,11 @@ def test_the_best_fixed_penalty_is_chosen_by_validation() -> None:
         for metric, values in (("test/worst_case", test), ("val/pgd", validation)):
             table = numbers({("pgd", "l2"): values}, metric=metric, setting=f"strength={number}")
             tables.append(table.assign(digest=f"fixed{number}"))
-    runs = Runs.of(pd.concat([*tables, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})]))
+    runs = PairedRuns.of(pd.concat([*tables, numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})]))
     row = judge(CLAIMS, runs, "s").table.set_index("claim").loc["dynamic_beats_fixed"]
     assert row["mean"] == pytest.approx(0.15), "the better one on the validation split is the worse one on the test set"
     bare = judge(
-        CLAIMS, Runs.of(pd.concat([tables[0], tables[2], numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])), "s"
+        CLAIMS, PairedRuns.of(pd.concat([tables[0], tables[2], numbers({("pgd", "dynamic + l2"): [0.65, 0.66]})])), "s"
     ).table
     assert "which favours it" in bare.set_index("claim").flag["dynamic_beats_fixed"]
 
@@ -172,7 +172,7 @@ def test_what_adds_up_in_log_odds_is_not_more_than_the_sum() -> None:
     noise = np.array([-0.01, 0.0, 0.01])
     cells: Cells = {NONE: expit(-4 + noise).tolist(), L2: expit([-3.0] * 3).tolist()}
     cells |= {PGD: expit([0.0] * 3).tolist(), ("pgd", "l2"): expit([1.0] * 3).tolist()}
-    judged = judge(CLAIMS, Runs.of(numbers(cells)), "s", 10_000)
+    judged = judge(CLAIMS, PairedRuns.of(numbers(cells)), "s", 10_000)
     found = judged.table.query("claim == 'more_than_the_sum'").set_index("scale").found
     assert found["own"].tolist() == ["supported", "lacking"] and found["logit"] == "undecided"
     assert judged.verdicts["more_than_the_sum"] == "undecided"
@@ -181,7 +181,7 @@ def test_what_adds_up_in_log_odds_is_not_more_than_the_sum() -> None:
 def test_what_does_not_withstand_the_correction_is_told() -> None:
     values: Cells = {NONE: [0.1, 0.2, 0.3], PGD: [0.2, 0.4, 0.46], L2: [0.1, 0.25, 0.28]}
     tables = [numbers(values, metric=metric) for metric in ("test/worst_case", "gap/clean", "cost/seconds")]
-    judged = judge(CLAIMS, Runs.of(pd.concat(tables)), "s")
+    judged = judge(CLAIMS, PairedRuns.of(pd.concat(tables)), "s")
     row = judged.table.set_index("claim").loc["adversarial_raises_robustness"]
     assert row.p < 0.05 < row.p_holm
     assert row.verdict == row.found == "supported" and row.verdict_holm == row.found_holm == "undecided"
@@ -189,7 +189,7 @@ def test_what_does_not_withstand_the_correction_is_told() -> None:
 
 
 def test_an_optional_part_counts_where_it_was_measured() -> None:
-    needed = Part.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": "a", "direction": "more"})
+    needed = ContrastClaim.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": "a", "direction": "more"})
     optional = needed.model_copy(update={"metric": "b", "optional": True})
     for found, expected in (("lacking", "supported"), ("undecided", "undecided"), ("contradicted", "contradicted")):
         assert verdict(All(all=[needed, optional]), {needed: Verdict.SUPPORTED, optional: Verdict(found)}) == expected
@@ -211,7 +211,7 @@ def test_an_optional_part_counts_where_it_was_measured() -> None:
 def test_parts_join_as_in_logic(said: str, of_all: str, of_any: str) -> None:
     letters = {verdict.value[0]: verdict for verdict in Verdict}
     made = [
-        Part.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": str(i), "direction": "more"})
+        ContrastClaim.model_validate({"synergy": {"attack": "any", "penalty": "any"}, "metric": str(i), "direction": "more"})
         for i in (0, 1)
     ]
     found = dict(zip(made, (letters[letter] for letter in said), strict=True))
@@ -299,7 +299,7 @@ def test_a_claim_whose_parts_are_all_optional_and_lacking_is_not_decided() -> No
     part = {"of": side, "against": side | {"attack": "none"}, "metric": "curve/area", "direction": "more", "optional": True}
     for joint in ("all", "any"):
         claim = Claim.model_validate({"sentence": "It does.", "holds": {joint: [part]}})
-        judged = judge({"it": claim}, Runs.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]})), "s")
+        judged = judge({"it": claim}, PairedRuns.of(numbers({NONE: [0.1, 0.2], PGD: [0.5, 0.6]})), "s")
         assert judged.verdicts["it"] == Verdict.LACKING
 
 
@@ -308,6 +308,6 @@ def test_flags_of_all_parts_are_told() -> None:
     parts_of_it = [raised, {"synergy": {"attack": "any", "penalty": "any"}}]
     holds = {"all": [part | {"metric": "test/worst_case", "direction": "more"} for part in parts_of_it]}
     claim = Claim.model_validate({"sentence": "It does.", "holds": holds, "note": "As a rule."})
-    runs = Runs.of(numbers({NONE: [0.0, 0.0], PGD: [0.5, 0.6], L2: [0.0, 0.01], ("pgd", "l2"): [0.6, 0.6]}))
+    runs = PairedRuns.of(numbers({NONE: [0.0, 0.0], PGD: [0.5, 0.6], L2: [0.0, 0.01], ("pgd", "l2"): [0.6, 0.6]}))
     said = remarks(judge({"it": claim}, runs, "s").table)
     assert said == "As a rule. On the floor: none x l2 has 0.5 %, none x none has 0.0 %."

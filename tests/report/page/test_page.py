@@ -19,7 +19,7 @@ from temper.report.page.interactive_scatter import PAPER
 from temper.report.page.page import marked
 from temper.report.records.long_format import frame
 from temper.report.statistics.metric_catalogue import Style
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from tests.report.test_pipeline import RUNS, run, written
 
 KINDS = [
@@ -60,7 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_card_holds_the_mean_of_its_kind_over_seeds() -> None:
-    cards = {card.kind: card for card in infographic(Runs.of(frame(KINDS, "standard")))}
+    cards = {card.kind: card for card in infographic(PairedRuns.of(frame(KINDS, "standard")))}
     assert set(cards) == {Kind.STANDARD, Kind.ADVERSARIAL, Kind.REGULARIZED}, "no combined cell was run"
     robust = {kind: card.bars[1] for kind, card in cards.items()}
     assert robust[Kind.ADVERSARIAL].words == "robust accuracy"
@@ -73,7 +73,7 @@ def test_cells_of_a_kind_are_averaged_within_a_seed_first() -> None:
     both = [run("pgd", "none", seed, 0.9, robust) for seed, robust in ((0, 0.6), (1, 0.8))]
     both += [dataclasses.replace(made, attack="trades", digest="trades") for made in both]
     both = [dataclasses.replace(made, kind="adversarial") for made in both]
-    (card,) = infographic(Runs.of(frame(both, "standard")))
+    (card,) = infographic(PairedRuns.of(frame(both, "standard")))
     assert card.cells == 2 and card.bars[1].text == "70.0 ± 14.1 %", "as many seeds as there are, not runs"
 
 
@@ -81,7 +81,7 @@ def judged(direction: str, margin: float) -> Judged:
     side = {"attack": "none", "penalty": "none"}
     holds = {"of": {"attack": "pgd", "penalty": "none"}, "against": side, "metric": "test/worst_case"}
     claim = Claim.model_validate({"sentence": "It does.", "holds": holds | {"direction": direction, "margin": margin}})
-    return judge({"it": claim}, Runs.of(frame(RUNS, "standard"), "last"), "study")
+    return judge({"it": claim}, PairedRuns.of(frame(RUNS, "standard"), "last"), "study")
 
 
 @pytest.mark.parametrize(

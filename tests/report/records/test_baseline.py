@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from temper.config.composed import CONF
 from temper.report import make_report
-from temper.report.records.baseline import described, ground_of, names_of, on_ground, on_grounds
+from temper.report.records.baseline import baseline_of, described, names_of, on_baseline, on_baselines
 from temper.report.records.load import selected
 from temper.report.tables import published_numbers
 from temper.runs.record import RunRecord
@@ -33,31 +33,31 @@ def names(records: list[RunRecord]) -> list[tuple[str, str, str]]:
 
 
 def test_cells_are_named_by_what_they_have_beside_it() -> None:
-    found = on_ground(grounded(KINDS, "crop_flip", "sgd_decay"))
+    found = on_baseline(grounded(KINDS, "crop_flip", "sgd_decay"))
     assert names(found) == names(KINDS)
-    assert ground_of(found) == ["crop_flip", "sgd_decay"]
+    assert baseline_of(found) == ["crop_flip", "sgd_decay"]
     (said,) = described(found)
     assert said.startswith("Every cell has crop_flip and sgd_decay, and is named by what it has beside that: none is crop_flip")
 
 
 def test_a_penalty_that_is_compared_is_no_ground() -> None:
-    assert on_ground(KINDS) == KINDS and not described(KINDS)
+    assert on_baseline(KINDS) == KINDS and not described(KINDS)
     alone = grounded([run("none", "none", 0, 0.9, 0.1), run("pgd", "none", 0, 0.8, 0.5)], "l2")
-    assert on_ground(alone) == alone, "all regularized: that may be what is told of them"
-    assert [record.penalty for record in on_ground(alone, "l2")] == ["none", "none"], "unless it is said"
+    assert on_baseline(alone) == alone, "all regularized: that may be what is told of them"
+    assert [record.penalty for record in on_baseline(alone, "l2")] == ["none", "none"], "unless it is said"
     apart = grounded([run("none", "l1", 0, 0.9, 0.1), run("none", "l2", 0, 0.8, 0.5)], "crop_flip")
-    assert on_ground(apart) == apart, "nothing would be none"
-    assert [record.penalty for record in on_ground(apart, ["crop_flip"])] == ["l1", "l2"]
-    assert on_ground(grounded(KINDS, "crop_flip"), []) == grounded(KINDS, "crop_flip")
+    assert on_baseline(apart) == apart, "nothing would be none"
+    assert [record.penalty for record in on_baseline(apart, ["crop_flip"])] == ["l1", "l2"]
+    assert on_baseline(grounded(KINDS, "crop_flip"), []) == grounded(KINDS, "crop_flip")
 
 
 def test_what_a_cell_lacks_is_no_ground() -> None:
     some = [*grounded(KINDS[:1], "crop_flip"), *KINDS[1:]]
-    assert on_ground(some) == some
-    with pytest.raises(ValueError, match=r"ground: \w+ x \w+ has no crop_flip; name what every cell has"):
-        on_ground(some, ["crop_flip"])
-    with pytest.raises(ValueError, match="ground: no cell has crop_flop; there are crop_flip, l2"):
-        on_grounds([some], "crop_flop")
+    assert on_baseline(some) == some
+    with pytest.raises(ValueError, match=r"baseline: \w+ x \w+ has no crop_flip; name what every cell has"):
+        on_baseline(some, ["crop_flip"])
+    with pytest.raises(ValueError, match="baseline: no cell has crop_flop; there are crop_flip, l2"):
+        on_baselines([some], "crop_flop")
 
 
 def test_what_cells_have_otherwise_is_no_ground() -> None:
@@ -66,16 +66,18 @@ def test_what_cells_have_otherwise_is_no_ground() -> None:
         alone, *others = grounded(RUNS, "l2")
         others = [dataclasses.replace(one, config=one.config | {key: values[1]}) for one in others]
         cells = [dataclasses.replace(alone, config=alone.config | {key: values[0]}), *others]
-        assert on_ground(cells) == cells
-    with pytest.raises(ValueError, match="ground: crop_flip has not the same settings in every cell"):
+        assert on_baseline(cells) == cells
+    with pytest.raises(ValueError, match="baseline: crop_flip has not the same settings in every cell"):
         first, *rest = grounded(RUNS, "crop_flip")
-        on_ground([dataclasses.replace(first, config=first.config | {"penalty": {"crop_flip": {"p": 1}}}), *rest], "crop_flip")
+        on_baseline(
+            [dataclasses.replace(first, config=first.config | {"penalty": {"crop_flip": {"p": 1}}}), *rest], "crop_flip"
+        )
 
 
 def test_runs_that_failed_decide_no_ground() -> None:
     failed = dataclasses.replace(run("fgsm", "none", 0, 0.5, 0.5), status="failed", error="it did")
-    found = on_ground([*grounded(KINDS, "crop_flip"), failed])
-    assert ground_of(found) == ["crop_flip"] and {*names(KINDS)} < {*names(found)}
+    found = on_baseline([*grounded(KINDS, "crop_flip"), failed])
+    assert baseline_of(found) == ["crop_flip"] and {*names(KINDS)} < {*names(found)}
 
 
 def test_a_ground_is_typed_as_a_list_or_as_cells_are_named() -> None:
@@ -83,12 +85,12 @@ def test_a_ground_is_typed_as_a_list_or_as_cells_are_named() -> None:
 
 
 def test_each_data_set_has_its_own_ground() -> None:
-    found = on_grounds([grounded(KINDS, "crop_flip"), KINDS], "crop_flip")
+    found = on_baselines([grounded(KINDS, "crop_flip"), KINDS], "crop_flip")
     assert names(found) == 2 * names(KINDS)
 
 
 def test_cells_are_filtered_by_either_name() -> None:
-    found = on_ground(grounded(RUNS, "crop_flip"))
+    found = on_baseline(grounded(RUNS, "crop_flip"))
     for name in ("l2", "crop_flip + l2"):
         assert [record.penalty for record in selected(found, {"penalty": name})] == ["l2"]
     assert {record.penalty for record in selected(found, {"penalty": ["crop_flip"]})} == {"none"}
@@ -98,9 +100,9 @@ def test_cells_are_filtered_by_either_name() -> None:
 
 def test_networks_that_were_trained_elsewhere_stand_beside() -> None:
     other = dataclasses.replace(run("wong2020", "none", 0, 0.8, 0.4), kind="external")
-    found = on_ground([*grounded(KINDS, "crop_flip"), other])
+    found = on_baseline([*grounded(KINDS, "crop_flip"), other])
     assert names(found) == [*names(KINDS), ("wong2020", "none", "external")]
-    assert ground_of([other, *found]) == ["crop_flip"], "whichever comes first"
+    assert baseline_of([other, *found]) == ["crop_flip"], "whichever comes first"
 
 
 @pytest.mark.parametrize("name", ["crop_flip", "weight_decay"], ids=["before l2", "behind l2"])
@@ -119,7 +121,7 @@ def test_a_study_says_on_any_ground_what_it_says_without(name: str, tmp_path: Pa
 
 
 def test_commands_make_the_ground_alone_where_none_is_lacking(tmp_path: Path) -> None:
-    settings = OmegaConf.merge(OmegaConf.load(Path(CONF) / "report.yaml"), {"ground": "crop_flip"})
+    settings = OmegaConf.merge(OmegaConf.load(Path(CONF) / "report.yaml"), {"baseline": "crop_flip"})
     records = grounded([run("none", "l2", seed, 0.9, 0.1) for seed in (0, 1)], "crop_flip")
     make_report(written(tmp_path, records), tmp_path / "results", settings=settings)  # type: ignore[arg-type]
     lacks = pd.read_csv(tmp_path / "results/claims.csv").set_index("claim").lacks

@@ -12,8 +12,8 @@ from statsmodels.formula.api import ols
 from temper.report import make_report
 from temper.report.figures.penalty_effects import mean_effects, parts_figure
 from temper.report.statistics.effects import effects
-from temper.report.statistics.marginal_effects import parts
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.marginal_effects import marginal_effects
+from temper.report.statistics.paired_differences import PairedRuns
 from tests.report.statistics.test_paired_differences import Cells, numbers
 from tests.report.test_pipeline import RUNS, run, written
 
@@ -45,7 +45,7 @@ def test_they_are_the_coefficients_of_a_linear_model(factorial: Cells) -> None:
     ]
     table = pd.DataFrame(rows)
     both = ols("value ~ pgd * (dropout + ema + l2)", table).fit().params
-    found = effects(Runs.of(numbers(factorial)), {}, examples=1000)
+    found = effects(PairedRuns.of(numbers(factorial)), {}, examples=1000)
     shares = found[found.scale == "share"].set_index(["effect", "cell"])["mean"]
     for name in NAMES:
         means = [shares["part", f"{attack} x {name} + any (4 pairs)"] for attack in ("none", "pgd")]
@@ -56,7 +56,7 @@ def test_they_are_the_coefficients_of_a_linear_model(factorial: Cells) -> None:
 
 
 def test_pairs_differ_in_this_penalty_alone(factorial: Cells) -> None:
-    (found, *_) = parts(Runs.of(numbers(factorial)))
+    (found, *_) = marginal_effects(PairedRuns.of(numbers(factorial)))
     assert found.cell.name == "none x dropout + any (4 pairs)" and not found.synergy
     with_it = {cell.penalty for cell, weight in found.effect.items() if weight > 0}
     assert with_it == {"dropout", "dropout + ema", "dropout + l2", "dropout + ema + l2"}
@@ -70,25 +70,25 @@ def test_one_pair_is_no_mean(factorial: Cells) -> None:
         ("none", "l2", False),
         *(("pgd", n, synergy) for n in ("ema", "l2") for synergy in (False, True)),
     ]
-    assert [(part.attack, part.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == of_both
+    assert [(part.attack, part.name, part.synergy) for part in marginal_effects(PairedRuns.of(numbers(few)))] == of_both
     del few["none", "ema + l2"], few["none", "ema"]
-    assert [(part.attack, part.name, part.synergy) for part in parts(Runs.of(numbers(few)))] == [
+    assert [(part.attack, part.name, part.synergy) for part in marginal_effects(PairedRuns.of(numbers(few)))] == [
         ("pgd", "ema", False),
         ("pgd", "l2", False),
     ]
     apart = {name: values for name, values in factorial.items() if " + " not in name[1]}
-    assert parts(Runs.of(numbers(apart))) == []
+    assert marginal_effects(PairedRuns.of(numbers(apart))) == []
 
 
 def test_settings_of_one_name_are_no_two_levels(factorial: Cells) -> None:
     both = pd.concat([numbers(factorial), numbers({("none", "dropout"): [0.5] * SEEDS}, setting="strength=2")])
-    (found, *_) = parts(Runs.of(both))
+    (found, *_) = marginal_effects(PairedRuns.of(both))
     assert found.pairs == 3
 
 
 def test_a_hole_is_counted_where_it_is(factorial: Cells) -> None:
     del factorial["none", "l2"]
-    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in parts(Runs.of(numbers(factorial)))}
+    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in marginal_effects(PairedRuns.of(numbers(factorial)))}
     assert (pairs["none", "dropout", False], pairs["pgd", "dropout", False], pairs["pgd", "dropout", True]) == (3, 4, 3)
     assert {one.penalty for one in mean_effects(numbers(factorial))} >= {"dropout (3 pairs)", "dropout (4 pairs)"}
 
@@ -98,20 +98,20 @@ def test_tuned_strengths_are_no_levels(factorial: Cells) -> None:
         numbers({name: values}, recipe=f"rest:0 strength:{place}" if name[1] != "none" else "rest:0")
         for place, (name, values) in enumerate(factorial.items())
     ]
-    assert parts(Runs.of(pd.concat(tables))) == []
+    assert marginal_effects(PairedRuns.of(pd.concat(tables))) == []
 
 
 def test_pairs_that_differ_in_more_are_left_out(factorial: Cells) -> None:
     odd = ("none", "dropout + ema")
     tables = [numbers({name: values}, recipe="rest:1" if name == odd else "rest:0") for name, values in factorial.items()]
-    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in parts(Runs.of(pd.concat(tables)))}
+    pairs = {(part.attack, part.name, part.synergy): part.pairs for part in marginal_effects(PairedRuns.of(pd.concat(tables)))}
     assert (pairs["none", "dropout", False], pairs["none", "l2", False], pairs["pgd", "dropout", False]) == (3, 3, 4)
     assert pairs["pgd", "dropout", True] == 3
 
 
 def test_the_figure_shows_the_effects_with_their_intervals(factorial: Cells) -> None:
     data = numbers(factorial)
-    found = effects(Runs.of(data), {})
+    found = effects(PairedRuns.of(data), {})
     shown = mean_effects(data)
     assert len(shown) == 2 * len(NAMES)
     for one in shown:

@@ -14,9 +14,9 @@ from temper.report.records.long_format import COLUMNS
 from temper.report.records.per_example import Outcomes
 from temper.report.statistics.bootstrap import hierarchical, over_images
 from temper.report.statistics.effects import effects
-from temper.report.statistics.factorial import factors, floors, on_logit_scale, squares
+from temper.report.statistics.factorial import factorial_blocks, factors, floors, on_logit_scale
 from temper.report.statistics.metric_catalogue import is_accuracy, resolution
-from temper.report.statistics.paired_differences import Runs, hedges, holm, mean_of_pairs, summarize
+from temper.report.statistics.paired_differences import PairedRuns, hedges, holm, mean_of_pairs, summarize
 from temper.report.statistics.pareto import front, on_front
 from temper.report.statistics.power import seeds_needed
 
@@ -48,7 +48,7 @@ def square(standard: float, regularized: float, adversarial: float, combined: fl
 
 def test_paired_differences_are_those_of_scipy() -> None:
     a, b = np.random.default_rng(0).normal(0.5, 0.1, (2, 6))
-    runs = Runs.of(numbers({("none", "none"): b.tolist(), ("pgd", "none"): a.tolist()}))
+    runs = PairedRuns.of(numbers({("none", "none"): b.tolist(), ("pgd", "none"): a.tolist()}))
     found = effects(runs, {}).iloc[0]
     other = stats.ttest_rel(a, b)
     assert (found.effect, found.cell, found.against, found.n) == ("attack", "pgd x none", "none x none", 6)
@@ -131,11 +131,11 @@ def test_partners_agree_in_what_does_not_belong_to_the_axis() -> None:
         for s in (1, 3)
     ]
     plain = [numbers({(a, "none"): [0.1]}, recipe=f"rest:0 attack.{a}:1") for a in ("none", "pgd")]
-    runs = Runs.of(pd.concat([*swept, *plain]))
+    runs = PairedRuns.of(pd.concat([*swept, *plain]))
     strong = next(cell for cell in runs.cells if cell.name == "pgd x l2 (strength=3)")
     assert [each.name for each in runs.partners(strong, {"attack": "none"})] == ["none x l2 (strength=3)"]
     assert [each.name for each in runs.partners(strong, {"penalty": "none"})] == ["pgd x none"]
-    assert len(squares(runs)) == 2 and not effects(runs, {}).note.any()
+    assert len(factorial_blocks(runs)) == 2 and not effects(runs, {}).note.any()
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,17 @@ def test_partners_agree_in_what_does_not_belong_to_the_axis() -> None:
 def test_cells_that_differ_in_more_than_their_names_are_not_compared(combined: str, others: str) -> None:
     names = [("none", "none"), ("none", "l2"), ("pgd", "none")]
     data = [numbers({(a, p): [0.1, 0.2]}, recipe=others.format(a=a)) for a, p in names]
-    runs = Runs.of(pd.concat([*data, numbers({("pgd", "l2"): [0.5, 0.7]}, recipe=combined)]))
+    runs = PairedRuns.of(pd.concat([*data, numbers({("pgd", "l2"): [0.5, 0.7]}, recipe=combined)]))
     found = effects(runs, {})
     assert "pgd x l2" not in set(found.cell) and set(found.cell) == {"none x l2", "pgd x none"}
-    assert not squares(runs) and factors(runs, "test/worst_case") is None
+    assert not factorial_blocks(runs) and factors(runs, "test/worst_case") is None
 
 
 def test_that_cells_were_tuned_apart_is_noted() -> None:
     strengths = {("none", "l2"): 10, ("pgd", "l2"): 0.1}
     recipes = {name: f"rest:1 penalty.l2:1 strength:{strength}" for name, strength in strengths.items()}
     cells = square(0.2, 0.25, 0.7, 0.85, np.random.default_rng(0).normal(0, 0.01, (4, 3)))
-    runs = Runs.of(pd.concat([numbers({name: cells[name]}, recipe=recipes.get(name, "rest:1")) for name in cells]))
+    runs = PairedRuns.of(pd.concat([numbers({name: cells[name]}, recipe=recipes.get(name, "rest:1")) for name in cells]))
     notes = effects(runs, {}).groupby(["effect", "cell"]).note.first()
     said = "strengths differ: 0.1 in pgd x l2, 10 in none x l2"
     assert notes["synergy", "pgd x l2"] == notes["attack", "pgd x l2"] == said
@@ -186,7 +186,7 @@ def test_the_sampling_of_images_has_the_error_of_a_mean_over_them() -> None:
 
 def test_images_are_paired_by_cell_and_resampled_for_the_metrics_that_are_named() -> None:
     right = np.random.default_rng(0).random((2, 3, 200)) < 0.5
-    runs = Runs.of(numbers({("none", "none"): right[0].mean(1).tolist(), ("pgd", "none"): right[1].mean(1).tolist()}))
+    runs = PairedRuns.of(numbers({("none", "none"): right[0].mean(1).tolist(), ("pgd", "none"): right[1].mean(1).tolist()}))
     outcomes: Outcomes = {
         (f"{attack}-none", "standard-0", seed): {"test/worst_case": right[position, seed]}
         for position, attack in enumerate(("none", "pgd"))
@@ -201,7 +201,7 @@ def test_images_are_paired_by_cell_and_resampled_for_the_metrics_that_are_named(
 
 def test_main_effects_and_synergy_of_a_known_square() -> None:
     noise = np.random.default_rng(0).normal(0, 1e-3, (4, 5))
-    runs = Runs.of(numbers(square(0.2, 0.25, 0.7, 0.85, noise)))
+    runs = PairedRuns.of(numbers(square(0.2, 0.25, 0.7, 0.85, noise)))
     found = effects(runs, {}, examples=1000).set_index(["effect", "scale"])
     assert found.loc[("main attack", "share"), "mean"] == pytest.approx(0.55, abs=0.002)
     assert found.loc[("main penalty", "share"), "mean"] == pytest.approx(0.1, abs=0.002)
@@ -210,7 +210,7 @@ def test_main_effects_and_synergy_of_a_known_square() -> None:
 
 def test_a_shift_in_log_odds_has_no_synergy_on_their_scale() -> None:
     standard, regularized, adversarial, combined = (1 / (1 + math.exp(-x)) for x in (-2.0, -1.0, 0.5, 1.5))
-    runs = Runs.of(numbers(square(standard, regularized, adversarial, combined, np.zeros((4, 3)))))
+    runs = PairedRuns.of(numbers(square(standard, regularized, adversarial, combined, np.zeros((4, 3)))))
     found = effects(runs, {}, examples=10**7).set_index(["effect", "scale"])
     assert found.loc[("synergy", "logit"), "mean"] == pytest.approx(0, abs=1e-4)
     assert found["mean"]["synergy", "share"] == pytest.approx(combined - adversarial - regularized + standard)
@@ -219,25 +219,25 @@ def test_a_shift_in_log_odds_has_no_synergy_on_their_scale() -> None:
 def test_the_synergy_is_found_as_often_as_chance_allows() -> None:
     generator, hits = np.random.default_rng(0), []
     for _ in range(300):
-        runs = Runs.of(numbers(square(0.2, 0.3, 0.6, 0.75, generator.normal(0, 0.02, (4, 5)))))
-        contrast = squares(runs)[0].effects["synergy"]
+        runs = PairedRuns.of(numbers(square(0.2, 0.3, 0.6, 0.75, generator.normal(0, 0.02, (4, 5)))))
+        contrast = factorial_blocks(runs)[0].effects["synergy"]
         hits.append(summarize(runs.difference(contrast).T).iloc[0])
     intervals = pd.DataFrame(hits)
     assert ((intervals.low < 0.05) & (intervals.high > 0.05)).mean() == pytest.approx(0.95, abs=0.03)
 
 
 def test_no_accuracy_is_infinite_on_the_logit_scale() -> None:
-    runs = on_logit_scale(Runs.of(numbers({("none", "none"): [0.0, 1.0]})), examples=9)
+    runs = on_logit_scale(PairedRuns.of(numbers({("none", "none"): [0.0, 1.0]})), examples=9)
     assert runs.values.ravel() == pytest.approx([math.log(0.05 / 0.95), math.log(0.95 / 0.05)])
 
 
 def test_a_floor_is_told_of_a_synergy() -> None:
     noise = np.zeros((4, 2))
-    runs = Runs.of(numbers(square(0.0, 0.01, 0.4, 0.5, noise)))
+    runs = PairedRuns.of(numbers(square(0.0, 0.01, 0.4, 0.5, noise)))
     found = effects(runs, {}, examples=100)
     assert set(found[found.effect == "synergy"].note) == {"on the floor: none x l2 has 1.0 %, none x none has 0.0 %"}
-    assert "none x none has 0.0 %" in floors(runs, squares(runs)[0])["test/worst_case"]
-    assert floors(Runs.of(numbers(square(0.2, 0.3, 0.4, 0.5, noise))), squares(runs)[0]) == {}
+    assert "none x none has 0.0 %" in floors(runs, factorial_blocks(runs)[0])["test/worst_case"]
+    assert floors(PairedRuns.of(numbers(square(0.2, 0.3, 0.4, 0.5, noise))), factorial_blocks(runs)[0]) == {}
 
 
 def test_accuracies_are_told_from_other_metrics() -> None:
@@ -248,7 +248,7 @@ def test_accuracies_are_told_from_other_metrics() -> None:
 def test_analysis_of_variance_of_a_balanced_design() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, (2, 3, 4))
     names = [(attack, penalty) for attack in ("none", "pgd") for penalty in ("none", "l1", "l2")]
-    runs = Runs.of(numbers({name: v.tolist() for name, v in zip(names, values.reshape(6, 4), strict=True)}))
+    runs = PairedRuns.of(numbers({name: v.tolist() for name, v in zip(names, values.reshape(6, 4), strict=True)}))
     found = factors(runs, "test/worst_case")
     assert found is not None
     found = found.set_index("factor")
@@ -267,7 +267,7 @@ def test_the_front_in_three_goals() -> None:
 def test_the_chance_of_being_on_the_front() -> None:
     cells: Cells = {("none", "none"): [0.5, 0.5, 0.5], ("none", "l1"): [0.4, 0.4, 0.4], ("none", "l2"): [0.2, 0.5, 0.6]}
     data = pd.concat([numbers(cells), numbers(dict.fromkeys(cells, [0.9] * 3), metric="test/clean")])
-    found = front(Runs.of(data)).set_index("penalty")
+    found = front(PairedRuns.of(data)).set_index("penalty")
     assert found.front.tolist() == [True, False, False]
     # l2 is as good or better when its mean over three drawn seeds is 0.5 or more: 8 of 27 draws.
     assert found.chance["l1"] == 0 and found.chance["l2"] == pytest.approx(8 / 27, abs=0.05)
@@ -275,7 +275,7 @@ def test_the_chance_of_being_on_the_front() -> None:
 
 def test_a_seed_that_one_cell_has_more_empties_no_front() -> None:
     cells: Cells = {("none", "none"): [0.5, 0.5, 0.5], ("pgd", "none"): [0.6, 0.6, 0.6, 0.0], ("pgd", "l2"): [0.9]}
-    found = front(Runs.of(numbers(cells))).set_index(["attack", "penalty"])
+    found = front(PairedRuns.of(numbers(cells))).set_index(["attack", "penalty"])
     assert found.n.tolist() == [3, 3, 1] and found["test/worst_case"].tolist()[:2] == pytest.approx([0.5, 0.6])
     assert found.front.tolist()[:2] == [False, True] and pd.isna(found.front["pgd", "l2"])
 
@@ -283,21 +283,21 @@ def test_a_seed_that_one_cell_has_more_empties_no_front() -> None:
 def test_the_front_is_one_of_cells_that_share_seeds() -> None:
     names = [("none", "none"), ("none", "l2"), ("pgd", "none"), ("pgd", "l2")]
     lost: Cells = {name: [math.nan if s == place else 0.1 * place for s in range(5)] for place, name in enumerate(names)}
-    found = front(Runs.of(numbers(lost)))
+    found = front(PairedRuns.of(numbers(lost)))
     assert found.n.tolist() == [2, 2, 2, 4], "three cells with two seeds: as many runs as two with three, and more cells"
     assert found.front.tolist()[:3] == [False, False, True] and pd.isna(found.front.iloc[3])
     shared: Cells = {names[0]: [0.1, 0.1, 0.9, math.nan], names[1]: [0.2, 0.2, math.nan, 0.2]}
-    assert front(Runs.of(numbers(shared))).front.tolist() == [False, True]
+    assert front(PairedRuns.of(numbers(shared))).front.tolist() == [False, True]
     many: Cells = {name: [0.5] * (15 if place == 0 else 3) for place, name in enumerate(names)}
-    assert front(Runs.of(numbers(many))).n.tolist() == [3] * 4
+    assert front(PairedRuns.of(numbers(many))).n.tolist() == [3] * 4
     apart: Cells = {names[0]: [0.1, math.nan], names[1]: [math.nan, 0.2]}
-    assert front(Runs.of(numbers(apart))).front.isna().all(), "no two cells are to be compared"
+    assert front(PairedRuns.of(numbers(apart))).front.isna().all(), "no two cells are to be compared"
 
 
 def test_the_order_of_seeds_parts_no_equals_on_the_front() -> None:
     seeds = [0.1, 0.7, 0.3, 0.45, 0.62]
     found = front(
-        Runs.of(numbers({("none", "none"): seeds, ("none", "l2"): seeds[::-1], ("pgd", "none"): seeds[2:] + seeds[:2]}))
+        PairedRuns.of(numbers({("none", "none"): seeds, ("none", "l2"): seeds[::-1], ("pgd", "none"): seeds[2:] + seeds[:2]}))
     )
     assert found.front.all() and (found.chance > 0).all()
 

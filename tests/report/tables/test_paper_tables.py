@@ -22,12 +22,12 @@ from temper.report.figures.registry import FIGURES
 from temper.report.page import infographic
 from temper.report.records.long_format import frame
 from temper.report.statistics.metric_catalogue import METRICS, describe, full_name
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables import kind_comparison, published_numbers
 from temper.report.tables.bibliography import citations, cited, methods_of, references
 from temper.report.tables.kind_comparison import NOT_MEASURED, comparison, measured
 from temper.report.tables.markdown_latex import to_latex
-from temper.report.tables.paper_tables import Wanted
+from temper.report.tables.paper_tables import TableOptions
 from temper.report.tables.results_table import tabulate
 from temper.report.tables.table_columns import columns_of
 from temper.report.tables.table_rows import rows_of
@@ -134,7 +134,7 @@ def test_a_wrong_setting_is_named(key: str, value: object) -> None:
     settings = OmegaConf.merge(SETTINGS, {"table": {"tables": {"accuracy": ["clean"]}}})
     OmegaConf.update(settings, f"table.{key}", value, merge=False)
     with pytest.raises(ValueError, match=rf"^table\.{key}={value}: .*should be"):
-        Wanted.of(settings)  # type: ignore[arg-type]
+        TableOptions.of(settings)  # type: ignore[arg-type]
 
 
 def test_bold_in_latex() -> None:
@@ -159,11 +159,11 @@ def test_figures_of_the_comparison() -> None:
         run("pgd", "l2", 0, 0.85, 0.65, kind="combined", cost={"seconds": 8.0}),
     ]
     data = frame(runs, "standard")
-    found = measured(Runs.of(data), Kind.ADVERSARIAL, Kind.STANDARD)
+    found = measured(PairedRuns.of(data), Kind.ADVERSARIAL, Kind.STANDARD)
     assert found["robust"][:2] == pytest.approx((0.505, np.std([0.5, 0.51], ddof=1))) and found["robust"].n == 2
     assert found["clean"].mean == pytest.approx(-0.1) and found["seconds"].mean == pytest.approx(4.25)
     assert "gradients" not in found
-    texts, numbers = comparison(Runs.of(data))
+    texts, numbers = comparison(PairedRuns.of(data))
     assert "+50.5 ± 0.7 points" in str(texts.loc[0, "impact on the model"]) and NOT_MEASURED in str(texts.loc[0, "cost"])
     assert str(texts.loc[1, "impact on the model"]).count(NOT_MEASURED) == 3, "no run is regularized"
     assert "clean accuracy: +5.0 points" in str(texts.loc[2, "impact on the model"])
@@ -174,7 +174,7 @@ def test_figures_of_the_comparison_are_those_of_the_claims() -> None:
     """Noise is no adversary, and a seed that only some cells have would make another mean of other cells."""
     cells: Cells = {("none", "none"): [0.1, 0.1, 0.1], ("pgd", "none"): [0.7, 0.7, 0.7], ("noise", "none"): [0.1, 0.1, 0.1]}
     cells |= {("none", "l1"): [0.1, 0.1, 0.1], ("none", "l2"): [0.7]}
-    runs = Runs.of(numbers(cells))
+    runs = PairedRuns.of(numbers(cells))
     claims = judge(load(), runs, "s").table.set_index("claim")
     assert measured(runs, Kind.ADVERSARIAL, Kind.STANDARD)["robust"] == pytest.approx((0.6, 0, 3))
     raised, held = (claims.loc[name] for name in ("adversarial_raises_robustness", "regularization_does_not_defend"))
@@ -190,7 +190,7 @@ def test_figures_of_the_comparison_are_those_of_the_claims() -> None:
 def test_a_figure_that_there_is_not_is_named() -> None:
     (row, *_) = kind_comparison.load()
     with pytest.raises(ValueError, match="adversarial training: 'speed'; in braces can stand robust, clean"):
-        comparison(Runs.of(DATA), [row._replace(said={"cost": "{speed}"})])
+        comparison(PairedRuns.of(DATA), [row._replace(said={"cost": "{speed}"})])
 
 
 def test_published_numbers_stand_below_their_cells() -> None:
@@ -299,7 +299,7 @@ def test_a_table_is_set_on_the_command_line(temper: Callable[..., tuple[int, str
         ("test/pgd_loss", "PGD loss", 1, "lower"),
         ("best:test/pgd_loss", "PGD loss (best)", 1, "lower"),
         ("best:test/clean", "clean % (best)", 100, "higher"),
-        ("val/loss_stability", "loss instability %", 100, "lower"),
+        ("val/loss_instability", "loss instability %", 100, "lower"),
     ],
 )
 def test_a_loss_is_no_percentage(metric: str, label: str, factor: float, better: str) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from temper.runs.lock import sole_owner
+from temper.runs.lock import run_lock
 
 
 @contextmanager
-def fetched_whole(root: Path, name: str) -> Iterator[Path]:
+def atomic_download(root: Path, name: str) -> Iterator[Path]:
     """A folder whose files move to the same places below `root` once the block has ended well; if not, they are deleted.
 
     Processes that fetch into the same root wait for one another, on other machines too. Links are left out.
     """
     part = root / f".{name}.part"
-    with sole_owner(root):
+    with run_lock(root):
         shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
         part.mkdir()
         try:

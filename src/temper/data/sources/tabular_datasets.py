@@ -7,7 +7,7 @@ from typing import Any, final
 
 from temper.config.types import Count, checked
 from temper.data.sources.csv_files import located_files, not_found, read_rows, searched
-from temper.data.sources.download import fetched_whole
+from temper.data.sources.download import atomic_download
 from temper.data.sources.fingerprint import bytes_of, unchanged
 from temper.data.sources.interfaces import Measured
 from temper.data.sources.tabular import Columns, Frame, Table
@@ -78,7 +78,7 @@ class TableFile(Table):
     def _fetch(self) -> None:
         from sklearn.datasets import fetch_openml
 
-        with fetched_whole(self.root, f"openml-{self.openml}") as folder, warnings.catch_warnings():
+        with atomic_download(self.root, f"openml-{self.openml}") as folder, warnings.catch_warnings():
             if (self.root / self.path).is_file():  # another process was quicker
                 return
             warnings.simplefilter("ignore")  # of each try

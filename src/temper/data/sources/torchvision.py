@@ -11,7 +11,7 @@ from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity
 
 from temper.config.types import checked
-from temper.data.sources.download import fetched_whole
+from temper.data.sources.download import atomic_download
 from temper.data.sources.interfaces import Arrays, DataError
 
 Checksums = dict[str, str | None]  # md5 of files by their path below a folder; None where none is known
@@ -45,7 +45,7 @@ class TorchVision:
         if self._absent(files):
             if not self.download:
                 raise self._missing("and data.source.download is false")
-            with fetched_whole(self.root, self.name) as folder:
+            with atomic_download(self.root, self.name) as folder:
                 if self._absent(files):  # another process may have been quicker
                     self._fetch(folder, archives)
         try:

@@ -28,7 +28,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Part(Strict):
+class ContrastClaim(Strict):
     """One contrast on one metric, and what is said of it; see conf/report/claims.yaml."""
 
     of: Side | None = None
@@ -79,7 +79,7 @@ def _which(value: Any) -> str:
 
 
 Node = Annotated[
-    Annotated[Part, Tag("part")] | Annotated[All, Tag("all")] | Annotated[AnyOf, Tag("any")], Discriminator(_which)
+    Annotated[ContrastClaim, Tag("part")] | Annotated[All, Tag("all")] | Annotated[AnyOf, Tag("any")], Discriminator(_which)
 ]
 
 
@@ -109,9 +109,9 @@ def load(settings: DictConfig | None = None) -> dict[str, Claim]:
     return found
 
 
-def parts(node: Part | All | AnyOf, joined: str = "") -> Iterator[tuple[str, Part]]:
+def parts(node: ContrastClaim | All | AnyOf, joined: str = "") -> Iterator[tuple[str, ContrastClaim]]:
     """Every part, and how it is joined to the others ("", "all", "all any", …)."""
-    if isinstance(node, Part):
+    if isinstance(node, ContrastClaim):
         yield joined, node
     else:
         word, nodes = ("all", node.all) if isinstance(node, All) else ("any", node.any)
@@ -119,9 +119,9 @@ def parts(node: Part | All | AnyOf, joined: str = "") -> Iterator[tuple[str, Par
             yield from parts(each, f"{joined} {word}".strip())
 
 
-def verdict(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> Verdict:
+def verdict(node: ContrastClaim | All | AnyOf, found: Mapping[ContrastClaim, Verdict]) -> Verdict:
     """Of the whole, from those of its parts: Kleene's three values. What is lacking is unknown; left out if optional."""
-    if isinstance(node, Part):
+    if isinstance(node, ContrastClaim):
         return found[node]
     decisive, otherwise = Verdict.CONTRADICTED, Verdict.SUPPORTED
     nodes = node.all if isinstance(node, All) else node.any
@@ -133,5 +133,5 @@ def verdict(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> Verdict:
     return next((v for v in (decisive, Verdict.LACKING, Verdict.UNDECIDED) if v in there), otherwise)
 
 
-def _left_out(node: Part | All | AnyOf, found: Mapping[Part, Verdict]) -> bool:
-    return isinstance(node, Part) and node.optional and found[node] == Verdict.LACKING
+def _left_out(node: ContrastClaim | All | AnyOf, found: Mapping[ContrastClaim, Verdict]) -> bool:
+    return isinstance(node, ContrastClaim) and node.optional and found[node] == Verdict.LACKING

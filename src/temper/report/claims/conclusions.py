@@ -17,11 +17,11 @@ from temper.report.statistics.effects import effects
 from temper.report.statistics.factorial import factors
 from temper.report.statistics.mean_and_sd import MISSING
 from temper.report.statistics.metric_catalogue import METRICS, Style, full_name
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.statistics.pareto import GOALS, front
 from temper.report.tables import formatting
 from temper.report.tables.markdown_latex import to_markdown, words
-from temper.report.tables.table_files import Printed
+from temper.report.tables.table_files import ReportTable
 from temper.runs.record import RunRecord
 
 RESAMPLED = ("test/clean", "test/worst_case")
@@ -61,7 +61,7 @@ class Conclusions(NamedTuple):
     """
 
     files: dict[str, str]
-    tables: dict[str, Printed]
+    tables: dict[str, ReportTable]
     summary: str
     judged: Judged
     problems: Sequence[str]
@@ -81,7 +81,7 @@ class Conclusions(NamedTuple):
 def conclude(
     studies: Sequence[Path],
     records: Sequence[RunRecord],
-    runs: Runs,
+    runs: PairedRuns,
     suite: str,
     checkpoint: str,
     settings: DictConfig,
@@ -116,7 +116,7 @@ def conclude(
             for name, table in {"effects.csv": found, "claims.csv": judged.table, "front.csv": unbeaten}.items()
         },
         tables={
-            name: Printed(name, CAPTIONS[name], text, text, raw, WORDS[name], COLUMNS.get(name), notes=notes, about=about)
+            name: ReportTable(name, CAPTIONS[name], text, text, raw, WORDS[name], COLUMNS.get(name), notes=notes, about=about)
             for name, (text, raw, notes, about) in told.items()
             if len(text)
         },
@@ -210,7 +210,7 @@ def _marked(verdict: str, corrected: str) -> str:
     return str(verdict) if verdict == corrected else f"{verdict} {UNCORRECTED}"
 
 
-def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: Runs) -> list[str]:
+def _about_effects(chosen: pd.DataFrame, metrics: Sequence[str], runs: PairedRuns) -> list[str]:
     said = [
         "Resampled: the 95 % interval of a bootstrap of seeds, then images; images ±: the standard error that the sampling of"
         " test images alone makes, the seeds held fixed. One seed gives no interval."

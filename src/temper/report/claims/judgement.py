@@ -7,13 +7,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from temper.report.claims.claim import Claim, Part, Verdict, parts, verdict
+from temper.report.claims.claim import Claim, ContrastClaim, Verdict, parts, verdict
 from temper.report.claims.missing_cells import cells_lacking, metric_lacking
 from temper.report.records.run_setup import Setup
 from temper.report.statistics.contrasts import pairs
-from temper.report.statistics.factorial import floors, on_logit_scale, squares
+from temper.report.statistics.factorial import factorial_blocks, floors, on_logit_scale
 from temper.report.statistics.metric_catalogue import resolution
-from temper.report.statistics.paired_differences import ALPHA, STATISTICS, Runs, holm, mean_of_pairs, summarize, tuned_apart
+from temper.report.statistics.paired_differences import (
+    ALPHA,
+    STATISTICS,
+    PairedRuns,
+    holm,
+    mean_of_pairs,
+    summarize,
+    tuned_apart,
+)
 from temper.report.statistics.power import seeds_needed
 
 
@@ -51,7 +59,7 @@ class Judged(NamedTuple):
 
 
 def judge(
-    claims: Mapping[str, Claim], runs: Runs, study: str, examples: int | None = None, setup: Setup | None = None
+    claims: Mapping[str, Claim], runs: PairedRuns, study: str, examples: int | None = None, setup: Setup | None = None
 ) -> Judged:
     """Each claim by all numbers of a study.
 
@@ -77,7 +85,9 @@ def judge(
     return Judged(table.drop(columns="part"), dict(zip(table.claim, table.verdict, strict=True)))
 
 
-def _judge(part: Part, scales: Mapping[str, Runs], examples: int | None, study: str, setup: Setup) -> dict[str, Any]:
+def _judge(
+    part: ContrastClaim, scales: Mapping[str, PairedRuns], examples: int | None, study: str, setup: Setup
+) -> dict[str, Any]:
     row = {"part": part} | {name: getattr(part, name) for name in ("metric", "scale", "contrast", "direction", "margin")}
     row |= {"pairs": 0, "n": 0, "found": Verdict.LACKING, "lacks": "", "flag": "", "seeds_needed": math.nan}
     runs = scales["own"]
@@ -111,9 +121,9 @@ def _judge(part: Part, scales: Mapping[str, Runs], examples: int | None, study: 
     return row
 
 
-def _contrasts(part: Part, runs: Runs) -> Sequence[Mapping[Any, float]]:
+def _contrasts(part: ContrastClaim, runs: PairedRuns) -> Sequence[Mapping[Any, float]]:
     if part.synergy:
-        chosen = [square for square in squares(runs) if part.synergy.has(square.combined)]
+        chosen = [square for square in factorial_blocks(runs) if part.synergy.has(square.combined)]
         return [square.effects["synergy"] for square in chosen]
     assert part.of and part.against
     best = None

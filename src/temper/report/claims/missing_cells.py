@@ -8,7 +8,7 @@ from itertools import product
 from temper.report.records.cell_names import Option, without
 from temper.report.records.run_setup import Setup
 from temper.report.statistics.contrasts import Side, allows
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 
 # Of `any`, where the study has none of its own.
 DEFAULTS = {"attack": "pgd", "penalty": "l2"}
@@ -17,7 +17,7 @@ OTHERWISE = "dropout"  # where every cell has that penalty
 SUITES = {"corruptions/": "corruptions", "curve/": "curve", "test/minimal_norm": "full"}
 
 
-def cells_lacking(runs: Runs, sides: Sequence[Side], study: str, setup: Setup, *, steered: bool = False) -> str:
+def cells_lacking(runs: PairedRuns, sides: Sequence[Side], study: str, setup: Setup, *, steered: bool = False) -> str:
     """The cells that would make one pair of two sides, or the square of one, as far as the study lacks them, and the commands
     that make them, as Markdown; no command where the study's data are none for them.
 
@@ -42,7 +42,7 @@ def cells_lacking(runs: Runs, sides: Sequence[Side], study: str, setup: Setup, *
     if not missing:
         return "cells under one suite that differ in nothing else"
     names = ", ".join(f"{a} x {p}" for a, p in missing)
-    if within := [name for _, p in missing for name in p.split(" + ") if name in setup.ground]:
+    if within := [name for _, p in missing for name in p.split(" + ") if name in setup.baseline]:
         return f"{names}, and {within[0]} is in every cell"
     if not all(setup.suits(p) for _, p in missing):
         return f"{names}, which is for images alone"
@@ -60,14 +60,14 @@ def metric_lacking(metric: str, study: str, setup: Setup) -> str:
     return f"{metric}: `temper-evaluate path=outputs/{study} evaluation={suite}{norm}`"
 
 
-def _option(runs: Runs, axis: str, option: Option, setup: Setup, base: str = "none") -> str:
+def _option(runs: PairedRuns, axis: str, option: Option, setup: Setup, base: str = "none") -> str:
     """An attack or penalty that a side allows: the study's first, or one that would do."""
     names = [getattr(cell, axis) for cell in runs.cells]
     known = next((name for name in names if allows(axis, option, name)), None)
     if known is not None:
         return str(known)
     if option == "any":
-        if axis == "penalty" and DEFAULTS[axis] in setup.ground:
+        if axis == "penalty" and DEFAULTS[axis] in setup.baseline:
             return OTHERWISE
         return DEFAULTS[axis] + (f"_{setup.norm}" if axis == "attack" and setup.norm != "linf" else "")
     return option if isinstance(option, str) else " + ".join(sorted({option[0], base} - {"none"}))
@@ -79,8 +79,8 @@ def _commands(cells: Sequence[tuple[str, str]], study: str, setup: Setup, seeds:
         attacks[penalty].append(attack)
     lines = []
     for penalty, names in attacks.items():
-        parts = [*setup.ground, *(name for name in penalty.split(" + ") if name != "none")]
-        chosen = f"[{','.join(parts)}]" if setup.ground or len(parts) > 1 else penalty
+        parts = [*setup.baseline, *(name for name in penalty.split(" + ") if name != "none")]
+        chosen = f"[{','.join(parts)}]" if setup.baseline or len(parts) > 1 else penalty
         axes = [f"attack={','.join(names)}", f"penalty={chosen}", f"seed={','.join(map(str, seeds))}"]
         several = ["-m"] if len(names) > 1 or len(seeds) > 1 else []
         lines.append(shlex.join(["temper-train", *setup.overrides, f"study={study}", *axes, *several]))

@@ -16,7 +16,7 @@ Arrays = Mapping[str, np.ndarray]
 Read = Callable[[Arrays, str], Sequence[Form]]  # the kept examples, "clean" or as an attack left them
 
 
-class Taken(NamedTuple):
+class Prediction(NamedTuple):
     """What an example is taken for: the class, whether that is right, and the probability of the true class."""
 
     label: int
@@ -27,7 +27,7 @@ class Taken(NamedTuple):
         return f"{self.label} {'✓' if self.right else '✗'} {100 * self.probability:.0f} %"
 
 
-class Reading(NamedTuple, Generic[Form]):
+class ExamplePrediction(NamedTuple, Generic[Form]):
     """An example as one network sees it.
 
     Attributes:
@@ -38,8 +38,8 @@ class Reading(NamedTuple, Generic[Form]):
 
     title: str
     made: Form | None
-    before: Taken
-    after: Taken
+    before: Prediction
+    after: Prediction
 
 
 class Example(NamedTuple, Generic[Form]):
@@ -47,7 +47,7 @@ class Example(NamedTuple, Generic[Form]):
 
     original: Form
     label: int
-    readings: Sequence[Reading[Form]]
+    readings: Sequence[ExamplePrediction[Form]]
 
     @property
     def fooled(self) -> int:
@@ -60,7 +60,7 @@ class Example(NamedTuple, Generic[Form]):
         return sum(reading.made is not None for reading in self.readings)
 
 
-def kept_readings(
+def kept_examples(
     picks: Sequence[Pick], suites: Sequence[str], checkpoint: str, form: str, read: Read[Form]
 ) -> tuple[list[Example[Form]], list[str]]:
     """Examples that the evaluations of these runs kept in a form, first those that fooled most of them; none where they have it
@@ -98,12 +98,14 @@ def _kept(pick: Pick, suite: str, checkpoint: str, form: str, read: Read[Form]) 
     title = f"{pick.title} under {attack}".replace("\n", ": ", 1).replace("\n", " ")
     found: dict[int, Example[Form]] = {}
     for row, clean, made in zip(arrays["examples"], read(arrays, "clean"), read(arrays, attack), strict=True):
-        reading = Reading(title, None if made == clean else made, _taken(arrays, "clean", row), _taken(arrays, attack, row))
+        reading = ExamplePrediction(
+            title, None if made == clean else made, _taken(arrays, "clean", row), _taken(arrays, attack, row)
+        )
         found[int(row)] = Example(clean, int(arrays["y"][row]), [reading])
     return found
 
 
-def _taken(arrays: Arrays, name: str, row: int) -> Taken:
+def _taken(arrays: Arrays, name: str, row: int) -> Prediction:
     label = int(arrays[f"{name}_prediction"][row])
     # Cross-entropy is minus the logarithm of the true class's probability.
-    return Taken(label, label == arrays["y"][row], float(np.exp(-float(arrays[f"{name}_loss"][row]))))
+    return Prediction(label, label == arrays["y"][row], float(np.exp(-float(arrays[f"{name}_loss"][row]))))

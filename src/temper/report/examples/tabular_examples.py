@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from temper.report.examples.kept_examples import Arrays, Example, Reading, kept_readings
+from temper.report.examples.kept_examples import Arrays, Example, ExamplePrediction, kept_examples
 from temper.report.records.representatives import Pick
 from temper.report.tables.markdown_latex import plain, to_markdown
 
@@ -27,8 +27,8 @@ class Row:
 
 
 def kept_rows(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> tuple[list[Example[Row]], list[str]]:
-    """See `temper.report.examples.kept_examples.kept_readings`; none where inputs are no rows of a table."""
-    return kept_readings(picks, suites, checkpoint, "rows", _read)
+    """See `temper.report.examples.kept_examples.kept_examples`; none where inputs are no rows of a table."""
+    return kept_examples(picks, suites, checkpoint, "rows", _read)
 
 
 def _read(arrays: Arrays, name: str) -> list[Row]:
@@ -67,11 +67,11 @@ def rows_to_markdown(shown: Sequence[Example[Row]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _moved(reading: Reading[Row], column: str) -> float:
+def _moved(reading: ExamplePrediction[Row], column: str) -> float:
     """To two digits, so that a rounding error orders nothing."""
     return round(reading.made.moved[column], 2) if reading.made else 0.0
 
 
-def _change(row: Example[Row], reading: Reading[Row], column: str) -> str:
+def _change(row: Example[Row], reading: ExamplePrediction[Row], column: str) -> str:
     made = reading.made.values[column] if reading.made else row.original.values[column]
     return SAME if made == row.original.values[column] else made

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from temper.report.examples.kept_examples import Arrays, Example, kept_readings
+from temper.report.examples.kept_examples import Arrays, Example, kept_examples
 from temper.report.records.representatives import Pick
 from temper.report.tables.markdown_latex import plain
 
@@ -15,8 +15,8 @@ ABOUT = (
 
 
 def kept_texts(picks: Sequence[Pick], suites: Sequence[str], checkpoint: str) -> tuple[list[Example[str]], list[str]]:
-    """See `temper.report.examples.kept_examples.kept_readings`; none where inputs are no texts."""
-    return kept_readings(picks, suites, checkpoint, "texts", _read)
+    """See `temper.report.examples.kept_examples.kept_examples`; none where inputs are no texts."""
+    return kept_examples(picks, suites, checkpoint, "texts", _read)
 
 
 def _read(arrays: Arrays, name: str) -> list[str]:

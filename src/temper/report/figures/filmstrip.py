@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from temper.report.figures.style import COLORS, DIVERGING, VERMILLION, WIDEST
+from temper.report.figures.style import COLORS, DIVERGING, VERMILION, WIDEST
 
 RIGHT = COLORS[0]
 
@@ -39,7 +39,7 @@ def filmstrip(points: Tensor, logits: Tensor, y: int) -> Figure:
         bars.bar(range(classes), probabilities[step], color="0.75")
         bars.bar(y, probabilities[step, y], color=RIGHT)
         if taken != y:
-            bars.bar(taken, probabilities[step, taken], color=VERMILLION, hatch="////", edgecolor="white", linewidth=0)
+            bars.bar(taken, probabilities[step, taken], color=VERMILION, hatch="////", edgecolor="white", linewidth=0)
         bars.set_xticks(sorted({y, taken}))
         bars.set_ylim(0, 1)
         bars.tick_params(labelsize=7, length=2)

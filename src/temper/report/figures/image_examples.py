@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from temper.report.figures.style import DIVERGING, VERMILLION, WIDEST
+from temper.report.figures.style import DIVERGING, VERMILION, WIDEST
 from temper.report.records.representatives import Pick
 from temper.runs.record import outcomes_file, outcomes_path
 
@@ -142,7 +142,7 @@ def _place(axes: Axes, pixels: np.ndarray, x: float, y: float, **colors: Any) ->
 
 
 def _words(axes: Axes, text: str, x: float, y: float, *, right: bool = True) -> None:
-    look: dict[str, Any] = {} if right else {"color": VERMILLION, "weight": "bold"}
+    look: dict[str, Any] = {} if right else {"color": VERMILION, "weight": "bold"}
     axes.text(x, y, text, ha="center", va="top", fontsize=6.5, **look)
 
 

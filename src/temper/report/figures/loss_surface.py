@@ -17,7 +17,7 @@ from temper.config.instantiate import build
 from temper.data import Batch, DataModule
 from temper.data.loading import build_data
 from temper.models import Network
-from temper.report.figures.style import SEQUENTIAL, VERMILLION, WIDEST, legend, sample
+from temper.report.figures.style import SEQUENTIAL, VERMILION, WIDEST, legend, sample
 from temper.report.records.representatives import Pick
 from temper.runs.seeding import generator
 from temper.training.modules import load
@@ -25,7 +25,7 @@ from temper.training.modules import load
 SIDE = 41  # points along each axis
 REACH = 2.0  # how far the plane goes, in eps
 AFFORDABLE = 2e11  # floating point operations of all planes together: some seconds of one core
-BOUNDARY = VERMILLION
+BOUNDARY = VERMILION
 
 
 class Surface(NamedTuple):

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from temper.report.figures.marks import in_words
 from temper.report.figures.style import legend, looks, sample
 from temper.report.records.cell_names import in_order
-from temper.report.statistics.marginal_effects import parts
+from temper.report.statistics.marginal_effects import marginal_effects
 from temper.report.statistics.metric_catalogue import describe
-from temper.report.statistics.paired_differences import Runs, summarize
+from temper.report.statistics.paired_differences import PairedRuns, summarize
 
 METRICS = ("test/clean", "test/worst_case")
 
 
-class Shown(NamedTuple):
+class EffectMark(NamedTuple):
     """A mean effect, in the unit of its metric, and the ends of its 95 % t interval (NaN for one seed)."""
 
     attack: str
@@ -29,14 +29,14 @@ class Shown(NamedTuple):
     high: float
 
 
-def mean_effects(data: pd.DataFrame, checkpoint: str = "last") -> list[Shown]:
+def mean_effects(data: pd.DataFrame, checkpoint: str = "last") -> list[EffectMark]:
     """Of every combined penalty under every attack, on clean and robust accuracy; none where penalties are not combined.
 
     Args:
         data: as `temper.report.records.long_format.frame` gives it.
     """
-    runs = Runs.of(data[data.metric.isin(METRICS)], checkpoint)
-    known = [part for part in parts(runs) if part.suite == runs.cells[0].suite and not part.synergy]
+    runs = PairedRuns.of(data[data.metric.isin(METRICS)], checkpoint)
+    known = [part for part in marginal_effects(runs) if part.suite == runs.cells[0].suite and not part.synergy]
     uneven = len({part.pairs for part in known}) > 1  # then effects may be means over other cells
     shown = []
     for metric in runs.metrics:
@@ -48,11 +48,11 @@ def mean_effects(data: pd.DataFrame, checkpoint: str = "last") -> list[Shown]:
         for part, numbers in zip(known, found.tolist(), strict=True):
             if math.isfinite(numbers[0]):
                 name = f"{part.name} ({part.pairs} pairs)" if uneven else part.name
-                shown.append(Shown(part.attack, name, metric, *numbers))
+                shown.append(EffectMark(part.attack, name, metric, *numbers))
     return shown
 
 
-def parts_figure(shown: Sequence[Shown]) -> Figure:
+def parts_figure(shown: Sequence[EffectMark]) -> Figure:
     """A line for each penalty, a mark for each attack that is trained against: how far its interval is from nothing."""
     penalties, attacks = in_order(pd.Series([s.penalty for s in shown])), in_order(pd.Series([s.attack for s in shown]))
     metrics = [metric for metric in METRICS if any(s.metric == metric for s in shown)]

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 # Okabe & Ito 2008: told apart by colour-blind people. Neighbours differ in lightness too, so that grey print tells them apart;
 # markers, fillings and dashes do so for the others.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#D55E00")
-VERMILLION = COLORS[-1]
+VERMILION = COLORS[-1]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 FILLINGS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))

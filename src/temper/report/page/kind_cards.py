@@ -10,7 +10,7 @@ from temper.config.cell import Kind
 from temper.report.statistics.contrasts import cells_of, mean
 from temper.report.statistics.mean_and_sd import Spread
 from temper.report.statistics.metric_catalogue import describe
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables import kind_comparison
 
 EQUATIONS = {
@@ -21,7 +21,7 @@ EQUATIONS = {
 }
 
 
-class Shown(NamedTuple):
+class CardFigure(NamedTuple):
     """One figure of a card.
 
     Attributes:
@@ -35,10 +35,10 @@ class Shown(NamedTuple):
 
 
 FIGURES = (
-    Shown("test/clean", "clean accuracy", "%"),
-    Shown("test/worst_case", "robust accuracy", "%"),
-    Shown("gap/clean", "generalization gap", "points"),
-    Shown("cost/gradient_evaluations", "gradients per example", "an epoch"),
+    CardFigure("test/clean", "clean accuracy", "%"),
+    CardFigure("test/worst_case", "robust accuracy", "%"),
+    CardFigure("gap/clean", "generalization gap", "points"),
+    CardFigure("cost/gradient_evaluations", "gradients per example", "an epoch"),
 )
 
 
@@ -67,7 +67,7 @@ class Card(NamedTuple):
     bars: Sequence[Bar]
 
 
-def infographic(runs: Runs) -> list[Card]:
+def infographic(runs: PairedRuns) -> list[Card]:
     """A card for each kind that the study has: standard, adversarial, regularized, combined."""
     said = {Kind.STANDARD: ("standard training", "fit the training set, and nothing else")}
     said |= {row.kind: (row.name, row.said["purpose"]) for row in kind_comparison.load()}
@@ -90,7 +90,7 @@ def infographic(runs: Runs) -> list[Card]:
     ]
 
 
-def _means(runs: Runs, kind: Kind) -> dict[str, Spread]:
+def _means(runs: PairedRuns, kind: Kind) -> dict[str, Spread]:
     """By metric, over seeds, of the mean over cells."""
     found = {shown.metric: mean(runs, kind, shown.metric) for shown in FIGURES}
     return {metric: value for metric, value in found.items() if value is not None}
@@ -101,7 +101,7 @@ def _scale(metric: str, found: Sequence[Spread]) -> float:
     return 1.0 if metric.startswith("test/") else max((abs(value.mean) for value in found), default=1.0) or 1.0
 
 
-def _bar(shown: Shown, means: Mapping[str, Spread], standard: Mapping[str, Spread], longest: float) -> Bar:
+def _bar(shown: CardFigure, means: Mapping[str, Spread], standard: Mapping[str, Spread], longest: float) -> Bar:
     def length(of: Mapping[str, Spread]) -> float:
         return 100 * min(max(of[shown.metric].mean / longest, 0.0), 1.0)
 

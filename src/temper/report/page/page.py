@@ -24,7 +24,7 @@ from temper.report.page.kind_cards import Card
 from temper.report.page.reproduce import Origin
 from temper.report.statistics.metric_catalogue import Style
 from temper.report.tables.markdown_latex import BOLD
-from temper.report.tables.table_files import Printed
+from temper.report.tables.table_files import ReportTable
 
 ASSETS = Path(__file__).parent / "assets"
 CODE = re.compile(r"`(.+?)`")
@@ -57,7 +57,7 @@ class Contents:
     judged: Judged
     style: Style
     chart: Mapping[str, Any] | None
-    tables: Mapping[str, Printed]
+    tables: Mapping[str, ReportTable]
     effects: pd.DataFrame
     audited: pd.DataFrame | None
     texts: Sequence[Example[str]]

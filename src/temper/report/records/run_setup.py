@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from omegaconf import OmegaConf
 
-from temper.report.records.baseline import ground_of
+from temper.report.records.baseline import baseline_of
 from temper.report.records.load import folder_of
 from temper.report.records.long_format import evaluations_of
 from temper.runs.record import RunRecord
@@ -24,13 +24,13 @@ class Setup(NamedTuple):
         overrides: with which they were started, the axes, the seed and the study apart.
         norm: of their evaluation.
         images: whether they learned from images.
-        ground: penalties that all of them have and are not named by.
+        baseline: penalties that all of them have and are not named by.
     """
 
     overrides: tuple[str, ...] = ()
     norm: str = "linf"
     images: bool = True
-    ground: tuple[str, ...] = ()
+    baseline: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> Self:
@@ -46,7 +46,7 @@ class Setup(NamedTuple):
             tuple(override for override in shared if not override.startswith(NAMED)),
             norms.pop() if len(norms) == 1 else "linf",
             shapes == {3},
-            tuple(ground_of(records)),
+            tuple(baseline_of(records)),
         )
 
     def suits(self, name: str) -> bool:

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from temper.report.records.recipe import ingredients, unlike
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.runs.record import RunRecord
 
 MOST = 3  # settings, and pairs, that are named
 
 
-def not_compared(runs: Runs, records: Sequence[RunRecord]) -> list[str]:
+def not_compared(runs: PairedRuns, records: Sequence[RunRecord]) -> list[str]:
     """A line for each way in which cells without a partner differ from the first that lacks their attack, or their penalty."""
     by_digest = {record.digest: record for record in records}
     found: dict[str, list[str]] = defaultdict(list)

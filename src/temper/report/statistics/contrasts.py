@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from temper.config.cell import Kind
 from temper.report.records.cell_names import Option, without
 from temper.report.statistics.mean_and_sd import Spread
-from temper.report.statistics.paired_differences import Contrast, Key, Runs, mean_of_pairs
+from temper.report.statistics.paired_differences import CellKey, Contrast, PairedRuns, mean_of_pairs
 
 # What `any` leaves out: an attack that does nothing, and one that only seems to.
 CONTROLS = {"attack": ("none", "noise"), "penalty": ("none",)}
@@ -26,7 +26,7 @@ class Side(BaseModel):
     def __str__(self) -> str:
         return f"{self.attack} x {self.penalty if isinstance(self.penalty, str) else ' or '.join(self.penalty)}"
 
-    def has(self, cell: Key) -> bool:
+    def has(self, cell: CellKey) -> bool:
         """Whether a cell stands on this side, whatever the other one is."""
         return allows("attack", self.attack, cell.attack) and allows("penalty", self.penalty, cell.penalty)
 
@@ -38,7 +38,7 @@ def allows(axis: str, option: Option, name: str) -> bool:
     return name not in CONTROLS[axis] if option == "any" else name == option
 
 
-def pairs(runs: Runs, of: Side, against: Side, best: Mapping[Key, float] | None = None) -> list[Contrast]:
+def pairs(runs: PairedRuns, of: Side, against: Side, best: Mapping[CellKey, float] | None = None) -> list[Contrast]:
     """Every cell of one side minus every one of the other that it pairs with.
 
     Args:
@@ -62,7 +62,7 @@ def pairs(runs: Runs, of: Side, against: Side, best: Mapping[Key, float] | None 
     return found
 
 
-def _names(runs: Runs, axis: str, option: Option) -> list[str]:
+def _names(runs: PairedRuns, axis: str, option: Option) -> list[str]:
     return [name for name in dict.fromkeys(getattr(cell, axis) for cell in runs.cells) if allows(axis, option, name)]
 
 
@@ -81,22 +81,22 @@ PAIRS = (
 )
 
 
-def cells_of(runs: Runs, kind: Kind) -> list[Key]:
+def cells_of(runs: PairedRuns, kind: Kind) -> list[CellKey]:
     """The cells of a kind; controls, such as noise for an attack, are of none."""
     return [cell for cell in runs.cells if SIDES[kind].has(cell)]
 
 
-def mean(runs: Runs, kind: Kind, metric: str) -> Spread | None:
+def mean(runs: PairedRuns, kind: Kind, metric: str) -> Spread | None:
     """Over seeds, of the mean over the cells of a kind; None where they have the metric for no seed that all share."""
     return _spread([runs.series(cell, metric) for cell in cells_of(runs, kind)])
 
 
-def difference(runs: Runs, kind: Kind, against: Kind, metric: str) -> Spread | None:
+def difference(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> Spread | None:
     """Over seeds, of the mean over all pairs of cells: one kind minus the other."""
     return _spread([runs.series(ours, metric) - runs.series(theirs, metric) for ours, theirs in _pairs(runs, kind, against)])
 
 
-def multiple(runs: Runs, kind: Kind, against: Kind, metric: str) -> Spread | None:
+def multiple(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> Spread | None:
     """Over seeds, of the mean over all pairs of cells: one kind as a multiple of the other."""
     found = []
     for ours, theirs in _pairs(runs, kind, against):
@@ -105,7 +105,7 @@ def multiple(runs: Runs, kind: Kind, against: Kind, metric: str) -> Spread | Non
     return _spread(found)
 
 
-def _pairs(runs: Runs, kind: Kind, against: Kind) -> list[tuple[Key, Key]]:
+def _pairs(runs: PairedRuns, kind: Kind, against: Kind) -> list[tuple[CellKey, CellKey]]:
     return [(ours, theirs) for ours, theirs in map(tuple, pairs(runs, SIDES[kind], SIDES[against]))]
 
 

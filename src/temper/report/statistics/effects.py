@@ -8,10 +8,10 @@ import pandas as pd
 
 from temper.report.records.per_example import Outcomes
 from temper.report.statistics.bootstrap import differences, hierarchical, over_images
-from temper.report.statistics.factorial import floors, on_logit_scale, squares
-from temper.report.statistics.marginal_effects import parts
+from temper.report.statistics.factorial import factorial_blocks, floors, on_logit_scale
+from temper.report.statistics.marginal_effects import marginal_effects
 from temper.report.statistics.metric_catalogue import is_accuracy, resolution
-from temper.report.statistics.paired_differences import STATISTICS, Contrast, Key, Runs, holm, summarize, tuned_apart
+from temper.report.statistics.paired_differences import STATISTICS, CellKey, Contrast, PairedRuns, holm, summarize, tuned_apart
 
 RESAMPLED = ["resampled_low", "resampled_high", "images_sd"]
 COLUMNS = ["effect", "cell", "against", "suite", "metric", "scale", *STATISTICS, *RESAMPLED, "p_holm", "family", "note"]
@@ -21,27 +21,27 @@ class Effect(NamedTuple):
     """What of which cell, against what, and the weights of the cells that take part."""
 
     name: str
-    cell: Key
+    cell: CellKey
     against: str
     contrast: Contrast
 
 
-def contrasts(runs: Runs) -> list[Effect]:
+def contrasts(runs: PairedRuns) -> list[Effect]:
     """Every cell against the same one without its attack, without its penalty, and the factorial effects of the pair; before
     them, where penalties are combined, each of these on average."""
-    found = [Effect("part synergy" if p.synergy else "part", p.cell, p.against, p.effect) for p in parts(runs)]
+    found = [Effect("part synergy" if p.synergy else "part", p.cell, p.against, p.effect) for p in marginal_effects(runs)]
     for axis in ("attack", "penalty"):
         for cell in runs.cells:
             partners = runs.partners(cell, {axis: "none"}) if getattr(cell, axis) != "none" else []
             found += [Effect(axis, cell, each.name, {cell: 1.0, each: -1.0}) for each in partners]
-    for square in squares(runs):
+    for square in factorial_blocks(runs):
         others = ", ".join(cell.name for cell in square[1:])
         found += [Effect(name, square.combined, others, contrast) for name, contrast in square.effects.items()]
     return found
 
 
 def effects(
-    runs: Runs,
+    runs: PairedRuns,
     outcomes: Outcomes,
     resampled: Sequence[str] = (),
     examples: int | None = None,
@@ -93,7 +93,7 @@ def effects(
     return table[COLUMNS]
 
 
-def _summaries(runs: Runs, known: Sequence[Effect], scale: str, examples: int | None) -> pd.DataFrame:
+def _summaries(runs: PairedRuns, known: Sequence[Effect], scale: str, examples: int | None) -> pd.DataFrame:
     """All effects on all metrics on one scale; `of` is the place of the effect among those that are known."""
     steps = [resolution(metric, examples) for metric in runs.metrics]
     metrics = len(runs.metrics)

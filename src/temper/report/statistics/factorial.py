@@ -15,18 +15,18 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from temper.report.statistics.metric_catalogue import is_accuracy
-from temper.report.statistics.paired_differences import SAME, Contrast, Key, Runs, are_alike
+from temper.report.statistics.paired_differences import SAME, CellKey, Contrast, PairedRuns, are_alike
 
 FLOOR = 0.03  # an accuracy below it is more the threat's doing than the cell's
 
 
-class Square(NamedTuple):
+class FactorialBlock(NamedTuple):
     """A penalty under an attack, and what lacks one of the two or both."""
 
-    combined: Key
-    adversarial: Key
-    regularized: Key
-    standard: Key
+    combined: CellKey
+    adversarial: CellKey
+    regularized: CellKey
+    standard: CellKey
 
     @property
     def effects(self) -> dict[str, Contrast]:
@@ -38,7 +38,7 @@ class Square(NamedTuple):
         }
 
 
-def squares(runs: Runs) -> list[Square]:
+def factorial_blocks(runs: PairedRuns) -> list[FactorialBlock]:
     """Every cell with an attack and a penalty whose three partners are in the study, one of each."""
     found = []
     for cell in runs.cells:
@@ -47,11 +47,11 @@ def squares(runs: Runs) -> list[Square]:
         moves: tuple[dict[str, str], ...] = ({"penalty": "none"}, {"attack": "none"}, {"attack": "none", "penalty": "none"})
         partners = [runs.partners(cell, moved) for moved in moves]
         if all(len(each) == 1 for each in partners):
-            found.append(Square(cell, *(each[0] for each in partners)))
+            found.append(FactorialBlock(cell, *(each[0] for each in partners)))
     return found
 
 
-def on_logit_scale(runs: Runs, examples: int) -> Runs:
+def on_logit_scale(runs: PairedRuns, examples: int) -> PairedRuns:
     """Accuracies alone, as log odds; k right ones of N count as (k + 1/2) / (N + 1), so that none and all are finite.
 
     Args:
@@ -62,7 +62,7 @@ def on_logit_scale(runs: Runs, examples: int) -> Runs:
     return runs._replace(metrics=[runs.metrics[position] for position in kept], values=logit(shares))
 
 
-def floors(runs: Runs, cells: Iterable[Key]) -> dict[str, str]:
+def floors(runs: PairedRuns, cells: Iterable[CellKey]) -> dict[str, str]:
     """By accuracy: which of these cells lies so near 0 that a synergy of theirs may be the floor's; none where none does."""
     cells = list(cells)
     values = runs.values[[runs.cells.index(cell) for cell in cells]]
@@ -76,7 +76,7 @@ def floors(runs: Runs, cells: Iterable[Key]) -> dict[str, str]:
     return said
 
 
-def factors(runs: Runs, metric: str) -> pd.DataFrame | None:
+def factors(runs: PairedRuns, metric: str) -> pd.DataFrame | None:
     """Two-way analysis of variance with the seed as a block (Type II sums of squares): one row per factor.
 
     Columns: factor, df, sum_sq, eta_sq (partial: its share of what it and the residual explain), F, p.

@@ -5,13 +5,13 @@ from itertools import product
 from typing import NamedTuple
 
 from temper.report.records.cell_names import parts_of
-from temper.report.statistics.paired_differences import Contrast, Key, Runs, are_alike
+from temper.report.statistics.paired_differences import CellKey, Contrast, PairedRuns, are_alike
 
 FEWEST = 2  # pairs of cells: with one the mean is the effect of that penalty alone
-Cells = Mapping[tuple[str, frozenset[str]], Key]  # of one suite, by attack and penalties
+Cells = Mapping[tuple[str, frozenset[str]], CellKey]  # of one suite, by attack and penalties
 
 
-class Part(NamedTuple):
+class MarginalEffect(NamedTuple):
     """A penalty with others, under one attack.
 
     Attributes:
@@ -30,9 +30,9 @@ class Part(NamedTuple):
     effect: Contrast
 
     @property
-    def cell(self) -> Key:
+    def cell(self) -> CellKey:
         """Stands for all cells that have the penalty."""
-        return Key(self.attack, f"{self.name} + any", f"{self.pairs} pairs", "", self.suite)
+        return CellKey(self.attack, f"{self.name} + any", f"{self.pairs} pairs", "", self.suite)
 
     @property
     def against(self) -> str:
@@ -40,7 +40,7 @@ class Part(NamedTuple):
         return f"the same cells without {self.name}" + (", and both without the attack" if self.synergy else "")
 
 
-def parts(runs: Runs) -> list[Part]:
+def marginal_effects(runs: PairedRuns) -> list[MarginalEffect]:
     """Of every attack and penalty, the effect and the synergy; none where penalties are not combined. Pairs that differ in more
     than the penalty, as when each cell was tuned to a strength of its own, are left out."""
     found = []
@@ -54,13 +54,13 @@ def parts(runs: Runs) -> list[Part]:
             for several, signs in ((pairs, {attack: 1.0}), (squares, {attack: 1.0, "none": -1.0})):
                 if len(several) >= FEWEST:
                     effect = _mean(cells, several, signs)
-                    found.append(Part(attack, name, suite, len(several), len(signs) == 2, effect))
+                    found.append(MarginalEffect(attack, name, suite, len(several), len(signs) == 2, effect))
     return found
 
 
-def _once(cells: Iterable[Key]) -> Cells:
+def _once(cells: Iterable[CellKey]) -> Cells:
     """Those that are the only ones of their name: several settings of one are no two levels."""
-    by_name: dict[tuple[str, frozenset[str]], list[Key]] = {}
+    by_name: dict[tuple[str, frozenset[str]], list[CellKey]] = {}
     for cell in cells:
         by_name.setdefault((cell.attack, frozenset(parts_of(cell.penalty))), []).append(cell)
     return {name: same[0] for name, same in by_name.items() if len(same) == 1}
@@ -81,7 +81,7 @@ def _is_square(cells: Cells, attack: str, pair: tuple[frozenset[str], frozenset[
 
 def _mean(
     cells: Cells, pairs: Iterable[tuple[frozenset[str], frozenset[str]]], attacks: Mapping[str, float]
-) -> dict[Key, float]:
+) -> dict[CellKey, float]:
     """The weights of with minus without, added over attacks, a mean over pairs."""
     pairs = list(pairs)
     signed = [(penalties, sign / len(pairs)) for pair in pairs for penalties, sign in zip(pair, (1.0, -1.0), strict=True)]

@@ -39,7 +39,7 @@ METRICS = {
     "gap/clean": Metric("gap %", better="lower"),
     "gap/robust": Metric("robust gap %", better="lower"),
     "gap/robust_overfitting": Metric("robust overfitting %", better="lower"),
-    "val/loss_stability": Metric("loss instability %", better="lower"),
+    "val/loss_instability": Metric("loss instability %", better="lower"),
     "weights/near_zero": Metric("weights near zero %", better=None),
     "weights/norm": Metric("weight norm", 1, 2, None),
     "weights/lipschitz": Metric("Lipschitz bound", 1, 1, "lower"),

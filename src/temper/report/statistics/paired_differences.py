@@ -23,7 +23,7 @@ SAME = 1e-9  # a spread below it, beside the mean, is rounding
 STATISTICS = ["n", "mean", "sd", "low", "high", "d_z", "g", "p"]
 
 
-class Key(NamedTuple):
+class CellKey(NamedTuple):
     """Which cell under which suite: columns of `temper.report.records.long_format.frame`."""
 
     attack: str
@@ -40,10 +40,10 @@ class Key(NamedTuple):
 
 
 # A weight for each cell that takes part: +1 and -1 for a pair.
-Contrast = Mapping[Key, float]
+Contrast = Mapping[CellKey, float]
 
 
-class Runs(NamedTuple):
+class PairedRuns(NamedTuple):
     """All numbers of a study as one block.
 
     Attributes:
@@ -53,7 +53,7 @@ class Runs(NamedTuple):
         values: (C, S, M), NaN where there is none.
     """
 
-    cells: list[Key]
+    cells: list[CellKey]
     seeds: list[int]
     metrics: list[str]
     values: np.ndarray
@@ -64,16 +64,16 @@ class Runs(NamedTuple):
         rows = data[(data.kind != str(Kind.EXTERNAL)) & data.value.notna()]
         where = rows.checkpoint
         name = rows.metric.where(where.isin([checkpoint, "run"]), where + ":" + rows.metric)
-        cells, of_cell = _numbered(rows[list(Key._fields)].itertuples(index=False, name=None))
+        cells, of_cell = _numbered(rows[list(CellKey._fields)].itertuples(index=False, name=None))
         seeds, of_seed = np.unique(rows.seed.to_numpy(), return_inverse=True)
         metrics, of_metric = _numbered(name)
         total, count = np.zeros((2, len(cells), len(seeds), len(metrics)))
         np.add.at(total, (of_cell, of_seed, of_metric), rows.value.to_numpy())
         np.add.at(count, (of_cell, of_seed, of_metric), 1)
         values = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        return cls([Key(*cell) for cell in cells], seeds.tolist(), metrics, values)
+        return cls([CellKey(*cell) for cell in cells], seeds.tolist(), metrics, values)
 
-    def series(self, cell: Key, metric: str) -> np.ndarray:
+    def series(self, cell: CellKey, metric: str) -> np.ndarray:
         """One metric of one cell, (S,); NaN where no run has it."""
         if metric not in self.metrics:
             return np.full(len(self.seeds), np.nan)
@@ -84,7 +84,7 @@ class Runs(NamedTuple):
         parts = [weight * self.values[self.cells.index(cell)] for cell, weight in contrast.items()]
         return np.sum(parts, axis=0)
 
-    def partners(self, cell: Key, moved: Mapping[str, str], *, free: bool = False) -> list[Key]:
+    def partners(self, cell: CellKey, moved: Mapping[str, str], *, free: bool = False) -> list[CellKey]:
         """The cells under the same suite that are the same but for the axes that are moved to other options.
 
         What both are made by is the same in both. The strength is too, unless each cell was tuned to one of its own, and there
@@ -109,13 +109,13 @@ def _numbered(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
     return list(places), numbers
 
 
-def are_alike(cells: Iterable[Key]) -> bool:
+def are_alike(cells: Iterable[CellKey]) -> bool:
     """Whether cells differ in nothing but attacks and penalties that only some of them have."""
     known: dict[str, str] = {}
     return all(known.setdefault(name, value) == value for cell in cells for name, value in parsed(cell.recipe).items())
 
 
-def tuned_apart(cells: Iterable[Key]) -> str:
+def tuned_apart(cells: Iterable[CellKey]) -> str:
     """That cells which are set against each other were tuned to strengths of their own, in words; empty where they were not."""
     of = {cell.name: parsed(cell.recipe)[STRENGTH] for cell in cells if STRENGTH in parsed(cell.recipe)}
     return f"strengths differ: {', '.join(f'{s} in {name}' for name, s in of.items())}" if len(set(of.values())) > 1 else ""

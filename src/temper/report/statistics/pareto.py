@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from temper.report.statistics.paired_differences import Key, Runs
+from temper.report.statistics.paired_differences import CellKey, PairedRuns
 
 # More is better, or less.
 GOALS = {"test/clean": 1, "test/worst_case": 1, "cost/gradient_evaluations": -1}
@@ -27,7 +27,7 @@ def on_front(points: np.ndarray) -> np.ndarray:
     return ~(as_good & better).any(axis=0)
 
 
-def front(runs: Runs, goals: dict[str, int] = GOALS) -> pd.DataFrame:
+def front(runs: PairedRuns, goals: dict[str, int] = GOALS) -> pd.DataFrame:
     """One row per cell: the mean of each goal, whether it is on the `front`, its `chance` of being there when the seeds are
     drawn anew, the same ones for all cells (NaN of one seed), and `n` seeds.
 
@@ -38,7 +38,7 @@ def front(runs: Runs, goals: dict[str, int] = GOALS) -> pd.DataFrame:
     values = runs.values[:, :, [runs.metrics.index(metric) for metric in wanted]]
     there = np.isfinite(values).all(axis=2)
     found = pd.DataFrame(
-        [cell for cell, seeds in zip(runs.cells, there, strict=True) if seeds.any()], columns=list(Key._fields)
+        [cell for cell, seeds in zip(runs.cells, there, strict=True) if seeds.any()], columns=list(CellKey._fields)
     )
     values, there = values[there.any(axis=1)], there[there.any(axis=1)]
     found = found.drop(columns="recipe")

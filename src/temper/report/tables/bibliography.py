@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temper.config.composed import CONF
-from temper.report.records.baseline import ground_of
+from temper.report.records.baseline import baseline_of
 from temper.runs.record import RunRecord
 
 ENTRY = re.compile(r"^@\w+\{(\S+),\n(.*?)^\}\n", re.MULTILINE | re.DOTALL)
@@ -46,7 +46,7 @@ def methods_of(records: Iterable[RunRecord], suites: Sequence[str]) -> dict[str,
     for record in records:
         target = str(record.config.get("attack", {}).get("_target_", "")).rpartition(".")[2]
         used |= dict.fromkeys([f"attack:{record.attack}", f"attack:{target}"])
-        used |= dict.fromkeys(f"penalty:{name}" for name in [*record.penalty.split(" + "), *ground_of([record])])
+        used |= dict.fromkeys(f"penalty:{name}" for name in [*record.penalty.split(" + "), *baseline_of([record])])
         for key in suites:
             if key in record.evaluations:
                 suite = record.evaluations[key]["suite"]

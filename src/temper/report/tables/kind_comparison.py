@@ -12,7 +12,7 @@ from temper.config.composed import CONF
 from temper.report.statistics.contrasts import difference, multiple
 from temper.report.statistics.mean_and_sd import Spread
 from temper.report.statistics.metric_catalogue import Metric
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 
 ASPECTS = {"purpose": "purpose", "approach": "approach", "impact": "impact on the model", "cost": "cost", "use": "use"}
 NOT_MEASURED = "not measured, or not for the same seeds"
@@ -41,7 +41,7 @@ FIGURES = {
 }
 
 
-class Aspects(NamedTuple):
+class KindComparisonRow(NamedTuple):
     """One kind of training.
 
     Attributes:
@@ -56,23 +56,23 @@ class Aspects(NamedTuple):
     said: Mapping[str, str]
 
 
-def load(path: Path | None = None) -> list[Aspects]:
-    """The rows of the comparison table; None: conf/report/aspects.yaml.
+def load(path: Path | None = None) -> list[KindComparisonRow]:
+    """The rows of the comparison table; None: conf/report/kind_comparison.yaml.
 
     Raises:
         ValueError: a row lacks an aspect, or names a kind that there is not.
     """
-    path = path or Path(CONF) / "report" / "aspects.yaml"
+    path = path or Path(CONF) / "report" / "kind_comparison.yaml"
     try:
         return [
-            Aspects(row["name"], Kind(row["kind"]), Kind(row["against"]), {aspect: row[aspect] for aspect in ASPECTS})
+            KindComparisonRow(row["name"], Kind(row["kind"]), Kind(row["against"]), {aspect: row[aspect] for aspect in ASPECTS})
             for row in cast(Any, OmegaConf.to_container(OmegaConf.load(path)))
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: every row has name, kind, against, {', '.join(ASPECTS)} ({error} is missing)") from error
 
 
-def measured(runs: Runs, kind: Kind, against: Kind) -> dict[str, Spread]:
+def measured(runs: PairedRuns, kind: Kind, against: Kind) -> dict[str, Spread]:
     """By name in `FIGURES`, how a kind differs from another, mean and standard deviation over seeds; what no pair of cells was
     measured in is left out."""
     how = {"points": difference, "times": multiple}
@@ -80,11 +80,11 @@ def measured(runs: Runs, kind: Kind, against: Kind) -> dict[str, Spread]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def comparison(runs: Runs, rows: Sequence[Aspects] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def comparison(runs: PairedRuns, rows: Sequence[KindComparisonRow] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The comparison table as text, and its figures raw.
 
     Args:
-        rows: None: those of conf/report/aspects.yaml.
+        rows: None: those of conf/report/kind_comparison.yaml.
 
     Raises:
         ValueError: a sentence names a figure that there is not.
@@ -96,7 +96,7 @@ def comparison(runs: Runs, rows: Sequence[Aspects] | None = None) -> tuple[pd.Da
         try:
             said = {ASPECTS[aspect]: sentence.format_map(figures) for aspect, sentence in row.said.items()}
         except (KeyError, ValueError) as error:
-            raise ValueError(f"aspects: {row.name}: {error}; in braces can stand {', '.join(FIGURES)}") from error
+            raise ValueError(f"kind_comparison: {row.name}: {error}; in braces can stand {', '.join(FIGURES)}") from error
         texts.append({"kind": f"{row.name}, against {row.against} training"} | said)
         for name, value in found.items():
             metric, by = FIGURES[name]

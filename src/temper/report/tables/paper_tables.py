@@ -7,16 +7,16 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from temper.report.records.baseline import ground_of
+from temper.report.records.baseline import baseline_of
 from temper.report.records.long_format import evaluations_of
 from temper.report.statistics.metric_catalogue import Style, Unit, full_name
-from temper.report.statistics.paired_differences import Runs
+from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables import kind_comparison, published_numbers
 from temper.report.tables.audit_badges import badges
 from temper.report.tables.bibliography import citations, cited, methods_of
 from temper.report.tables.markdown_latex import words
 from temper.report.tables.results_table import Table, tabulate
-from temper.report.tables.table_files import Printed
+from temper.report.tables.table_files import ReportTable
 from temper.runs.record import RunRecord
 
 CAPTIONS = {
@@ -35,7 +35,7 @@ COMPARED = (
 TEXT_COLUMNS = words(2.2) + 5 * words(2.9)  # of the comparison, which is words
 
 
-class Wanted(BaseModel):
+class TableOptions(BaseModel):
     """`table` of conf/report.yaml, checked."""
 
     model_config = ConfigDict(extra="forbid")
@@ -54,7 +54,7 @@ class Wanted(BaseModel):
         return Style(self.unit, self.precision)
 
     @classmethod
-    def of(cls, settings: DictConfig) -> "Wanted":
+    def of(cls, settings: DictConfig) -> "TableOptions":
         """Raises:
         ValueError: a value is wrong; the message names the key, the value and what would be right.
         """
@@ -76,12 +76,12 @@ class Paper(NamedTuple):
         bibliography: the papers of all methods and published numbers, as BibTeX.
     """
 
-    tables: Mapping[str, Printed]
+    tables: Mapping[str, ReportTable]
     bibliography: str
 
 
 def paper_of(
-    records: Sequence[RunRecord], data: pd.DataFrame, runs: Runs, suite: str, wanted: Wanted, checkpoint: str
+    records: Sequence[RunRecord], data: pd.DataFrame, runs: PairedRuns, suite: str, wanted: TableOptions, checkpoint: str
 ) -> Paper:
     """The tables that are asked for, and the comparison of the kinds.
 
@@ -94,9 +94,9 @@ def paper_of(
     keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
     attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
     printed = published_numbers.load(_asked(records) if wanted.published is None else wanted.published)
-    papers = [paper.on(ground_of(records)) for paper in printed]
+    papers = [paper.on(baseline_of(records)) for paper in printed]
     signs, there = badges(records, suite), set(data.metric)
-    tables: dict[str, Printed] = {}
+    tables: dict[str, ReportTable] = {}
     for name, columns in wanted.tables.items():
         if name in OPTIONAL:
             columns = [column for column in columns if full_name(column.rpartition(":")[2], there) in there]
@@ -117,7 +117,7 @@ def paper_of(
         unmatched = [paper.unmatched() for paper, own in zip(printed, papers, strict=True) if not own.fits(records)]
         tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
     texts, numbers = kind_comparison.comparison(runs)
-    tables["comparison"] = Printed(
+    tables["comparison"] = ReportTable(
         "comparison", CAPTIONS["comparison"], texts, texts, numbers, 6, TEXT_COLUMNS, notes=[COMPARED]
     )
     return Paper(tables, "\n".join(reference.text for reference in cited(methods)))
@@ -130,7 +130,7 @@ def _asked(records: Sequence[RunRecord]) -> list[str]:
 
 def _printed(
     name: str, made: Table, precision: int | None, papers: Sequence[published_numbers.Published], records: Sequence[RunRecord]
-) -> Printed:
+) -> ReportTable:
     shown, notes = made.text(precision, mark=True), []
     if shown.map(lambda text: "**" in text).any(axis=None):
         notes.append(BEST)
@@ -138,4 +138,4 @@ def _printed(
     notes += [paper.describe(records) for paper in papers if paper.name in told]
     if shown.map(lambda text: published_numbers.SELECTED_ON_TEST in text).any(axis=None):
         notes.append(published_numbers.LEGEND)
-    return Printed(name, CAPTIONS.get(name, name), shown, made.text(precision), made.numbers(), notes=notes)
+    return ReportTable(name, CAPTIONS.get(name, name), shown, made.text(precision), made.numbers(), notes=notes)

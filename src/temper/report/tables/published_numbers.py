@@ -88,13 +88,15 @@ class Published(_Data):
     def of(self, attack: str, penalty: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.attack == attack and penalty in entry.penalties]
 
-    def on(self, ground: Sequence[str]) -> "Published":
-        """The same, its methods set beside cells that are named by what they have beside a ground."""
-        if not ground:
+    def on(self, baseline: Sequence[str]) -> "Published":
+        """The same, its methods set beside cells that are named by what they have beside a baseline."""
+        if not baseline:
             return self
         entries = [
             entry.model_copy(
-                update={"penalties": [without(name, tuple(ground)) for name in entry.penalties if {*ground} <= parts_of(name)]}
+                update={
+                    "penalties": [without(name, tuple(baseline)) for name in entry.penalties if {*baseline} <= parts_of(name)]
+                }
             )
             for entry in self.entries
         ]

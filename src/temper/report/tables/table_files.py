@@ -7,10 +7,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from temper.report.tables.markdown_latex import to_latex, to_markdown
-from temper.runs.atomic_files import written_whole
+from temper.runs.atomic_files import atomic_write
 
 
-class Printed(NamedTuple):
+class ReportTable(NamedTuple):
     """One table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Printed(NamedTuple):
         return to_latex(self.shown, f"{self.caption}.{notes}", columns=self.latex, cited=self.cited, label=f"tab:{self.name}")
 
 
-def write_tables(tables: Mapping[str, Printed], folder: Path) -> None:
+def write_tables(tables: Mapping[str, ReportTable], folder: Path) -> None:
     """Each as <name>.md, .tex and .csv."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, printed in tables.items():
@@ -51,5 +51,5 @@ def write_tables(tables: Mapping[str, Printed], folder: Path) -> None:
             "tex": printed.to_latex(),
             "csv": printed.numbers.to_csv(index=False, lineterminator="\n"),
         }.items():
-            with written_whole(folder / f"{name}.{ending}") as part:
+            with atomic_write(folder / f"{name}.{ending}") as part:
                 part.write_text(text)
