@@ -1,12 +1,11 @@
-"""Kill a run at random moments, start it again each time, and compare what it leaves with an undisturbed run, byte for byte.
+"""Kill a run at random moments, restart it each time, and compare its files byte by byte with those of an uninterrupted run.
 
     python scripts/kill_and_resume.py --kills 100
 
-Every moment counts: inside an attack, while a checkpoint is written, in the evaluation, while the record is written, before
-anything began. The signals are SIGKILL, SIGTERM, SIGUSR1, SIGUSR2 and SIGINT in turn. The run starts by a fork of this process,
-which has imported everything already, so that a hundred kills take minutes; a run that ended is begun anew until all kills are
-spent.
-Exits with status 1 where anything differs.
+A kill can hit at any moment: before the start, during an attack, in the evaluation, or while a file is written.
+The signals are SIGKILL, SIGTERM, SIGUSR1, SIGUSR2 and SIGINT in turn. Each run is a fork of this process, which has imported
+everything already, so that a hundred kills take minutes. Finished runs are followed by new ones until all kills are used.
+The exit status is 1 if any file differs.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import temper.cli.run  # noqa: F401  # imported once, for every fork
+import temper.cli.run  # noqa: F401  # imported once for all forks
 from temper.cli.train import main
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.terminal import say
@@ -41,13 +40,13 @@ RUN = (
 
 
 def start(study: str, *overrides: str) -> int:
-    """The process id of a fork that runs temper-train, silently."""
+    """Fork a process that runs temper-train without output, and return its process id."""
     process = os.fork()
     if process:
         return process
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
     sys.argv = ["temper-train", f"study={study}", *RUN, *overrides]
     status = 1
     try:
@@ -59,24 +58,25 @@ def start(study: str, *overrides: str) -> int:
         os._exit(status)
 
 
-def ended_well(process: int) -> bool:
+def succeeded(process: int) -> bool:
+    """Wait for a process and return whether its exit status is 0."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
-def kill_at(process: int, seconds: float, how: signal.Signals) -> bool:
-    """Whether the signal met it alive."""
+def kill_after(process: int, seconds: float, how: signal.Signals) -> bool:
+    """Send a signal after some seconds; return False if the process ended before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if os.waitpid(process, os.WNOHANG)[0]:
             return False
         time.sleep(0.001)
     os.kill(process, how)
-    ended_well(process)
+    succeeded(process)
     return True
 
 
 def stage(folder: Path | None) -> str:
-    """Where a run was when it was stopped, by what it had left."""
+    """Return the stage at which a run was killed, judged by its files."""
     if folder is None or not (folder / "checkpoints" / "last.ckpt").exists():
         return "before the first checkpoint"
     if any(folder.rglob("*.part")):
@@ -90,7 +90,7 @@ def epochs() -> int:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """A record without study, clocks and commit, in which two runs may differ; and every byte of the outcomes per example."""
+    """Return the record without study, clock times and commit, in which two equal runs may differ, and all outcome files."""
     values = json.loads((folder / RECORD).read_text())
     del values["commit"], values["dirty"]
     values["cost"] = {"gradient_evaluations": values["cost"]["gradient_evaluations"]}
@@ -105,15 +105,16 @@ def only_run(study: str) -> Path | None:
     return next(iter(Path("outputs", study).glob("*/seed-*")), None)
 
 
-def compare(undisturbed: Path, killed: Path) -> list[str]:
-    ours, theirs = result(undisturbed), result(killed)
-    return [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+def compare(uninterrupted: Path, killed: Path) -> list[str]:
+    """Return the names of the files that differ between two runs."""
+    expected, actual = result(uninterrupted), result(killed)
+    return [name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=100, help="number of kills (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     return parser.parse_args()
 
 
@@ -122,14 +123,14 @@ def run() -> int:
     draw = random.Random(options.seed)
     os.chdir(tempfile.mkdtemp(prefix="temper-kills-"))
     since = time.monotonic()
-    if not ended_well(start("undisturbed")):
-        say("error: the undisturbed run failed; temper-train says why")
+    if not succeeded(start("uninterrupted")):
+        say("error: the uninterrupted run failed. Run temper-train to see the error.")
         return 1
     whole = time.monotonic() - since
-    say(f"an undisturbed run takes {whole:.1f} s here")
-    undisturbed = only_run("undisturbed")
-    assert undisturbed is not None and RunRecord.read(undisturbed).finished
-    kills, runs, bad = 0, 0, 0
+    say(f"an uninterrupted run takes {whole:.1f} s")
+    uninterrupted = only_run("uninterrupted")
+    assert uninterrupted is not None and RunRecord.read(uninterrupted).finished
+    kills, runs, failures = 0, 0, 0
     stages: Counter[str] = Counter()
     while kills < options.kills:
         study = f"killed-{runs}"
@@ -137,25 +138,25 @@ def run() -> int:
         while kills < options.kills and hits < 12:
             process = start(study)
             began = time.monotonic()
-            if not kill_at(process, whole * draw.uniform(0.1, 1), SIGNALS[kills % len(SIGNALS)]):
-                whole = max(1.0, min(whole, 1.2 * (time.monotonic() - began)))  # the machine is faster now than it was
+            if not kill_after(process, whole * draw.uniform(0.1, 1), SIGNALS[kills % len(SIGNALS)]):
+                whole = max(1.0, min(whole, 1.2 * (time.monotonic() - began)))  # the machine is faster than before
                 break
             kills, hits = kills + 1, hits + 1
             stages[stage(only_run(study))] += 1
-        if not ended_well(start(study)):
-            say(f"{study}: the last start did not end well")
-            bad += 1
+        if not succeeded(start(study)):
+            say(f"{study}: the last restart failed")
+            failures += 1
         folder = only_run(study)
         assert folder is not None
-        differing = compare(undisturbed, folder)
-        bad += bool(differing)
-        say(f"{study}: {hits} kills, {'equal to the byte' if not differing else 'DIFFERS in ' + ', '.join(differing)}")
+        differing = compare(uninterrupted, folder)
+        failures += bool(differing)
+        say(f"{study}: {hits} kills, {'identical files' if not differing else 'DIFFERS in ' + ', '.join(differing)}")
         runs += 1
     say(f"{kills} kills of {runs} runs: " + ", ".join(f"{count} {name}" for name, count in stages.most_common()))
-    say("every run ended as the undisturbed one" if not bad else f"{bad} runs did not; they lie in {Path.cwd()}")
-    if not bad:
+    say("all runs are identical to the uninterrupted one" if not failures else f"{failures} failures; see {Path.cwd()}")
+    if not failures:
         shutil.rmtree(Path.cwd())
-    return int(bad > 0)
+    return int(failures > 0)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# A SLURM cluster of one node, for trying out and testing jobs on this machine alone: no accounting, no system service.
-#   scripts/slurm_cluster.sh start FOLDER    its configuration, keys, logs and state go there; prints the SLURM_CONF to export
+# Run a single-node SLURM cluster on this machine to test jobs: no accounting, no system service.
+#   scripts/slurm_cluster.sh start FOLDER    writes configuration, keys, logs and state to FOLDER; prints the SLURM_CONF to export
 #   scripts/slurm_cluster.sh stop FOLDER
-#   scripts/slurm_cluster.sh controller-stop FOLDER     as when the controller goes away: jobs go on
-#   scripts/slurm_cluster.sh controller-start FOLDER    and comes back
-# Needs Debian's slurm-wlm and munge, and root. The ports are PORT (default 16817) and the next one.
+#   scripts/slurm_cluster.sh controller-stop FOLDER     simulates a failed controller: jobs continue
+#   scripts/slurm_cluster.sh controller-start FOLDER    restarts the controller
+# Requires Debian's slurm-wlm and munge, and root. The ports are PORT (default 16817) and PORT + 1.
 set -euo pipefail
 
 command=${1:?start, stop, controller-stop or controller-start}
-folder=$(realpath -m "${2:?a folder for the configuration and the state of the cluster}")
+folder=$(realpath -m "${2:?folder for the configuration and state of the cluster}")
 export SLURM_CONF=$folder/slurm.conf
 port=${PORT:-16817}
 host=$(hostname -s)
 
-need() { command -v "$1" >/dev/null || { echo "error: $1 is missing: apt-get install slurm-wlm munge" >&2; exit 1; }; }
+need() { command -v "$1" >/dev/null || { echo "error: $1: not found. Install it: apt-get install slurm-wlm munge" >&2; exit 1; }; }
 
 configure() {
   mkdir -p "$folder"/{state,spool}
   chmod 755 "$folder"
-  # munged runs as its own user, below folders that others can write to but not replace.
+  # munged runs as the user munge, in a folder that no other user can replace.
   install -d -o munge -g munge -m 755 "$folder/munge"
   [ -s "$folder/munge/key" ] || { head -c 128 /dev/urandom >"$folder/munge/key"; chown munge: "$folder/munge/key"; chmod 400 "$folder/munge/key"; }
   cat >"$SLURM_CONF" <<CONF
@@ -60,18 +60,18 @@ CONF
 
 start_controller() { slurmctld -f "$SLURM_CONF" >>"$folder/slurmctld.out" 2>&1; }
 
-wait_until() { # seconds, what is waited for, then a command
-  local last=$((SECONDS + $1)) # looking may take many seconds itself
+wait_until() { # seconds, name of what is waited for, command that checks it
+  local last=$((SECONDS + $1)) # the command itself may take many seconds
   while ((SECONDS < last)); do "${@:3}" >/dev/null 2>&1 && return; sleep 0.2; done
-  echo "error: $2 did not come up within $1 s; see $folder/*.log" >&2
+  echo "error: $2 did not start within $1 s. See $folder/*.log." >&2
   exit 1
 }
 
 idle() { sinfo --noheader --format=%T | grep -Eq 'idle|mixed|allocated'; }
 
-alive() { [[ $(ps -o stat= -p "$1") == [!Z]* ]]; } # a zombie, which containers may keep for good, is not
+alive() { [[ $(ps -o stat= -p "$1") == [!Z]* ]]; } # a zombie, which containers may keep forever, is not alive
 
-end() { # a daemon by its pid file
+end() { # stop the daemon of a pid file
   [ -f "$1" ] || return 0
   local process
   process=$(cat "$1")
@@ -104,7 +104,7 @@ case $command in
     wait_until 120 "the controller" idle
     ;;
   *)
-    echo "error: $command: should be start, stop, controller-stop or controller-start" >&2
+    echo "error: $command: unknown command. Use start, stop, controller-stop or controller-start." >&2
     exit 1
     ;;
 esac

@@ -1,4 +1,4 @@
-"""Put the results of a study into the README, and its report into docs/results: nothing there is typed by hand.
+"""Insert the results of a study into the README and copy its report to docs/results.
 
 python scripts/update_readme.py [comparison]
 """
@@ -14,15 +14,16 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 def main(study: str = "comparison") -> None:
+    """Update README.md and docs/results/<study> from results/<study>."""
     results, docs = HOME / "results" / study, HOME / "docs" / "results" / study
     docs.mkdir(parents=True, exist_ok=True)
     for name in ("table.md", "tradeoff.png", "curves.png"):
         shutil.copyfile(results / name, docs / name)
     title, about, _, table, *_ = (results / "table.md").read_text().split("\n\n")
     block = [
-        f"`temper-train experiment={title.removeprefix('# ')}`, as it came out:",
+        f"Results of `temper-train experiment={title.removeprefix('# ')}`:",
         table,
-        f"![Clean against robust accuracy](docs/results/{study}/tradeoff.png)",
+        f"![Clean vs. robust accuracy](docs/results/{study}/tradeoff.png)",
         f"{LEGEND} {about.replace(chr(10), ' ')} [All tables](docs/results/{study}/table.md): gaps, calibration, sensitivity, "
         "weights, cost, audit.",
     ]

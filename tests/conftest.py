@@ -1,4 +1,4 @@
-"""Shared parts of the tests: composed configs, real digits, small networks."""
+"""Shared fixtures and helpers: composed configs, real digits, small networks."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ FILES = REPOSITORY / "tests" / "files"
 
 register_resolvers()
 torch.set_num_threads(1)
-# Examples follow from the test, so that one that fails fails again; but constants of our modules come in, of those imported by
-# then, so that by itself it may see others. `--hypothesis-profile=explore` draws new ones. No deadline: machines differ.
+# Examples are derandomized, so that failures repeat. Hypothesis also draws constants of the modules imported so far, so a test
+# that runs alone may see other examples. `--hypothesis-profile=explore` draws new ones. No deadline, since machines differ.
 settings.register_profile("explore", deadline=None)
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.load_profile("repeat")
@@ -41,22 +41,22 @@ def _no_hydra_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _interruptible() -> Iterator[None]:
-    """Lightning ignores SIGINT for good once a fit was interrupted: the tests behind it want to be."""
+    """Restore the handler of SIGINT, which Lightning ignores permanently once a fit was interrupted."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def composed(*overrides: str, name: str = "train") -> DictConfig:
-    """The config that a command line would give."""
+    """Return the config of a command line."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(name, overrides=list(overrides))
 
 
 def alive(*selection: str) -> bool:
-    """Whether any process runs that `ps` selects by these options; a zombie, which containers may keep for good, does not."""
-    shown = subprocess.run(["ps", "-o", "stat=", *selection], capture_output=True, text=True)
-    return any(not state.startswith("Z") for state in shown.stdout.split())
+    """Return True if `ps` selects a running process by these options; zombies, which containers may keep, do not count."""
+    processes = subprocess.run(["ps", "-o", "stat=", *selection], capture_output=True, text=True)
+    return any(not state.startswith("Z") for state in processes.stdout.split())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def small_net(seed: int = 0) -> CNN:
 
 @pytest.fixture(scope="session")
 def trained(digits: DataModule) -> CNN:
-    """A network that knows its digits, so that attacks have something to break."""
+    """Return a network that classifies digits well, so that attacks can change its predictions."""
     net = small_net()
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     x, y = digits.split("train")
@@ -99,7 +99,7 @@ def trained(digits: DataModule) -> CNN:
 
 
 class Linear(Network):
-    """Logits (0, w·x + b): the optimum of every attack has a closed form."""
+    """Linear network with logits (0, w·x + b), for which the optimum of every attack has a closed form."""
 
     def __init__(self, weight: Tensor, bias: float = 0.0) -> None:
         super().__init__()
@@ -114,9 +114,10 @@ class Linear(Network):
 def temper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """`temper("train", "attack=pgd", …)` runs a command in this process, in an empty folder: its exit status and output.
+    """Return a function that runs a command in this process and an empty folder, and returns its exit status and output.
 
-    Runs of a sweep follow one another here (`hydra/launcher=basic`); other launchers are tested in processes of their own.
+    Call it as `temper("train", "attack=pgd", …)`. Runs of a sweep are sequential (`hydra/launcher=basic`); other launchers are
+    tested in separate processes.
     """
     from temper.cli.dashboard import main as dashboard
     from temper.cli.evaluate import main as evaluate
@@ -131,7 +132,7 @@ def temper(
     def run(command: str, *arguments: str) -> tuple[int, str]:
         capfd.readouterr()
         launcher = ["hydra/launcher=basic"] if command == "train" else []
-        # Hydra wants all overrides side by side: -m comes first.
+        # Hydra requires consecutive overrides, so -m comes first.
         monkeypatch.setattr(sys, "argv", [f"temper-{command}", *sorted([*launcher, *arguments], key=lambda a: a != "-m")])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         code, message = 0, ""
@@ -148,7 +149,7 @@ def temper(
     return run
 
 
-# Runs of seconds: what a run does matters in most tests, not how well it learns.
+# Runs of seconds, since most tests do not depend on how well a run learns.
 QUICK = (
     "trainer.max_epochs=2",
     "evaluation=quick",
@@ -157,7 +158,7 @@ QUICK = (
     "model.width=4",
     "model.hidden=16",
 )
-# The same on the rows of a table, and on texts.
+# The same for a tabular and a text data set.
 QUICK_TABLE = ("data=breast_cancer", "data.class_weights=balanced", "model=mlp", "model.hidden=[16]", *QUICK[:4])
 QUICK_TEXTS = (
     "data=csv_text",
@@ -176,19 +177,19 @@ QUICK_TEXTS = (
 def real_data() -> str:
     folder = os.environ.get("TEMPER_DATA")
     if not folder:
-        pytest.skip("TEMPER_DATA names no folder with MNIST, Fashion-MNIST and CIFAR-10")
+        pytest.skip("TEMPER_DATA is not set (folder with MNIST, Fashion-MNIST and CIFAR-10)")
     return folder
 
 
 def real_tables() -> str:
     folder = os.environ.get("TEMPER_TABLES")
     if not folder:
-        pytest.skip("TEMPER_TABLES names no folder with the samples of card payments and network traffic")
+        pytest.skip("TEMPER_TABLES is not set (folder with the samples of card payments and network traffic)")
     return folder
 
 
 def real_texts() -> str:
     folder = os.environ.get("TEMPER_TEXTS")
     if not folder:
-        pytest.skip("TEMPER_TEXTS names no folder with SST-2 and the SMS spam collection")
+        pytest.skip("TEMPER_TEXTS is not set (folder with SST-2 and the SMS spam collection)")
     return folder

@@ -1,5 +1,4 @@
-"""The experiments of papers: every cell of every grid is valid and has the settings that the paper names; at a small scale each
-runs from end to end."""
+"""Tests of the paper experiments: every cell is valid and has the paper's settings; at a small scale each runs end to end."""
 
 import re
 import shlex
@@ -44,7 +43,7 @@ COMMAND = re.compile(r"^#   temper-train ((?:.*\\\n)*.*)", re.MULTILINE)
 
 
 class Speckles:
-    """Random pixels in the shape of a data set that lies in files, or of digits, which have no name."""
+    """Source of random pixels with the shape of a named data set, or of digits, which have no name."""
 
     def __init__(self, *, name: str = "", root: str = "", download: bool = False) -> None:
         self.shape = (3, 32, 32) if name.startswith("CIFAR") else (1, 28, 28) if name else (1, 8, 8)
@@ -57,7 +56,7 @@ class Speckles:
 
 @contextmanager
 def grid(experiment: str, *overrides: str) -> Iterator[tuple[DictConfig, ConfigLoader, list[list[str]]]]:
-    """The sweep of an experiment as `overrides` on the command line change it: its config, and the overrides of each run."""
+    """Yield the sweep of an experiment with further overrides: its config, its loader, and the overrides of each run."""
     with initialize_config_dir(CONF, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = compose("train", overrides=[f"experiment={experiment}"], return_hydra_config=True)
@@ -67,32 +66,32 @@ def grid(experiment: str, *overrides: str) -> Iterator[tuple[DictConfig, ConfigL
 
 @cache
 def cells(experiment: str, *overrides: str) -> list[DictConfig]:
-    """The config of each cell of an experiment's grid."""
+    """Return the config of each cell of an experiment's grid."""
     with grid(experiment, *overrides) as (config, loader, runs):
         return [cell for cell, _ in Composer(config, loader).cells(runs)]
 
 
 def commands() -> list[tuple[str, tuple[str, ...]]]:
-    """What the files of the experiments say to type: the experiment, and what is set beside it."""
-    found = []
+    """Return the commands in the experiments' files, as experiment and further overrides."""
+    parsed = []
     for name in CELLS:
-        for written in COMMAND.findall((Path(CONF) / "experiment" / f"{name}.yaml").read_text()):
-            first, *others = shlex.split(written.replace("\\\n#", " "))
+        for command in COMMAND.findall((Path(CONF) / "experiment" / f"{name}.yaml").read_text()):
+            first, *others = shlex.split(command.replace("\\\n#", " "))
             assert first == f"experiment={name}"
-            found.append((name, tuple(others)))
-    return found
+            parsed.append((name, tuple(others)))
+    return parsed
 
 
-def test_every_experiment_of_a_paper_is_among_those_tested() -> None:
-    written = {path.stem: path.read_text() for path in (Path(CONF) / "experiment").glob("*.yaml")}
-    assert {name for name, text in written.items() if "/evaluation: paper" in text} <= set(CELLS) <= set(written)
+def test_every_paper_experiment_is_tested() -> None:
+    texts = {path.stem: path.read_text() for path in (Path(CONF) / "experiment").glob("*.yaml")}
+    assert {name for name, text in texts.items() if "/evaluation: paper" in text} <= set(CELLS) <= set(texts)
 
 
 @pytest.mark.parametrize(
     ("experiment", "others"), commands(), ids=lambda part: part if isinstance(part, str) else " ".join(part)
 )
 def test_every_cell_is_valid(experiment: str, others: tuple[str, ...]) -> None:
-    here = (
+    small = (
         "trainer.accelerator=cpu",
         "data.source._target_=tests.test_experiments.Speckles",
         "data.val_fraction=0.1",
@@ -100,14 +99,14 @@ def test_every_cell_is_valid(experiment: str, others: tuple[str, ...]) -> None:
         "evaluation.attacks.pgd.steps=40",
         "evaluation.attacks.pgd.restarts=1",
     )
-    with grid(experiment, *others, *here) as (config, loader, runs):
+    with grid(experiment, *others, *small) as (config, loader, runs):
         jobs, warnings = plan(config, loader, runs)
     assert not warnings
     assert len({job.cell for job in jobs}) == CELLS[experiment] or (others and jobs)
 
 
-def parts(config: DictConfig) -> dict[str, Any]:
-    """Of a cell: the numbers that papers name."""
+def paper_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the settings of a cell that papers state."""
     attack = build(config, "attack", without=("name",))
     schedule, pgd = build(config, "schedule"), build(config, "evaluation.attacks.pgd")
     epochs, lr = config.trainer.max_epochs, config.optimizer.lr
@@ -131,11 +130,11 @@ def parts(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def of(experiment: str, attack: str) -> dict[str, Any]:
-    """The numbers of the first cell of an attack."""
+def settings_of(experiment: str, attack: str) -> dict[str, Any]:
+    """Return the paper settings of the first cell of an attack."""
     with grid(experiment) as (config, loader, runs):
         composed = (cell for cell, _ in Composer(config, loader).cells(runs))
-        return parts(next(cell for cell in composed if cell.attack.name == attack))
+        return paper_settings(next(cell for cell in composed if cell.attack.name == attack))
 
 
 CIFAR = {"data": "CIFAR10", "eps": "8/255", "batch": 128, "momentum": 0.9, "nesterov": False}
@@ -145,7 +144,7 @@ PGD10 = {"attack": "pgd", "steps": 10, "step_size": 2 / 255, "start": "uniform"}
 
 
 @pytest.mark.parametrize(
-    ("experiment", "attack", "named"),
+    ("experiment", "attack", "expected"),
     [
         (
             "madry2018_mnist",
@@ -171,21 +170,21 @@ PGD10 = {"attack": "pgd", "steps": 10, "step_size": 2 / 255, "start": "uniform"}
         ("factorial", "pgd", CIFAR | R18 | PGD10 | {"mode": "eval", "epochs": 100, "pgd": (50, 2 / 255, 1)}),
     ],
 )
-def test_the_settings_are_those_of_the_paper(experiment: str, attack: str, named: dict[str, Any]) -> None:
-    found = of(experiment, attack)
-    assert {key: found[key] for key in named} == named
+def test_settings_equal_the_paper(experiment: str, attack: str, expected: dict[str, Any]) -> None:
+    settings = settings_of(experiment, attack)
+    assert {key: settings[key] for key in expected} == expected
 
 
-def test_learning_rates_are_those_of_the_paper() -> None:
+def test_learning_rates_equal_the_paper() -> None:
     def at(experiment: str, attack: str, *epochs: int) -> list[float]:
-        rates = of(experiment, attack)["lr"]
+        rates = settings_of(experiment, attack)["lr"]
         return pytest.approx([rates[epoch] for epoch in epochs])  # type: ignore[return-value]
 
     assert at("rice2020_overfitting", "pgd", 0, 99, 100, 149, 150, 199) == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert at("wu2020_awp", "pgd", 0, 99, 100, 149, 150, 199) == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert at("pang2021_tricks", "pgd", 0, 99, 100, 104, 105, 109) == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    assert at("zhang2019_trades", "trades", 0, 73, 74, 75) == [0.1, 0.1, 0.01, 0.01], "epochs of the paper count from 1"
-    assert at("wong2020_fast", "fgsm_rs", 0, 15, 30 - 3) == [0, 0.2, 0.04], "up for one half, down for the other"
+    assert at("zhang2019_trades", "trades", 0, 73, 74, 75) == [0.1, 0.1, 0.01, 0.01], "the paper counts epochs from 1"
+    assert at("wong2020_fast", "fgsm_rs", 0, 15, 30 - 3) == [0, 0.2, 0.04], "up for the first half, down for the second"
 
 
 def test_penalties_are_those_of_the_paper() -> None:
@@ -201,7 +200,7 @@ def test_penalties_are_those_of_the_paper() -> None:
         ("crop_flip", "l2"),
         ("crop_flip", "cutout", "sgd_decay"),
         ("crop_flip", "mixup", "sgd_decay"),
-    }, "as many decays as arms, but for l2, which takes its place"
+    }, "every arm has weight decay, except l2, which replaces it"
     assert rice["crop_flip", "cutout", "sgd_decay"]["cutout"].share * 32 == 14
     assert rice["crop_flip", "mixup", "sgd_decay"]["mixup"].alpha == 1.4
     assert (rice[plain]["crop_flip"].padding * 32, rice[plain]["crop_flip"].flip) == (4, 0.5)
@@ -225,17 +224,17 @@ def test_autoattack_is_in_every_cell(experiment: str) -> None:
         assert (attack._target_, attack.steps, attack.n_queries) == ("temper.attacks.AutoAttack", 100, 5000)
 
 
-def test_a_small_scale_goes_before_the_experiment_and_the_command_line_before_both() -> None:
+def test_scale_overrides_the_experiment_and_the_command_line_overrides_both() -> None:
     (full,), (small,) = cells("zhang2019_trades"), cells("zhang2019_trades", "scale=small")
     assert (full.trainer.max_epochs, small.trainer.max_epochs) == (76, 2)
-    assert small.data.threats.linf.eps == full.data.threats.linf.eps == 0.031, "what it does not name stays"
+    assert small.data.threats.linf.eps == full.data.threats.linf.eps == 0.031, "other settings stay"
     assert (small.paths.outputs, full.paths.outputs) == ("outputs/scale_small", "outputs")
     (longer,) = cells("zhang2019_trades", "scale=small", "trainer.max_epochs=3", "data.train_size=64")
     assert (longer.trainer.max_epochs, longer.data.train_size, longer.data.test_size) == (3, 64, small.data.test_size)
 
 
-# Whose numbers stand in the report of the experiments that have some.
-BESIDE = {
+# Papers whose numbers the report of an experiment shows.
+PUBLISHED = {
     "madry2018_mnist": "Madry et al. 2018",
     "madry2018_mnist_cpu": "Madry et al. 2018",
     "wong2020_fast": "Wong et al. 2020",
@@ -250,7 +249,7 @@ BESIDE = {
 @pytest.mark.timeout(1800)
 @pytest.mark.real_data
 @pytest.mark.parametrize("experiment", CELLS)
-def test_the_whole_runs_from_end_to_end_at_a_small_scale(experiment: str, temper: Temper) -> None:
+def test_experiments_run_end_to_end_at_a_small_scale(experiment: str, temper: Temper) -> None:
     study = cells(experiment)[0].study
     status, output = temper("train", f"experiment={experiment}", "scale=small", f"paths.data={real_data()}")
     assert status == 0, output
@@ -261,5 +260,5 @@ def test_the_whole_runs_from_end_to_end_at_a_small_scale(experiment: str, temper
         (evaluation,) = record.evaluations.values()
         metrics = evaluation["checkpoints"]["last"]["metrics"]
         assert 0 <= metrics["test/autoattack"] <= metrics["test/clean"] <= 1
-    beside = [line for line in Path("results/scale_small", study, "table.md").read_text().splitlines() if "↳" in line]
-    assert (BESIDE[experiment] in "".join(beside)) if experiment in BESIDE else not beside
+    published = [line for line in Path("results/scale_small", study, "table.md").read_text().splitlines() if "↳" in line]
+    assert (PUBLISHED[experiment] in "".join(published)) if experiment in PUBLISHED else not published

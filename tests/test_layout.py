@@ -1,6 +1,6 @@
-"""The layout of the package: few entries, small folders, no file name twice.
+"""Tests of the package layout: few entries, small folders, unique file names.
 
-The order of imports and the absence of circles are contracts of import-linter, which `make check` runs.
+The order of imports and the absence of import cycles are contracts of import-linter, which `make check` runs.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ def test_the_package_root_has_few_entries() -> None:
     assert len(entries) <= 12, sorted(entries)
 
 
-def test_no_file_name_occurs_twice() -> None:
+def test_file_names_are_unique() -> None:
     assert not [name for name, count in Counter(path.name for path in MODULES).items() if count > 1]
 
 

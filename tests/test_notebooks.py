@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom where nothing was run before, define nothing of their own, and carry no outputs."""
+"""Tests of notebooks: they run from top to bottom in an empty folder, define nothing, and contain no outputs."""
 
 import ast
 import shutil
@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-LONGEST = 16  # lines of code: what is read at one glance
+MAX_LINES = 16  # lines of code per cell
 
 
 def code_cells(path: Path) -> list[Any]:
@@ -21,7 +21,7 @@ def code_cells(path: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_outputs_in_git(path: Path) -> None:
+def test_notebooks_contain_no_outputs(path: Path) -> None:
     cells = code_cells(path)
     assert cells and all(not cell.outputs and cell.execution_count is None for cell in cells)
 
@@ -29,14 +29,14 @@ def test_no_outputs_in_git(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_cells_are_short_and_define_nothing(path: Path) -> None:
     for cell in code_cells(path):
-        assert len(cell.source.splitlines()) <= LONGEST, cell.source
+        assert len(cell.source.splitlines()) <= MAX_LINES, cell.source
         nodes = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
         assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in nodes), cell.source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_what_they_import_is_where_they_say(path: Path) -> None:
-    """So that a name that moved is missed in the quick tests, and not first where everything is run."""
+def test_imports_resolve(path: Path) -> None:
+    """Execute all imports, so that the quick tests notice a moved name."""
     sources = [TransformerManager().transform_cell(cell.source) for cell in code_cells(path)]
     imports = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert imports
@@ -46,9 +46,9 @@ def test_what_they_import_is_where_they_say(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_they_execute_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other: the first makes the small study, the others find it."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as everywhere in the tests: other workers want the cores
+def test_notebooks_execute_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run them in order: the first trains the small study that the others read."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in all tests, since other workers use the cores
     folder = tmp_path / "notebooks"
     folder.mkdir()
     for path in NOTEBOOKS:
@@ -59,5 +59,5 @@ def test_they_execute_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert "error" not in {output.output_type for output in outputs}
         assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3, "figures are shown"
         if path.stem == "02_an_attack_up_close":
-            assert "[True, True]" in str(outputs), "the loop that is written out finds what PGD finds"
+            assert "[True, True]" in str(outputs), "the explicit loop equals PGD"
     assert len(list((tmp_path / "outputs" / "small").glob("*/seed-*/result.json"))) == 18

@@ -1,4 +1,4 @@
-"""What the README says about attacks, penalties and data from outside of the repository, word for word."""
+"""Tests of the README's examples of external attacks, penalties and data, verbatim."""
 
 import os
 import re
@@ -18,7 +18,7 @@ QUICK = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "dat
 
 
 def unpack(folder: Path) -> None:
-    """Write the README's files: every fenced block opens with its file name."""
+    """Write the README's files; the first line of every fenced block is the file name."""
     for name, text in re.findall(r"```\w+\n# (\S+)\n(.*?)```", README, flags=re.S):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -32,7 +32,7 @@ def unpack(folder: Path) -> None:
         (("data=scans", "attack=none,pgd"), {("none", "none"), ("pgd", "none")}),
     ],
 )
-def test_the_readmes_own_examples(tmp_path: Path, arguments: tuple[str, ...], cells: set[tuple[str, str]]) -> None:
+def test_readme_examples_run(tmp_path: Path, arguments: tuple[str, ...], cells: set[tuple[str, str]]) -> None:
     unpack(tmp_path)
     generator = np.random.default_rng(0)
     arrays: dict[str, Any] = {
@@ -40,11 +40,11 @@ def test_the_readmes_own_examples(tmp_path: Path, arguments: tuple[str, ...], ce
     }
     arrays |= {name: np.arange(400) % 4 for name in ("y_train", "y_test")}
     np.savez(tmp_path / "scans.npz", **arrays)
-    # The README's own data set names no sizes to cut.
+    # The README's data set has no sizes to reduce.
     settings = [setting for setting in QUICK if not (setting.startswith("data.") and "data=scans" in arguments)]
     command = [sys.executable, "-m", "temper.cli.train", "-m", "--config-dir", "my_conf", "hydra/launcher=basic", *arguments]
     environment = os.environ | {"PYTHONPATH": "."}
-    done = subprocess.run([*command, *settings], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run([*command, *settings], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
     records = [RunRecord.read(path.parent) for path in tmp_path.glob("outputs/default/*/seed-0/result.json")]
     assert {(record.attack, record.penalty) for record in records} == cells

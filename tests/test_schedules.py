@@ -1,3 +1,5 @@
+"""Tests of learning-rate schedules."""
+
 import math
 from typing import Any
 
@@ -9,7 +11,7 @@ from temper.schedules import constant, cosine, piecewise, triangle
 from tests.conftest import composed
 
 
-def test_shapes() -> None:
+def test_values() -> None:
     assert constant()(0.7) == 1
     assert [triangle(peak=0.5)(t) for t in (0, 0.25, 0.5, 0.75, 1)] == [0, 0.5, 1, 0.5, 0]
     assert cosine()(0) == 1 and cosine()(0.5) == pytest.approx(0.5) and cosine()(1) == pytest.approx(0)
@@ -17,8 +19,8 @@ def test_shapes() -> None:
     assert [piecewise()(t) for t in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
 
 
-def test_warm_up_ends_and_every_parameter_group_follows() -> None:
-    """Counted in samples instead of steps, a schedule never leaves its warm-up; set on the first group alone, others stay."""
+def test_warmup_ends_and_every_parameter_group_follows() -> None:
+    """Guard against counting samples instead of steps, which never ends the warmup, and changing only the first group."""
     from temper.training.modules import build_module
 
     config = composed("schedule=triangle", "trainer.max_epochs=3", "data.train_size=320", "data.batch_size=32")

@@ -1,4 +1,4 @@
-"""Names that records, configs and users hold on to: the cells of every experiment and the public names of each axis."""
+"""Tests of names that records, configs and users depend on: cells of every experiment and public names of each axis."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ def test_every_experiment_is_listed() -> None:
 
 @pytest.mark.parametrize("experiment", NAMES["cells"])
 def test_cells_keep_their_names(experiment: str) -> None:
-    """A cell's name is its folder: under another one, finished runs would be trained again."""
-    found = [composed("experiment=search")] if experiment == "search" else cells(experiment)  # a search has no grid
-    assert [Cell.of(cell).name for cell in found] == NAMES["cells"][experiment]
+    """Compare cell names, which are folder names: under another name, finished runs would be retrained."""
+    configs = [composed("experiment=search")] if experiment == "search" else cells(experiment)  # a search has no grid
+    assert [Cell.of(cell).name for cell in configs] == NAMES["cells"][experiment]
 
 
 @pytest.mark.parametrize("package", NAMES["public"])
 def test_public_names_stay_importable(package: str) -> None:
-    """Records and configs name classes by these paths in `_target_`."""
+    """Import the paths by which `_target_` in records and configs names classes."""
     for name in NAMES["public"][package]:
         assert get_object(f"{package}.{name}") is not None

@@ -1,12 +1,12 @@
-"""How long AutoAttack takes beside the reference implementation, and whether it comes to the same verdicts.
+"""Compare AutoAttack with the reference implementation: time, and the robustness of each example.
 
     python scripts/benchmarks/benchmark_autoattack.py [--quick]
     python scripts/benchmarks/benchmark_autoattack.py --device cuda --run outputs/STUDY/CELL/seed-0 --examples 10000
 
-Ours runs as `evaluation=autoattack` does, the reference as its authors document it (`run_standard_evaluation` of pyautoattack),
-on the same network, examples, eps and batch size, in float32. Without --run the networks are the CNN of the digits, trained
-with and without PGD. Seconds are those of the one core on a CPU, of the clock on a GPU; rounds alternate between the two sides,
-so that a busy machine slows both.
+Temper runs as in `evaluation=autoattack`, the reference as its authors document it (`run_standard_evaluation` of
+pyautoattack), on the same network, examples, eps and batch size, in float32. Without --run the networks are the CNN on digits,
+trained with and without PGD. Times are CPU seconds on a CPU and wall-clock seconds on a GPU. Rounds alternate between the two
+implementations, so that other load slows both.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import pyautoattack
 import torch
-from measuring import begin, composed, machine, spent, trainer_of
+from measuring import begin, composed, machine, outcome, spent, trainer_of
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import Tensor
@@ -37,40 +37,40 @@ from temper.runs.terminal import say
 from temper.training.modules import build_module, load
 
 GOAL = 2.0  # times as fast as the reference
-# Starts are random, and what lies on the boundary falls under one seed and stands under another; the table says how much of
-# that there is. More may differ in both directions together than in sum.
-DIFFER, APART = 0.02, 0.005  # shares of the examples, one example at least
+# Starts are random, so that examples near the decision boundary depend on the seed; the table shows how many. The tolerance for
+# differences in either direction is larger than that for the difference of the totals.
+DIFFER, APART = 0.02, 0.005  # fractions of the examples, at least one example
 STAGES = ("apgd_ce", "apgd_t", "fab_t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 @dataclass
 class Side:
-    """One implementation on one network and threat.
+    """Measurements of one implementation on one network and threat.
 
     Attributes:
-        seconds: by stage, and "total", over all rounds.
-        stands: whether each example withstood the attack, (N,) bool, in each round, which has a seed of its own.
+        seconds: time by stage, and "total", over all rounds.
+        robust: whether each example withstood the attack, (N,) bool, for each round, which has its own seed.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    stands: list[Tensor] = field(default_factory=list)
+    robust: list[Tensor] = field(default_factory=list)
 
     def watch(self, stage: str, attack: Any, device: torch.device) -> None:
-        """Count what an attack's `perturb` takes as this stage's time."""
+        """Add the time of an attack's `perturb` to a stage."""
         attack.perturb = partial(self.timed, stage, attack.perturb, device)
 
-    def timed(self, what: str, run: Callable[..., Tensor], device: torch.device, *arguments: Any, **named: Any) -> Tensor:
-        """What `run` returns, once the device is done with it."""
+    def timed(self, stage: str, run: Callable[..., Tensor], device: torch.device, *arguments: Any, **named: Any) -> Tensor:
+        """Add the time of `run` to a stage and return its value."""
         since = spent(device)
         result = run(*arguments, **named)
-        self.seconds[what] += spent(device) - since
+        self.seconds[stage] += spent(device) - since
         return result
 
 
 @dataclass
 class Trial:
-    """A network under a threat, and both sides on it."""
+    """Both implementations on one network under one threat."""
 
     name: str
     net: Network
@@ -80,12 +80,12 @@ class Trial:
     reference: Side = field(default_factory=Side)
 
     def round(self, number: int) -> None:
-        """Both, each first in every other round."""
+        """Run both implementations; the order alternates between rounds."""
         for run in (self._ours, self._reference)[:: 1 if number % 2 == 0 else -1]:
             run(number)
 
     def warm_up(self) -> None:
-        """What the device does once, for the first pass of all."""
+        """Run a short attack, so that one-time costs of the device are not measured."""
         PGD(threat=self.threat, steps=2).perturb(self.net, next(iter(self.loader)))
 
     def _ours(self, seed: int) -> None:
@@ -96,7 +96,7 @@ class Trial:
         def run() -> Tensor:
             return attack_all(self.net, {"autoattack": attack}, self.loader, seed=seed).robust["autoattack"]
 
-        self.ours.stands.append(self.ours.timed("total", run, self.loader.x.device))
+        self.ours.robust.append(self.ours.timed("total", run, self.loader.x.device))
 
     def _reference(self, seed: int) -> None:
         device = self.loader.x.device
@@ -111,43 +111,43 @@ class Trial:
             _, predicted = attack.run_standard_evaluation(x, y, batch_size=self.loader.batch_size)
             return (predicted == y).cpu()
 
-        self.reference.stands.append(self.reference.timed("total", run, device))
+        self.reference.robust.append(self.reference.timed("total", run, device))
 
     @property
     def differ(self) -> int:
-        """Verdicts that are not the same, in the round that has most."""
-        return max(map(differing, self.ours.stands, self.reference.stands))
+        """Largest number of examples over rounds on which the implementations disagree."""
+        return max(map(differing, self.ours.robust, self.reference.robust))
 
     @property
     def same(self) -> bool:
-        """Whether the verdicts are the same but for the seed."""
+        """True if the implementations agree up to the effect of the seed."""
         count = len(self.loader.y)
-        pairs = zip(self.ours.stands, self.reference.stands, strict=True)
+        pairs = zip(self.ours.robust, self.reference.robust, strict=True)
         apart = max(abs(int(ours.sum()) - int(reference.sum())) for ours, reference in pairs)
         return self.differ <= max(1, DIFFER * count) and apart <= max(1, APART * count)
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Of the table."""
+        """Yield the rows of the table."""
         title = f"{self.name}, {self.threat.norm} {self.threat.eps:g}"
         for stage in (*STAGES, "total"):
             ours, reference = (side.seconds[stage] for side in (self.ours, self.reference))
-            ratio = f"{reference / ours:.2f}" if ours and reference else ""  # a stage is left out where nothing stands
+            ratio = f"{reference / ours:.2f}" if ours and reference else ""  # a stage is skipped if no example is left
             yield (title if stage == STAGES[0] else "", f"{stage}, s", f"{ours:.2f}", f"{reference:.2f}", ratio)
         sides = (self.ours, self.reference)
-        robust = (f"{100 * torch.stack(side.stands).float().mean():.2f}" for side in sides)
+        robust = (f"{100 * torch.stack(side.robust).float().mean():.2f}" for side in sides)
         yield ("", "robust accuracy, %", *robust, "")
-        itself = (str(max(map(differing, side.stands, side.stands[1:]), default="")) for side in sides)
-        yield ("", "verdicts that another seed changes", *itself, "")
-        yield ("", "verdicts that differ", "", str(self.differ), "")
+        itself = (str(max(map(differing, side.robust, side.robust[1:]), default="")) for side in sides)
+        yield ("", "examples that another seed changes", *itself, "")
+        yield ("", "examples that differ", "", str(self.differ), "")
 
 
 def differing(one: Tensor, other: Tensor) -> int:
-    """Verdicts that are not the same."""
+    """Return the number of examples on which two results disagree."""
     return int((one != other).sum())
 
 
 def digits() -> Iterator[tuple[str, Network, DictConfig]]:
-    """The digits' CNN, trained without an attack and against PGD."""
+    """Yield the CNN on digits, trained without an attack and with PGD."""
     for attack in ("none", "pgd"):
         config = composed(f"attack={attack}")
         module = build_module(config)
@@ -156,28 +156,31 @@ def digits() -> Iterator[tuple[str, Network, DictConfig]]:
 
 
 def finished(run: Path) -> Iterator[tuple[str, Network, DictConfig]]:
-    """The last checkpoint of a run."""
+    """Yield the last checkpoint of a run."""
     yield run.parent.name, load(run / "checkpoints" / "last.ckpt")[0].net, OmegaConf.create(RunRecord.read(run).config)
 
 
 def judge(title: str, trials: Sequence[Trial]) -> str:
-    """What became of the goal."""
+    """Return a line that says whether the goal is met."""
     ratio = sum(trial.reference.seconds["total"] for trial in trials) / sum(trial.ours.seconds["total"] for trial in trials)
     met = ratio >= GOAL and all(trial.same for trial in trials)
     return (
         f"{title}: {ratio:.2f} times as fast as the reference, {sum(trial.differ for trial in trials)} of "
-        f"{sum(len(trial.loader.y) for trial in trials)} verdicts differ; goal {GOAL:g} times at the same verdicts: "
-        f"{'MET' if met else 'MISSED'}"
+        f"{sum(len(trial.loader.y) for trial in trials)} examples differ; goal {GOAL:g} times with the same result: "
+        f"{outcome(met)}"
     )
 
 
 def main() -> None:
+    """Compare both implementations and print a table and the goal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a finished run, with result.json and checkpoints/last.ckpt")
-    parser.add_argument("--device", default="cpu", help="where to run: cpu or cuda")
-    parser.add_argument("--examples", type=int, help="the first of the test set (default: all; --quick: 200)")
-    parser.add_argument("--norm", choices=NORMS, action="append", help="of the data's threats (default: both; --run: linf)")
-    parser.add_argument("--batch-size", type=int, default=500, help="of both sides (default: 500)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--examples", type=int, help="number of test examples (default: all; --quick: 200)")
+    parser.add_argument(
+        "--norm", choices=NORMS, action="append", help="norm of the threat; repeatable (default: both; --run: linf)"
+    )
+    parser.add_argument("--batch-size", type=int, default=500, help="of both implementations (default: 500)")
     parser.add_argument("--quick", action="store_true", help="about a minute on the digits")
     arguments = parser.parse_args()
     begin()
@@ -185,7 +188,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     say(f"{machine(device)}, pyautoattack {version('pyautoattack')}")
     table = Table(title=f"AutoAttack standard, batches of {arguments.batch_size}")
-    for heading in ("network, threat", "", "ours", "reference", "reference / ours"):
+    for heading in ("network, threat", "", "temper", "reference", "reference / temper"):
         table.add_column(heading, justify="left" if heading in ("network, threat", "") else "right")
     trials = []
     for name, net, config in finished(arguments.run) if arguments.run else digits():
@@ -204,7 +207,7 @@ def main() -> None:
     for trial in trials:
         say(judge(f"{trial.name}, {trial.threat.norm}", [trial]))
     if len(trials) > 1:
-        say(judge("over all", trials))
+        say(judge("overall", trials))
 
 
 if __name__ == "__main__":

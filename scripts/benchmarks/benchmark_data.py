@@ -1,9 +1,10 @@
-"""What making batches costs: CIFAR-10's with crop and flip, beside a standard training step of preact_resnet18.
+"""Measure the cost of batches: CIFAR-10 with random crops and flips, compared with a training step of preact_resnet18.
 
     python scripts/benchmarks/benchmark_data.py [--device cuda] [data.batch_size=512 trainer.precision=bf16-mixed …]
 
-Random images of CIFAR-10's number and shape lie on the device as bytes; a batch is an index, a cast, a shift and a mirror. Both
-sides take turns. Printed is the median over rounds of each round's ratio, with the goal.
+Random images with the number and shape of CIFAR-10 are stored on the device as bytes; making a batch means to index, cast,
+shift and flip them. The script alternates between batches and steps, and prints the median over rounds of the ratio, with the
+goal.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from temper.training.modules import build_module, build_penalties
 
 GOAL = 0.03
 ROUNDS = 5
-BATCHES = 40  # of one round: one alone is too short to be timed
+BATCHES = 40  # per round, since a single batch is too fast to time
 
 
 def batches(config: DictConfig, device: torch.device) -> Iterator[Batch]:
-    """Batches without an end, epoch after epoch, each shifted and mirrored."""
+    """Yield augmented batches indefinitely, epoch after epoch."""
     penalties = build_penalties(config)
     x = torch.randint(256, (50_000, *config.data.shape), dtype=torch.uint8, device=device)
     loader = Loader(x, torch.arange(len(x), device=device) % config.data.classes, batch_size=config.data.batch_size, seed=0)
@@ -35,9 +36,10 @@ def batches(config: DictConfig, device: torch.device) -> Iterator[Batch]:
 
 
 def main() -> None:
+    """Print the time of a batch, of a training step, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("overrides", nargs="*", help="of the config")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("overrides", nargs="*", help="overrides of the config")
     arguments = parser.parse_args()
     begin()
     device = torch.device(arguments.device)
@@ -55,7 +57,7 @@ def main() -> None:
         optimizer.step()
 
     batch = next(source)
-    step(batch)  # warms up
+    step(batch)  # warm-up
     steps = 1 if device.type == "cpu" else BATCHES
     rounds = []
     for _ in range(ROUNDS):

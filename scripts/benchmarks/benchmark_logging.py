@@ -1,28 +1,23 @@
-"""What W&B costs: whole runs with logger=[csv,wandb], offline, beside the same runs with logger=csv.
+"""Measure the overhead of W&B logging: complete runs with logger=[csv,wandb], offline, compared with logger=csv.
 
     python scripts/benchmarks/benchmark_logging.py [data.batch_size=128 trainer.max_epochs=32 …]
 
-Both sides follow one another in one process, as the runs of a sweep do, and take turns in going first, so that a busy machine
-slows both. Printed is the median over rounds of each round's ratio. What is paid once per process, for importing W&B and
-starting its service, is printed apart.
+Both variants run in one process, like the runs of a sweep, and alternate in going first, so that other load slows both. The
+script prints the median over rounds of the ratio. The cost of importing W&B and starting its service, once per process, is
+printed separately.
 """
 
-import logging
 import os
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 
 import torch
-from hydra import compose, initialize_config_dir
+from measuring import begin, composed, machine
 
 from temper.cli.run import run
 from temper.config.cell import run_folder
-from temper.config.composed import CONF
-from temper.config.resolvers import register_resolvers
-from temper.runs.provenance import provenance
 
 ROUNDS, GOAL = 7, 1.03
 SIDES = {"csv": "[csv]", "both": "[csv,wandb]"}
@@ -30,9 +25,8 @@ KINDS = {"standard": ("attack=none", "penalty=none"), "combined": ("attack=pgd",
 
 
 def seconds(outputs: str, loggers: str, *overrides: str) -> float:
-    """Of one whole run: training, evaluation, record, logging."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", [f"paths.outputs={outputs}", f"logger={loggers}", *overrides])
+    """Return the seconds of one complete run: training, evaluation, record, logging."""
+    config = composed(f"paths.outputs={outputs}", f"logger={loggers}", *overrides)
     since = time.perf_counter()
     record = run(config, run_folder(config), alone=False)
     took = time.perf_counter() - since
@@ -41,14 +35,10 @@ def seconds(outputs: str, loggers: str, *overrides: str) -> float:
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "temper"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Print the ratio of the run times with and without W&B."""
+    begin()
     os.environ["WANDB_MODE"] = "offline"
-    register_resolvers()
-    torch.set_num_threads(1)
-    hardware = provenance()["hardware"]
-    print(f"{hardware.get('gpu', hardware['cpu'])}, one thread, torch {torch.__version__}; {ROUNDS} rounds")
+    print(f"{machine(torch.device('cpu'))}; {ROUNDS} rounds")
     with tempfile.TemporaryDirectory() as folder:
         tiny = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60")
         seconds(f"{folder}/warm", "[csv]", *tiny)

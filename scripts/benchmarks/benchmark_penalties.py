@@ -1,21 +1,18 @@
-"""What each penalty costs: a training step with it beside the same step without, under no attack and under PGD.
+"""Measure the cost of each penalty: a training step with it compared with one without it, for standard and PGD training.
 
     python scripts/benchmarks/benchmark_penalties.py [--quick] [model.width=32 data.batch_size=64 …]
 
-Every option of conf/penalty takes part in short whole trainings through Hydra, Lightning and all callbacks. Rounds run through
-all of them in rotating order, and a training without penalty comes after every few, so that a busy machine slows all. Printed
-is the median over rounds of the ratio to the trainings without just before and just after, with the quartiles; and how
-often an example goes backward through the network in a step of the first epoch, with what is measured there once an epoch.
-An option that cannot be composed or trained is named at the end, and the exit status is 1.
+Every option of conf/penalty is trained for a few epochs through Hydra, Lightning and all callbacks. Each round includes all
+options in rotating order, with a baseline without penalty after every few of them, so that other load slows all. The script
+prints the median over rounds of the ratio to the baselines just before and just after, with the quartiles, and the number of
+backward passes per example and step in the first epoch, including measurements made once per epoch. Options that cannot be
+composed or trained are listed at the end, and the exit status is 1.
 """
 
 import argparse
-import logging
-import platform
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,36 +21,35 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from measuring import begin, composed, machine
 from omegaconf import DictConfig
 from rich.table import Table
 
 from temper.config.composed import CONF
 from temper.config.errors import explain
 from temper.config.instantiate import build
-from temper.config.resolvers import register_resolvers
 from temper.data.loading import build_data
-from temper.runs.provenance import provenance
 from temper.runs.terminal import say
 from temper.training.callbacks import Cost, Curves
 from temper.training.modules import build_module
 
-# What an option needs beside itself: a model that has a place for it, or penalties that it steers.
+# Requirements of an option: a model that has a place for it, or penalties that it steers.
 RESNET = ("model=preact_resnet18", "model.width=4", "data.train_size=640")
 MODELS: dict[str, tuple[str, ...]] = {"stochastic_depth": RESNET}
 STEERED = {"controlled": "l2,controlled", "dynamic": "l2,dynamic", "meta": "l1,l2,meta"}
-# Epochs of one training under each attack; the first of them warms up.
+# Epochs of one training by attack; the first one is the warm-up.
 ATTACKS = {"none": 4, "pgd": 2}
-# Rounds go on until so many seconds are spent.
+# Time limit of all rounds, seconds.
 BUDGET, QUICK_BUDGET, FEWEST_ROUNDS = 330, 100, 2
-BLOCK = 3  # trainings between two without penalty
+BLOCK = 3  # trainings between two baselines
 
 
 class Clock(pl.Callback):
-    """CPU seconds of all epochs but the first, which warms up: what other processes take is nobody's cost.
+    """Callback that measures all epochs except the first, in CPU time, so that other processes do not count.
 
     Attributes:
-        seconds, steps: of training.
+        seconds: CPU time of training.
+        steps: number of training steps.
     """
 
     def __init__(self) -> None:
@@ -72,14 +68,14 @@ class Clock(pl.Callback):
 
 @dataclass
 class Training:
-    """One cell, and what was measured of it.
+    """One cell and its measurements.
 
     Attributes:
-        overrides: that its config is composed from.
-        seconds: CPU time of a step, in each round.
-        ratios: to a step without penalty, in each round.
-        passes: backward passes of the network a step for one example.
-        error: why it cannot be measured.
+        overrides: overrides of its config.
+        seconds: CPU time per step, in each round.
+        ratios: ratio to a step of the baseline, in each round.
+        passes: backward passes of the network per example and step.
+        error: error message; None: the cell can be measured.
     """
 
     overrides: tuple[str, ...]
@@ -90,11 +86,11 @@ class Training:
 
     @cached_property
     def config(self) -> DictConfig:
-        with initialize_config_dir(CONF, version_base="1.3"):
-            return compose("train", overrides=list(self.overrides))
+        """The composed config."""
+        return composed(*self.overrides)
 
     def run(self) -> float:
-        """Train once from the start; CPU seconds a step."""
+        """Train once from scratch and return the CPU seconds per step."""
         module, data = build_module(self.config), build_data(self.config)
         clock, cost = Clock(), Cost()
         trainer: pl.Trainer = build(
@@ -114,24 +110,25 @@ class Training:
 
 @dataclass
 class Group:
-    """Trainings that differ in the penalty alone, and the one without."""
+    """Trainings that differ only in the penalty, and their baseline without a penalty."""
 
     baseline: Training
     members: dict[str, Training] = field(default_factory=dict)
 
 
 def groups(penalties: Iterable[str], extra: Sequence[str]) -> list[Group]:
-    found: dict[tuple[str, ...], Group] = {}
+    """Return the trainings of all penalties under all attacks, grouped by baseline."""
+    by_settings: dict[tuple[str, ...], Group] = {}
     for penalty, (attack, epochs) in product(penalties, ATTACKS.items()):
         model = MODELS.get(penalty, ())
         common = ("data.batch_size=128", f"attack={attack}", f"trainer.max_epochs={epochs}", *model, *extra)
-        group = found.setdefault(common, Group(Training((*common, "penalty=[none]"))))
+        group = by_settings.setdefault(common, Group(Training((*common, "penalty=[none]"))))
         group.members[f"{attack}: {penalty}"] = Training((*common, f"penalty=[{STEERED.get(penalty, penalty)}]"))
-    return list(found.values())
+    return list(by_settings.values())
 
 
 def lap(baseline: Training, members: Sequence[Training]) -> None:
-    """One round through a group."""
+    """Measure one round of a group."""
     before = baseline.run()
     for start in range(0, len(members), BLOCK):
         took: list[tuple[Training, float]] = []
@@ -139,7 +136,7 @@ def lap(baseline: Training, members: Sequence[Training]) -> None:
             if one.error is None:
                 try:
                     took.append((one, one.run()))
-                except Exception as error:  # whatever an option raises: the others go on
+                except Exception as error:  # any error of an option; the others still run
                     one.error = explain(error).splitlines()[0]
         after = baseline.run()
         for one, seconds in took:
@@ -149,20 +146,20 @@ def lap(baseline: Training, members: Sequence[Training]) -> None:
 
 
 def race(among: Sequence[Group], budget: float) -> int:
-    """Round after round until the budget is spent; how many it were."""
+    """Measure rounds until the time limit, and return their number."""
     since, rounds = time.perf_counter(), 0
     orders = [list(group.members.values()) for group in among]
-    among[0].baseline.run()  # pays for what is loaded and set up once
+    among[0].baseline.run()  # warm-up: imports and caches
     while rounds < FEWEST_ROUNDS or (time.perf_counter() - since) * (rounds + 1) / rounds < budget:
         for group, order in zip(among, orders, strict=True):
             lap(group.baseline, order)
-            order.append(order.pop(0))  # nobody always runs behind the same one
+            order.append(order.pop(0))  # no option always follows the same one
         rounds += 1
     return rounds
 
 
 def cells(one: Training) -> list[str]:
-    """The part of a table's row that belongs to one attack."""
+    """Return the cells of one attack in a row of the table."""
     if one.error is not None:
         return ["–"] * 4
     low, ratio, high = statistics.quantiles(one.ratios, method="inclusive")
@@ -170,26 +167,20 @@ def cells(one: Training) -> list[str]:
 
 
 def main() -> None:
+    """Measure all penalties and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("overrides", nargs="*", help="of every config")
+    parser.add_argument("overrides", nargs="*", help="overrides of every config")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "temper"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    register_resolvers()
-    torch.set_num_threads(1)
+    begin()
     penalties = sorted(path.stem for path in Path(CONF, "penalty").glob("*.yaml") if path.stem != "none")
     among = groups(penalties, arguments.overrides)
-    hardware = provenance()["hardware"]
-    say(
-        f"{hardware['cpu']}, {torch.get_num_threads()} thread(s), python {platform.python_version()}, torch {torch.__version__}"
-    )
+    say(machine(torch.device("cpu")))
     rounds = race(among, QUICK_BUDGET if arguments.quick else BUDGET)
-    table = Table(title=f"A training step with each penalty beside one without, {rounds} rounds")
+    table = Table(title=f"Cost of a training step with each penalty, {rounds} rounds")
     table.add_column("penalty")
     for attack in ATTACKS:
-        for heading in (f"attack={attack}\nCPU ms", "\nratio", "half of the\nrounds", "backward\npasses"):
+        for heading in (f"attack={attack}\nCPU ms", "\nratio", "interquartile\nrange", "backward\npasses"):
             table.add_column(heading, justify="right")
     trainings = {name: one for group in among for name, one in group.members.items()}
     for penalty in penalties:

@@ -1,12 +1,11 @@
-"""What it takes to collect and report a study of a thousand runs: seconds and memory. The goal: under 30 s and 1 GB.
+"""Measure the time and memory of the report on a study of 1,000 runs. The goal is under 30 s and 1 GB.
 
     python scripts/benchmarks/benchmark_report.py --runs 1000 --metrics 30 --images 10000
 
-The records are made up in a temporary folder, in the shape of real ones: a grid of 5 attacks x (none and 13 penalties at 3
-strengths) x 5 seeds, curves of 30 epochs, two checkpoints of so many metrics, an audit; and beside each what happened to every
-test image under every attack, from which effects are resampled. What is measured is temper-report itself, a process of its own,
-with its imports, its tables, effects, claims and figures. Figures of networks (surface, weights) are not among them: they need
-checkpoints of real ones, whatever the number of runs.
+The records are synthetic, in a temporary folder, with the structure of real ones: a grid of 5 attacks x (none and 13 penalties
+at 3 strengths) x 5 seeds, curves of 30 epochs, two checkpoints with the given number of metrics, an audit, and per-example
+outcomes under every attack for the bootstrap. The script measures temper-report in its own process, including imports, tables,
+effects, claims and figures. Figures of networks (surface, weights) are excluded, since they need real checkpoints.
 """
 
 import argparse
@@ -49,7 +48,7 @@ PENALTIES = (
 STRENGTHS = (0.3, 1.0, 3.0)
 CELLS = [(a, p, s) for a in ATTACKS for p, s in [("none", 1.0), *((p, s) for p in PENALTIES for s in STRENGTHS)]]
 SUITE = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")
-NAMED = (
+METRICS = (
     "test/clean",
     *(f"test/{attack}" for attack in SUITE),
     "test/worst_case",
@@ -62,24 +61,25 @@ EPOCHS = 30
 
 
 def main(runs: int, metrics: int, images: int) -> None:
+    """Write a synthetic study, report it, and print time and memory."""
     begin()
     say(machine(torch.device("cpu")))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         size = write(Path(folder) / "outputs" / "scale", runs, metrics, images)
-        said = f"{runs} records of {metrics} metrics, {images} images each, written: {time.perf_counter() - start:.1f} s"
-        say(f"{said}, {size / 2**20:.0f} MiB of records")
+        seconds = time.perf_counter() - start
+        say(f"wrote {runs} records of {metrics} metrics, {images} images each: {seconds:.1f} s, {size / 2**20:.0f} MiB")
         paths = [f"paths.outputs={folder}/outputs", f"paths.results={folder}/results"]
         for name, code, arguments in (
-            ("imports alone", "import temper.report", []),
+            ("imports only", "import temper.report", []),
             ("temper-report", "from temper.cli.report import main; main()", ["study=scale", *paths]),
         ):
             seconds, busy, peak = measured(code, arguments)
-            say(f"{name}: {seconds:.1f} s ({busy:.1f} s of the CPU), peak memory {peak:.0f} MiB")
+            say(f"{name}: {seconds:.1f} s ({busy:.1f} s CPU time), peak memory {peak:.0f} MiB")
 
 
 def write(study: Path, runs: int, metrics: int, images: int) -> int:
-    """A study of so many finished runs, and what happened to every image; returns the bytes of its records."""
+    """Write a study of finished runs with per-example outcomes, and return the size of its records in bytes."""
     known, rng, size = provenance(), np.random.default_rng(0), 0
     config = plain(composed("evaluation=standard"))
     suite = config["evaluation"]
@@ -89,7 +89,7 @@ def write(study: Path, runs: int, metrics: int, images: int) -> int:
         kind = Kind.of(attacked=attack != "none", penalized=penalty != "none")
 
         def checkpoint() -> dict[str, Any]:
-            names = [*NAMED, *(f"test/metric_{i}" for i in range(metrics))][:metrics]
+            names = [*METRICS, *(f"test/metric_{i}" for i in range(metrics))][:metrics]
             finding = {"status": "passed", "figure": 0.01, "meaning": "of the examples"}
             values = dict(zip(names, rng.random(metrics).tolist(), strict=True))
             return {"epoch": EPOCHS - 1, "metrics": values, "audit": dict.fromkeys(("steps", "restarts"), finding)}
@@ -121,18 +121,18 @@ def write(study: Path, runs: int, metrics: int, images: int) -> int:
         folder.mkdir(parents=True)
         record.write(folder)
         size += (folder / "result.json").stat().st_size
-        right = {name: rng.random(images) < 0.7 for name in ("clean", *SUITE)}
-        write_arrays(outcomes_path(folder, "standard-00000000", "last"), right)
+        correct = {name: rng.random(images) < 0.7 for name in ("clean", *SUITE)}
+        write_arrays(outcomes_path(folder, "standard-00000000", "last"), correct)
     return size
 
 
 def measured(code: str, arguments: list[str]) -> tuple[float, float, float]:
-    """Seconds, those of the CPU, and peak memory in MiB of a Python process of its own."""
+    """Run code in a new Python process; return wall-clock seconds, CPU seconds and peak memory in MiB."""
     start = time.perf_counter()
     command = [sys.executable, "-c", f"{code}\nprint(open('/proc/self/status').read())", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        # What the system knows of a child's peak (ru_maxrss) begins with that of the process that started it.
+        # The system's peak memory of a child process (ru_maxrss) includes that of its parent, VmHWM does not.
         peak = re.search(r"VmHWM:\s+(\d+) kB", process.stdout.read())
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -142,7 +142,7 @@ def measured(code: str, arguments: list[str]) -> tuple[float, float, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--metrics", type=int, default=30)
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=1000, help="number of runs (default: 1000)")
+    parser.add_argument("--metrics", type=int, default=30, help="metrics per checkpoint (default: 30)")
+    parser.add_argument("--images", type=int, default=10_000, help="test images per run (default: 10000)")
     main(**vars(parser.parse_args()))

@@ -1,12 +1,12 @@
-"""How cost grows with what a user turns up: attack steps, batch size, width, runs of a sweep, devices of a run.
+"""Measure how cost scales with attack steps, batch size, width, runs of a sweep and devices of a run.
 
     python scripts/benchmarks/benchmark_scaling.py [--quick] [--device cuda] [--plot scaling.png] [model.hidden=200 …]
 
-Each ladder is measured round after round, its rungs in an order drawn anew, and a line is laid through the medians. It should
-fit in passes through the network (k attack steps are k + 1), in the batch, and in the runs of a sweep. In the width,
-cost bends from what does not depend on it towards the quadratic of convolutions, and local exponents say where it is. A
-training step is one of the whole of temper; without a GPU it is measured in CPU time, which other processes take no part of.
-Images a second on several devices are those of trainer=ddp by the clock; on a CPU its processes need a core each.
+Each series is measured over several rounds, its values in random order, and a line is fitted to the medians. Cost should be
+linear in the passes through the network (k + 1 for k attack steps), the batch size and the runs of a sweep. In the width, cost
+changes from constant to quadratic, as convolutions do; local exponents show the regime. A training step is that of the whole of
+temper, in CPU time without a GPU, so that other processes do not count. Images per second on several devices are wall-clock
+throughput of trainer=ddp; on a CPU each of its processes needs a core.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from temper.runs.record import RunRecord
 from temper.runs.terminal import say
 from temper.training.modules import build_module
 
-EXAMPLES = 1024  # whole batches on every rung
+EXAMPLES = 1024  # divisible by every batch size
 DATA = (f"data.train_size={EXAMPLES}", "data.val_fraction=0.2")
 STEP = (*DATA, "attack=pgd", "attack.steps=3", "data.batch_size=128", "trainer.max_epochs=-1")
 RUN_OF_A_SWEEP = ("evaluation=quick", "data.train_size=200", "data.test_size=60", "trainer.max_epochs=8", "model.width=4")
@@ -43,7 +43,7 @@ Measure = Callable[[], float]
 
 
 class Clock(pl.Callback):
-    """Seconds of all steps of one fit but the first few, which warm up."""
+    """Callback that measures the time of all steps of a fit except the warm-up."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         if trainer.global_step == WARM_UP:
@@ -54,7 +54,7 @@ class Clock(pl.Callback):
 
 
 def training_step(steps: int, *overrides: str) -> Measure:
-    """Milliseconds of one step of training; composing and building are not counted."""
+    """Return a function that measures milliseconds per training step, without composing and building."""
     config = composed(*STEP, *overrides)
 
     def measure() -> float:
@@ -67,7 +67,7 @@ def training_step(steps: int, *overrides: str) -> Measure:
 
 
 def bare_pass(passes: int, device: torch.device, *overrides: str) -> Measure:
-    """Milliseconds of one pass forward, and backward to the inputs, with nothing around it."""
+    """Return a function that measures milliseconds of one forward pass and backward pass to the inputs."""
     config = composed(*STEP, *overrides)
     net, data = build_module(config).net.to(device).eval(), build_data(config)
     batch = next(iter(data.loader("train", batch_size=config.data.batch_size, device=device)))
@@ -85,7 +85,7 @@ def bare_pass(passes: int, device: torch.device, *overrides: str) -> Measure:
 
 
 def sweep(count: int, device: torch.device, *overrides: str) -> Measure:
-    """Seconds of `temper-train -m` with so many runs, one after another in this process, the report included."""
+    """Return a function that measures seconds of `temper-train -m` with `count` serial runs and the report."""
     seeds = ",".join(map(str, range(count)))
 
     def measure() -> float:
@@ -101,8 +101,8 @@ def sweep(count: int, device: torch.device, *overrides: str) -> Measure:
     return measure
 
 
-def images_a_second(devices: int, epochs: int, accelerator: str) -> Measure:
-    """That one run trains on, once its processes are started."""
+def images_per_second(devices: int, epochs: int, accelerator: str) -> Measure:
+    """Return a function that measures the training throughput of one run, without the start of its processes."""
     several = ("trainer=ddp", f"trainer.accelerator={accelerator}", f"trainer.devices={devices}")
 
     def measure() -> float:
@@ -119,57 +119,58 @@ def images_a_second(devices: int, epochs: int, accelerator: str) -> Measure:
 
 
 def ladders(device: torch.device, overrides: Sequence[str], *, quick: bool) -> tuple[list[Ladder], Rung]:
-    """All of them, that of attack steps first; and the bare pass that a step is compared with."""
+    """Return all series, that of attack steps first, and the bare pass that an attack step is compared with."""
     accelerator, available = ("gpu", torch.cuda.device_count()) if device.type == "cuda" else ("cpu", cores())
     steps, rounds, few = (10, 5, 2) if quick else (30, 15, 5)
     own = (f"trainer={accelerator}", *overrides)
 
     def stepping(name: str, axis: str, key: str, values: Sequence[int], *more: str, passes: int = 0) -> Ladder:
         rungs = [Rung(value + passes, training_step(steps, *own, *more, f"{key}={value}")) for value in values]
-        return Ladder(name, axis, "ms a step", rounds, rungs)
+        return Ladder(name, axis, "ms per step", rounds, rungs)
 
-    found = [
+    series = [
         stepping("Attack steps k, passes k + 1", "passes", "attack.steps", (1, 2, 5, 10, 20), passes=1),
         stepping("Batch size", "examples", "data.batch_size", (32, 64, 128, 256, 512)),
         stepping("Width of the CNN", "channels", "model.width", (8, 16, 32, 64), "data.batch_size=512"),
     ]
-    found[-1].straight = False
+    series[-1].straight = False
     runs = [Rung(count, sweep(count, device, f"trainer={accelerator}")) for count in (1, 2, 4)]
-    found.append(Ladder("Runs of a sweep", "runs", "seconds", few, runs))
+    series.append(Ladder("Runs of a sweep", "runs", "seconds", few, runs))
     if available > 1:
         counts = [2**power for power in range(available.bit_length())]
-        trained = [Rung(count, images_a_second(count, 20, accelerator)) for count in counts]
-        found.append(Ladder("Devices of a run", "devices", "images a second", few, trained))
-    return found, Rung(1, bare_pass(4 * steps, device, *own))
+        trained = [Rung(count, images_per_second(count, 20, accelerator)) for count in counts]
+        series.append(Ladder("Devices of a run", "devices", "images/s", few, trained))
+    return series, Rung(1, bare_pass(4 * steps, device, *own))
 
 
 def main() -> None:
+    """Measure all series and print their tables and fits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="fewer rounds of fewer steps")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ladders, such as into scaling.png")
-    parser.add_argument("overrides", nargs="*", help="of the training steps")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="save a figure, such as scaling.png")
+    parser.add_argument("overrides", nargs="*", help="overrides of the training steps")
     options = parser.parse_args()
     begin()
     device = torch.device(options.device)
     caption = machine(device)
     say(caption)
-    found, bare = ladders(device, options.overrides, quick=options.quick)
-    sweep(2, device)()  # pays for what is loaded once
-    for number in range(max(ladder.rounds for ladder in found)):
-        for ladder in found:
+    series, bare = ladders(device, options.overrides, quick=options.quick)
+    sweep(2, device)()  # warm-up: imports and caches
+    for number in range(max(ladder.rounds for ladder in series)):
+        for ladder in series:
             if number < ladder.rounds:
                 ladder.climb(number)
         bare.found.append(bare.measure())
-    for ladder in found:
+    for ladder in series:
         say(ladder.table())
         say(ladder.verdict())
-    by_steps = found[0].line
+    by_steps = series[0].line
     assert by_steps is not None
-    each, price = by_steps.slope, by_steps.slope / bare.median
-    say(f"an attack step takes {each:.3g} ms, {price:.2f} times a bare pass forward and backward ({bare.median:.3g} ms)")
+    step, ratio = by_steps.slope, by_steps.slope / bare.median
+    say(f"an attack step takes {step:.3g} ms, {ratio:.2f} times a bare pass forward and backward ({bare.median:.3g} ms)")
     if options.plot:
-        draw(found, options.plot, caption)
+        draw(series, options.plot, caption)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What Hydra and Lightning cost: a training step of each kind beside the same step in plain PyTorch.
+"""Measure the overhead of Hydra and Lightning: a training step of each kind compared with the same step in plain PyTorch.
 
     python scripts/benchmarks/benchmark_step.py [model=cnn data.batch_size=128 …]
 
-Both sides train the same network on the same batches with the same attack and optimizer; rounds alternate within one run, so
-that a busy machine slows both. Printed is the median over rounds of each round's ratio.
+Both sides train the same network on the same batches with the same attack and optimizer. Rounds alternate within one process,
+so that other load slows both. The script prints the median over rounds of the ratio.
 """
 
 import statistics
@@ -31,7 +31,7 @@ STEPS, ROUNDS = 40, 15
 
 
 class Clock(pl.Callback):
-    """Seconds of all steps of one fit but the first few, which warm up."""
+    """Callback that measures the time of all steps except the first five, which are a warm-up."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         if trainer.global_step == 5:
@@ -40,7 +40,7 @@ class Clock(pl.Callback):
 
 
 def lightning(config: DictConfig) -> Callable[[], float]:
-    """Seconds a step through the whole of temper: callbacks, penalties, keyed randomness, logging by epoch."""
+    """Return a function that measures seconds per step of temper: callbacks, penalties, keyed randomness, epoch logging."""
 
     def steps() -> float:
         module, data, clock = build_module(config), build_data(config), Clock()
@@ -51,7 +51,7 @@ def lightning(config: DictConfig) -> Callable[[], float]:
 
 
 def plain(config: DictConfig) -> Callable[[], float]:
-    """Seconds a step of the loop that one would write without either."""
+    """Return a function that measures seconds per step of a plain PyTorch loop."""
 
     def steps() -> float:
         module: Classifier = build_module(config)
@@ -79,6 +79,7 @@ def plain(config: DictConfig) -> Callable[[], float]:
 
 
 def main() -> None:
+    """Print the ratio of temper to a plain loop for each kind of training."""
     begin()
     print(f"{machine(torch.device('cpu'))}; {ROUNDS} rounds of {STEPS} steps")
     print(f"{'kind':12s} {'plain ms':>9s} {'temper ms':>10s} {'ratio':>6s}   goal")

@@ -1,10 +1,10 @@
-"""What a sweep of ten thousand runs costs apart from training: composing, validating, skipping, status, report.
+"""Measure the overhead of a sweep of 10,000 runs: composing, validating, skipping, status and report.
 
     python scripts/benchmarks/benchmark_sweep.py --runs 10000
 
-One trivial run is trained; the records of all others are made from its own, in folders of the cells that the sweep planned.
-Prints the seconds of each step; the goal is a minute for each. Cells that differ in more than their seed cost most, since
-each is built and validated: their price is measured apart.
+One trivial run is trained; the records of all other runs are copies of its record, in the folders that the sweep planned. The
+script prints the seconds of each step; the goal is one minute per step. Cells that differ in more than their seed cost most,
+since each one is built and validated; they are measured separately.
 """
 
 import argparse
@@ -49,7 +49,7 @@ ATTACKS, PENALTIES = "attack=none,fgsm,pgd,trades", "penalty=none,l1,l2,dropout,
 
 
 class Scale:
-    """A study of so many runs in the working folder; `timed` notes what each step took."""
+    """Sweep configuration in the working directory, and the time of each step."""
 
     def __init__(self) -> None:
         register_resolvers()
@@ -58,11 +58,12 @@ class Scale:
         self.config = self.loader.load_configuration("train", [], RunMode.MULTIRUN)
         self.steps: list[dict[str, Any]] = []
 
-    def timed(self, what: str, count: int, act: Callable[[], T]) -> T:
+    def timed(self, step: str, count: int, function: Callable[[], T]) -> T:
+        """Call a function, record its time under `step`, and return its value."""
         since = time.perf_counter()
-        value = act()
+        value = function()
         seconds = time.perf_counter() - since
-        self.steps.append({"step": what, "count": count, "seconds": seconds, "ms each": 1000 * seconds / count})
+        self.steps.append({"step": step, "count": count, "seconds": seconds, "ms each": 1000 * seconds / count})
         return value
 
     def plan(self, *axes: str) -> list[Job]:
@@ -80,7 +81,7 @@ def train_one(scale: Scale) -> RunRecord:
 
 
 def fill(jobs: list[Job], template: RunRecord) -> None:
-    """A finished record for every run, its accuracies moved a little."""
+    """Write a finished record for every run, with slightly changed accuracies."""
     draw = random.Random(0)
     for job in jobs:
         record = dataclasses.replace(
@@ -89,8 +90,8 @@ def fill(jobs: list[Job], template: RunRecord) -> None:
         record.digest, record.seed, record.config = job.cell.digest, job.seed, template.config | {"seed": job.seed}
         (evaluation,) = template.evaluations.values()
         checkpoints = {
-            name: {**found, "metrics": {metric: value * draw.uniform(0.9, 1) for metric, value in found["metrics"].items()}}
-            for name, found in evaluation["checkpoints"].items()
+            name: {**values, "metrics": {metric: value * draw.uniform(0.9, 1) for metric, value in values["metrics"].items()}}
+            for name, values in evaluation["checkpoints"].items()
         }
         record.evaluations = {job.suite: evaluation | {"checkpoints": checkpoints}}
         job.folder.mkdir(parents=True)
@@ -99,8 +100,8 @@ def fill(jobs: list[Job], template: RunRecord) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--cells", type=int, default=200, help="that differ in more than their seed, for their price")
+    parser.add_argument("--runs", type=int, default=10_000, help="number of runs (default: 10000)")
+    parser.add_argument("--cells", type=int, default=200, help="number of cells that differ in more than their seed")
     return parser.parse_args()
 
 
@@ -117,16 +118,16 @@ def main() -> None:
         )
         seeds = "seed=" + ",".join(map(str, range(options.runs // 20)))
         jobs = scale.timed(
-            "plan: compose, validate, nothing is done", options.runs, lambda: scale.plan(ATTACKS, PENALTIES, seeds)
+            "plan: compose and validate, nothing finished", options.runs, lambda: scale.plan(ATTACKS, PENALTIES, seeds)
         )
-        scale.timed("keep the plan", len(jobs), lambda: Plan.of(jobs).write(Path("outputs/scale")))
+        scale.timed("write the plan", len(jobs), lambda: Plan.of(jobs).write(Path("outputs/scale")))
         scale.timed("write records", len(jobs), lambda: fill(jobs, template))
-        again = scale.timed("plan again: skip all", len(jobs), lambda: scale.plan(ATTACKS, PENALTIES, seeds))
-        assert {job.state for job in again} == {State.FINISHED}, "every record should have been found"
+        again = scale.timed("plan again: all finished and skipped", len(jobs), lambda: scale.plan(ATTACKS, PENALTIES, seeds))
+        assert {job.state for job in again} == {State.FINISHED}, "every run should be finished"
         scale.timed("temper-status", len(jobs), lambda: describe(Path("outputs/scale"), 40))
         records, problems = scale.timed("collect", len(jobs), lambda: collect(Path("outputs/scale")))
         assert len(records) == len(jobs) and not problems, f"{len(records)} of {len(jobs)} records; {problems[:1]}"
-        scale.timed("report, collecting included", len(jobs), lambda: make_report(Path("outputs/scale"), Path("results/scale")))
+        scale.timed("report, including collect", len(jobs), lambda: make_report(Path("outputs/scale"), Path("results/scale")))
         table = pd.DataFrame(scale.steps).to_markdown(index=False, floatfmt=("", "d", ".1f", ".2f"))
         say(f"{len(jobs)} runs of 20 cells; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         say(f"\n{table}")

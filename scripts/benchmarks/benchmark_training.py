@@ -1,16 +1,16 @@
-"""Images a second of PGD-10 adversarial training: PreActResNet-18 on CIFAR-10, rung by rung, beside a plain fp32 loop.
+"""Measure the throughput of PGD-10 training (PreActResNet-18, CIFAR-10) per optimization, compared with a plain fp32 loop.
 
     python scripts/benchmarks/benchmark_training.py [--batch-size 512] [paths.data=FOLDER model.width=96 …]
-    python scripts/benchmarks/benchmark_training.py --device cpu    # the same code on a narrow net, in two minutes
+    python scripts/benchmarks/benchmark_training.py --device cpu    # the same code on a narrow network, in two minutes
 
-Ours goes through Hydra and Lightning as `temper-train` does; the plain loop of the papers' public code is `plain_loop.py`. All
-train the same network on the same images in one process; rounds take turns in rotating order, and each begins with a warm-up
-that is reported apart. That of the first round holds the compilation, whose kernels later rounds, and a second call, find on
-disk. Printed are medians over rounds, and of each round's ratio.
+Temper trains through Hydra and Lightning as `temper-train` does; `plain_loop.py` is the loop of the papers' public code. All
+variants train the same network on the same images in one process. Rounds rotate the order of the variants, and each begins with
+a warm-up that is reported separately. The first warm-up includes the compilation; its kernels are cached on disk for later
+rounds and calls. The script prints medians over rounds of the throughput and of the ratio.
 
-There is no validation and no short batch, so that kernels are compiled once.
+There is no validation and no smaller last batch, so that kernels are compiled once.
 
-Where CIFAR-10 cannot be found, random images of its shape stand in: the speed does not depend on the pixels.
+If CIFAR-10 is missing, random images of its shape replace it, since the speed does not depend on the pixels.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
-from measuring import begin, composed, machine, now, trainer_of
+from measuring import begin, composed, machine, now, outcome, trainer_of
 from omegaconf import DictConfig
 from plain_loop import STEPS, Pictures, train
 from rich.table import Table
@@ -40,7 +40,7 @@ from temper.runs.terminal import say
 from temper.training.callbacks import PeakMemory
 from temper.training.modules import build_module
 
-# What each side has beside the one above it.
+# Each variant adds its overrides to those of the variants above.
 RUNGS = {
     "fp32, eager": ["trainer.precision=32-true", "model.compile=false", "model.channels_last=false"],
     "+ channels_last": ["model.channels_last=true"],
@@ -56,7 +56,7 @@ GOAL_DEVICE, GOAL_RATE, GOAL_RATIO = "H200", 12_000, 4
 
 
 class InMemory:
-    """A source whose arrays are loaded already, for every side and round the same."""
+    """Source of arrays in memory, shared by all variants and rounds."""
 
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
@@ -67,7 +67,16 @@ class InMemory:
 
 @dataclass
 class Bench:
-    """What all sides have in common."""
+    """Settings shared by all variants.
+
+    Attributes:
+        device: where to train.
+        batch_size: examples per step.
+        steps: timed steps per round.
+        workers: worker processes of the plain loop.
+        arrays: the data set.
+        config: the config that gives shape, normalization and width of the network.
+    """
 
     device: torch.device
     batch_size: int
@@ -77,18 +86,19 @@ class Bench:
     config: DictConfig
 
     def now(self) -> float:
+        """Return the time in seconds after the device has finished its work."""
         return now(self.device)
 
 
 @dataclass
 class Side:
-    """One way to train, and what was measured of it in each round.
+    """One variant of the training loop, and its measurements in each round.
 
     Attributes:
-        steps: trains from the start, and yields the time after the warm-up and at the end.
-        rates: images a second.
-        warm_ups: seconds before the clock starts.
-        memory: peak, MiB.
+        steps: function that trains from scratch and yields the time after the warm-up and at the end.
+        rates: images per second.
+        warm_ups: seconds of the warm-up.
+        memory: peak memory, MiB.
     """
 
     steps: Callable[[], Iterator[float]]
@@ -97,8 +107,8 @@ class Side:
     memory: float = 0.0
 
     def run(self, bench: Bench) -> None:
-        """One round."""
-        torch.compiler.reset()  # nothing of another side stays in memory
+        """Measure one round."""
+        torch.compiler.reset()  # drop the compiled code of other variants
         gc.collect()
         memory, began = PeakMemory(bench.device), bench.now()
         since, until = self.steps()
@@ -108,7 +118,7 @@ class Side:
 
 
 class Clock(pl.Callback):
-    """The time after the warm-up, and at the end."""
+    """Callback that records the time after the warm-up and at the end."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.times = bench, list[float]()
@@ -119,7 +129,7 @@ class Clock(pl.Callback):
 
 
 def ours(bench: Bench, config: DictConfig) -> Iterator[float]:
-    """Through the whole of temper: callbacks, penalties, keyed randomness, logging by epoch."""
+    """Train with temper: callbacks, penalties, keyed randomness, epoch logging."""
     module, data, clock = build_module(config), build_data(config), Clock(bench)
     data.source = InMemory(bench.arrays)
     trainer_of(config, module, clock, max_steps=WARM_UP + bench.steps, limit_val_batches=0).fit(module, data)
@@ -127,7 +137,7 @@ def ours(bench: Bench, config: DictConfig) -> Iterator[float]:
 
 
 def plain(bench: Bench) -> Iterator[float]:
-    """The loop of the papers, for as long."""
+    """Train the same number of steps with the plain loop."""
     net = network(bench.config).to(bench.device)
     data = Pictures(bench.arrays.x_train, bench.arrays.y_train)
     loop = train(net, data, bench.device, batch_size=bench.batch_size, workers=bench.workers)
@@ -138,14 +148,15 @@ def plain(bench: Bench) -> Iterator[float]:
 
 
 def network(config: DictConfig) -> PreActResNet18:
+    """Return the network of the plain loop."""
     shape, mean, std = (list(config.data[key]) for key in ("shape", "mean", "std"))
     return PreActResNet18(shape=shape, classes=config.data.classes, mean=mean, std=std, width=config.model.width)
 
 
 def flop_per_image(config: DictConfig) -> float:
-    """Of one step: forward and backward to the input as often as the attack, then forward and backward to the weights."""
+    """Return the FLOP of a training step per image: the passes of the attack to the input, then one pass to the weights."""
     net, x = network(config), torch.rand(2, *config.data.shape)
-    z = x.clone().requires_grad_(True).clone()  # the counter cannot follow a gradient to a leaf
+    z = x.clone().requires_grad_(True).clone()  # the counter misses gradients with respect to a leaf
     with FlopCounterMode(display=False) as attack:
         torch.autograd.grad(net(z).sum(), z)
     with FlopCounterMode(display=False) as update:
@@ -154,7 +165,7 @@ def flop_per_image(config: DictConfig) -> float:
 
 
 def flop_per_second(bench: Bench) -> float:
-    """Of a product of two large bf16 matrices: what this device can reach."""
+    """Return the FLOP/s of a product of two large bf16 matrices, an upper limit for this device."""
     size = 8192 if bench.device.type == "cuda" else 1024
     matrix = torch.randn(size, size, device=bench.device, dtype=torch.bfloat16)
     times = []
@@ -166,76 +177,74 @@ def flop_per_second(bench: Bench) -> float:
 
 
 def sides(bench: Bench, common: Sequence[str]) -> dict[str, Side]:
-    """The plain loop and every rung that this device has."""
-    found, overrides = {PLAIN: Side(partial(plain, bench))}, list(common)
+    """Return the plain loop and all variants for this device."""
+    variants, overrides = {PLAIN: Side(partial(plain, bench))}, list(common)
     for name, more in RUNGS.items():
         if name not in ON_A_GPU or bench.device.type == "cuda":
             overrides += more
-            found[name] = Side(partial(ours, bench, composed(*overrides)))
-    return found
+            variants[name] = Side(partial(ours, bench, composed(*overrides)))
+    return variants
 
 
-def race(bench: Bench, among: dict[str, Side], rounds: int) -> dict[str, str]:
-    """Round after round; a side that fails is left out of the rest, and returned with the reason."""
-    order, failed = list(among), dict[str, str]()
+def race(bench: Bench, variants: dict[str, Side], rounds: int) -> dict[str, str]:
+    """Measure all variants in each round; skip a variant that fails, and return the failed ones with their errors."""
+    order, failed = list(variants), dict[str, str]()
     for _ in range(rounds):
         for name in order:
             if name not in failed:
                 try:
-                    among[name].run(bench)
-                except Exception as error:  # whatever a compiler or the device raises: the others go on
+                    variants[name].run(bench)
+                except Exception as error:  # any error of the compiler or device; the others still run
                     failed[name] = explain(error).splitlines()[0]
-        order = order[1:] + order[:1]  # nobody always runs behind the same one
+        order = order[1:] + order[:1]  # no variant always follows the same one
     return failed
 
 
 def times(side: Side, other: Side) -> float:
-    return statistics.median(own / its for own, its in zip(side.rates, other.rates, strict=True))
+    """Return the median ratio of the throughputs of two variants."""
+    return statistics.median(a / b for a, b in zip(side.rates, other.rates, strict=True))
 
 
-def table(among: dict[str, Side], title: str, *, flop: float, limit: float) -> Table:
-    shown = Table(title=title)
-    shown.add_column("")
-    headings = ("images/s", "half of the rounds", "x plain", "TFLOP/s", "of the limit", "peak MiB", "warm-up s", "later")
+def build_table(variants: dict[str, Side], title: str, *, flop: float, limit: float) -> Table:
+    """Return a table with a row for each variant."""
+    table = Table(title=title)
+    table.add_column("")
+    headings = ("images/s", "interquartile range", "x plain", "TFLOP/s", "of the limit", "peak MiB", "first warm-up s", "later")
     for heading in headings:
-        shown.add_column(heading, justify="right")
-    for name, side in among.items():
+        table.add_column(heading, justify="right")
+    for name, side in variants.items():
         low, rate, high = statistics.quantiles(side.rates, method="inclusive")
-        shown.add_row(
+        table.add_row(
             name,
             f"{rate:,.0f}",
             f"{low:,.0f} – {high:,.0f}",
-            f"{times(side, among[PLAIN]):.2f}",
+            f"{times(side, variants[PLAIN]):.2f}",
             f"{rate * flop / 1e12:.3g}",
             f"{100 * rate * flop / limit:.1f} %",
             f"{side.memory:,.0f}",
             f"{side.warm_ups[0]:.1f}",
             f"{statistics.median(side.warm_ups[1:]):.1f}",
         )
-    return shown
+    return table
 
 
-def goals(among: dict[str, Side], device: str) -> Iterator[str]:
-    """What became of them, for the fastest of our rungs."""
-    fastest = max((name for name in among if name != PLAIN), key=lambda name: statistics.median(among[name].rates))
-    rate, ratio = statistics.median(among[fastest].rates), times(among[fastest], among[PLAIN])
+def judge(variants: dict[str, Side], device: str) -> Iterator[str]:
+    """Yield lines that say whether the fastest variant meets the goals."""
+    fastest = max((name for name in variants if name != PLAIN), key=lambda name: statistics.median(variants[name].rates))
+    rate, ratio = statistics.median(variants[fastest].rates), times(variants[fastest], variants[PLAIN])
     yield f"fastest: {fastest}"
-    reached = outcome(rate >= GOAL_RATE) if GOAL_DEVICE in device else f"this is another device ({device})"
+    reached = outcome(rate >= GOAL_RATE) if GOAL_DEVICE in device else f"not applicable to {device}"
     yield f"{GOAL_RATE:,} images/s on an {GOAL_DEVICE}: {rate:,.0f}: {reached}"
     yield f"{GOAL_RATIO} times the plain loop: {ratio:.2f}: {outcome(ratio >= GOAL_RATIO)}"
 
 
-def outcome(met: bool) -> str:
-    return "MET" if met else "MISSED"
-
-
 def images(config: DictConfig, *, synthetic: bool) -> Arrays:
-    """CIFAR-10, or random images of its shape where it cannot be found."""
+    """Return CIFAR-10, or random images of its shape if it is missing."""
     if not synthetic:
         try:
             return TorchVision(name="CIFAR10", root=config.paths.data, download=False).load()
         except DataError:
-            say(f"no CIFAR-10 in {config.paths.data} (paths.data=FOLDER names another folder): random images stand in")
+            say(f"paths.data={config.paths.data}: CIFAR-10 not found, using random images. Set paths.data=FOLDER.")
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (60_000, *config.data.shape), dtype=torch.uint8, generator=generator)
     y = torch.arange(60_000) % config.data.classes
@@ -243,14 +252,15 @@ def images(config: DictConfig, *, synthetic: bool) -> Arrays:
 
 
 def main() -> None:
+    """Measure all variants and print a table and the goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch-size", type=int, help="default: 512; on a CPU 16")
-    parser.add_argument("--steps", type=int, help="that are timed in each round (default: 50; on a CPU 4)")
-    parser.add_argument("--rounds", type=int, help="two at least (default: 5; on a CPU 3)")
-    parser.add_argument("--workers", type=int, default=4, help="of the plain loop's DataLoader (default: 4)")
+    parser.add_argument("--batch-size", type=int, help="examples per step (default: 512; on a CPU 16)")
+    parser.add_argument("--steps", type=int, help="timed steps per round (default: 50; on a CPU 4)")
+    parser.add_argument("--rounds", type=int, help="number of rounds, at least 2 (default: 5; on a CPU 3)")
+    parser.add_argument("--workers", type=int, default=4, help="worker processes of the plain loop's DataLoader (default: 4)")
     parser.add_argument("--synthetic", action="store_true", help="random images instead of CIFAR-10")
-    parser.add_argument("overrides", nargs="*", help="of every config of ours")
+    parser.add_argument("overrides", nargs="*", help="overrides of temper's configs")
     arguments = parser.parse_args()
     begin()
     on_gpu = arguments.device == "cuda"
@@ -292,16 +302,16 @@ def main() -> None:
     flop, limit = flop_per_image(config), flop_per_second(bench)
     say(
         f"{machine(bench.device)}; {rounds} rounds of {steps} steps of {batch_size}\n"
-        f"{flop / 1e9:.3g} GFLOP an image; a product of large bf16 matrices reaches {limit / 1e12:.3g} TFLOP/s: "
+        f"{flop / 1e9:.3g} GFLOP per image; a product of large bf16 matrices reaches {limit / 1e12:.3g} TFLOP/s: "
         f"the limit is {limit / flop:,.0f} images/s"
     )
-    among = sides(bench, common)
-    failed = race(bench, among, rounds)
-    measured = {name: side for name, side in among.items() if name not in failed}
-    say(table(measured, f"PGD-{STEPS} training of a PreActResNet-18", flop=flop, limit=limit))
+    variants = sides(bench, common)
+    failed = race(bench, variants, rounds)
+    measured = {name: side for name, side in variants.items() if name not in failed}
+    say(build_table(measured, f"PGD-{STEPS} training of a PreActResNet-18", flop=flop, limit=limit))
     for name, error in failed.items():
         say(f"not measured: {name}: {error}")
-    for line in goals(measured, device):
+    for line in judge(measured, device):
         say(line)
     sys.exit(bool(failed))
 

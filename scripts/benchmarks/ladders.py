@@ -1,4 +1,4 @@
-"""Ladders: one setting turned up rung by rung, what was measured on each, and the straight line through it."""
+"""Measurements of cost over increasing values of one setting, with a linear fit."""
 
 import gc
 import math
@@ -19,7 +19,13 @@ from scipy.stats import linregress
 
 @dataclass
 class Rung:
-    """One value of the setting, how it is measured, and what was found in each round."""
+    """One value of the setting.
+
+    Attributes:
+        x: the value.
+        measure: function that measures the cost once.
+        found: the cost in each round.
+    """
 
     x: float
     measure: Callable[[], float]
@@ -27,7 +33,7 @@ class Rung:
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """Over rounds; the middle one is the median."""
+        """Quartiles over rounds."""
         if len(self.found) == 1:
             return self.found[0], self.found[0], self.found[0]
         low, median, high = statistics.quantiles(self.found, method="inclusive")
@@ -39,7 +45,7 @@ class Rung:
 
 
 class Line(NamedTuple):
-    """Least squares through the medians of a ladder."""
+    """Least-squares line through the medians of a ladder."""
 
     slope: float
     intercept: float
@@ -51,15 +57,15 @@ class Line(NamedTuple):
 
 @dataclass
 class Ladder:
-    """Rungs that differ in one setting.
+    """Series of measurements that differ in one setting.
 
     Attributes:
-        name: what is turned up.
-        axis: what is counted along it.
-        unit: of what is measured.
-        rounds: how often each rung is measured.
-        rungs: ascending.
-        straight: whether a straight line is expected; else the local exponent tells how it bends.
+        name: title of the series.
+        axis: unit of the setting.
+        unit: unit of the measured cost.
+        rounds: number of measurements per rung.
+        rungs: values of the setting, ascending.
+        straight: whether a linear relation is expected; otherwise local exponents describe the growth.
     """
 
     name: str
@@ -70,65 +76,66 @@ class Ladder:
     straight: bool = True
 
     def climb(self, number: int) -> None:
-        """Round `number`, in an order of its own: nobody always runs behind the same one, or cleans up after it."""
+        """Measure every rung once, in an order that depends on the round, so that no rung always follows the same one."""
         for rung in random.Random(number).sample(self.rungs, len(self.rungs)):
             gc.collect()
             rung.found.append(rung.measure())
 
     @property
     def line(self) -> Line | None:
-        """None where there are too few rungs for a line to say anything."""
+        """Line through the medians; None for fewer than three rungs."""
         if len(self.rungs) < 3:
             return None
         fit = linregress([rung.x for rung in self.rungs], [rung.median for rung in self.rungs])
         return Line(fit.slope, fit.intercept, fit.rvalue**2)
 
     @property
-    def off(self) -> list[float]:
-        """How far each median lies off the line, relative to the line; nothing where there is none."""
+    def deviations(self) -> list[float]:
+        """Deviation of each median from the line, relative to the line; empty without a line."""
         line = self.line
         return [] if line is None else [rung.median / line.at(rung.x) - 1 for rung in self.rungs]
 
     @property
     def exponents(self) -> list[float]:
-        """Between neighbours: what is measured grows as this power of the setting."""
+        """Local exponents between neighboring rungs: the cost grows as this power of the setting."""
         return [math.log(b.median / a.median) / math.log(b.x / a.x) for a, b in pairwise(self.rungs)]
 
     def table(self) -> Table:
+        """Return a table with a row for each rung."""
         table = Table(title=f"{self.name}: medians of {self.rounds} rounds")
-        for heading in (self.axis, self.unit, "half of the rounds", "off the line", "exponent"):
+        for heading in (self.axis, self.unit, "interquartile range", "deviation", "exponent"):
             table.add_column(heading, justify="right")
-        off = [f"{100 * share:+.1f} %" for share in self.off] or ["–"] * len(self.rungs)
+        deviations = [f"{100 * deviation:+.1f} %" for deviation in self.deviations] or ["–"] * len(self.rungs)
         exponents = ["", *(f"{exponent:.2f}" for exponent in self.exponents)]
-        for rung, distance, exponent in zip(self.rungs, off, exponents, strict=True):
-            low, median, high = map(shown, rung.quartiles)
-            table.add_row(f"{rung.x:g}", median, f"{low} to {high}", distance, exponent)
+        for rung, deviation, exponent in zip(self.rungs, deviations, exponents, strict=True):
+            low, median, high = map(significant, rung.quartiles)
+            table.add_row(f"{rung.x:g}", median, f"{low} to {high}", deviation, exponent)
         return table
 
     def verdict(self) -> str:
-        """The line in words; of two rungs, how far the second leaves the first behind."""
+        """Return the fitted line as text; for two rungs, the ratio of their costs."""
         if (line := self.line) is not None:
-            bends = (
+            growth = (
                 ""
                 if self.straight
                 else f"; exponents {', '.join(f'{e:.2f}' for e in self.exponents)} (1: linear, 2: quadratic)"
             )
             return (
                 f"{self.unit} = {line.intercept:.3g} + {line.slope:.3g} x {self.axis}; "
-                f"R² {line.r_squared:.4f}, at most {100 * max(map(abs, self.off)):.1f} % off the line{bends}"
+                f"R² {line.r_squared:.4f}, at most {100 * max(map(abs, self.deviations)):.1f} % off the line{growth}"
             )
         first, last = self.rungs
         gain, times = last.median / first.median, last.x / first.x
         return f"{times:g} times the {self.axis}, {gain:.2f} times the {self.unit}: {100 * gain / times:.0f} % of proportional"
 
 
-def shown(value: float) -> str:
-    """Four figures, all those before the point at least."""
+def significant(value: float) -> str:
+    """Return a number with four significant digits, or as an integer if it has more digits."""
     return f"{value:.0f}" if value >= 1e4 else f"{value:#.4g}".rstrip(".")
 
 
 def draw(ladders: Sequence[Ladder], path: Path, caption: str) -> None:
-    """A panel for each ladder into one image: medians, half of the rounds as a bar, and the line."""
+    """Save a figure with a panel for each ladder: medians, interquartile ranges and the fitted line."""
     columns = 3
     figure = Figure(figsize=(4.2 * columns, 3.6 * math.ceil(len(ladders) / columns)), layout="constrained")
     for place, ladder in enumerate(ladders, start=1):
@@ -138,20 +145,21 @@ def draw(ladders: Sequence[Ladder], path: Path, caption: str) -> None:
 
 
 def draw_one(panel: Axes, ladder: Ladder) -> None:
+    """Draw one ladder into a panel."""
     x = [rung.x for rung in ladder.rungs]
     low, median, high = np.array([rung.quartiles for rung in ladder.rungs]).T
     panel.errorbar(x, median, [median - low, high - median], fmt="o", color="black", ms=5, lw=1, capsize=3, zorder=3)
     end = 1.05 * x[-1]
     if not ladder.straight:
         panel.plot(x, median, "-", color="0.45", lw=1.5)
-        told = "grows by the power\n" + ", ".join(f"{exponent:.2f}" for exponent in ladder.exponents)
+        label = "local exponents\n" + ", ".join(f"{exponent:.2f}" for exponent in ladder.exponents)
     elif (line := ladder.line) is not None:
         panel.plot([0, end], [line.at(0), line.at(end)], "--", color="0.45", lw=1.5)
-        told = f"R² = {line.r_squared:.4f}\nat most {100 * max(map(abs, ladder.off)):.1f} % off"
+        label = f"R² = {line.r_squared:.4f}\nat most {100 * max(map(abs, ladder.deviations)):.1f} % off"
     else:
         panel.plot([0, end], [0, median[0] / x[0] * end], "--", color="0.45", lw=1.5)
-        told = "dashed: proportional"
-    panel.text(0.05, 0.95, told, transform=panel.transAxes, va="top", color="0.25")
+        label = "dashed: proportional"
+    panel.text(0.05, 0.95, label, transform=panel.transAxes, va="top", color="0.25")
     panel.set(title=ladder.name, xlabel=ladder.axis, ylabel=ladder.unit, xlim=(0, 1.08 * x[-1]), ylim=(0, None))
     panel.set_xticks(x, [f"{value:g}" for value in x], fontsize="small")
     panel.grid(axis="y", color="0.9")

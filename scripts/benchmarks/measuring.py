@@ -1,4 +1,4 @@
-"""What benchmarks share: configs, a Trainer that leaves nothing behind, the device's clock, and a line about the machine."""
+"""Functions shared by the benchmarks: configs, a Trainer that writes no files, clocks, and a description of the machine."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from temper.training.classifier import Classifier
 
 
 def begin() -> None:
-    """Once in a process, before all else: one thread, and no advice of libraries between the numbers."""
+    """Set up a benchmark process: one thread, no warnings, resolvers. Call it first, once per process."""
     warnings.filterwarnings("ignore")
     for name in ("pytorch_lightning", "lightning_fabric", "temper"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -30,13 +30,20 @@ def begin() -> None:
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The config that `temper-train` would have with these overrides."""
+    """Return the config of `temper-train` with these overrides."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose("train", overrides=list(overrides))
 
 
 def trainer_of(config: DictConfig, module: Classifier, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
-    """The Trainer of a config, with what every run brings but checkpoints and loggers."""
+    """Return the Trainer of a config with the callbacks of every run, without checkpoints and loggers.
+
+    Args:
+        config: the composed config.
+        module: the module to train, whose penalties add callbacks.
+        *callbacks: further callbacks.
+        **options: further arguments of the Trainer.
+    """
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -51,20 +58,25 @@ def trainer_of(config: DictConfig, module: Classifier, *callbacks: pl.Callback, 
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock that all processes of the machine share, once the device has done what it was given."""
+    """Return seconds of a clock that all processes of the machine share, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def spent(device: torch.device) -> float:
-    """Seconds of work: on the CPU of this process alone, whatever else the machine does; on a GPU by the clock."""
+    """Return seconds of work: CPU time of this process on a CPU, unaffected by other processes; wall-clock time on a GPU."""
     return time.process_time() if device.type == "cpu" else now(device)
 
 
 def machine(device: torch.device) -> str:
-    """What the numbers were measured on and with, and how busy it was before."""
+    """Return a line with the hardware, its current load and the software versions."""
     hardware = provenance()["hardware"]
     name = hardware["gpu"] if device.type == "cuda" else hardware["cpu"]
     versions = f"python {platform.python_version()}, torch {torch.__version__}"
     return f"{name}, {cores()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} thread(s), {versions}"
+
+
+def outcome(met: bool) -> str:
+    """Return whether a goal is met as a word."""
+    return "MET" if met else "MISSED"

@@ -1,6 +1,6 @@
-"""Adversarial training of CIFAR-10 as the papers' public code does it: what `benchmark_training.py` is measured against.
+"""Adversarial training on CIFAR-10 as in the public code of papers: the reference of `benchmark_training.py`.
 
-Worker processes crop and flip PIL images one by one, the network computes in fp32, and PGD is written by hand.
+Worker processes crop and flip PIL images one by one, the network uses fp32, and PGD is a plain loop.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ STEPS, EPS, STEP_SIZE = 10, 8 / 255, 2 / 255  # Rice et al. 2020, https://arxiv.
 
 
 class Pictures(Dataset[Any]):
-    """As torchvision's CIFAR10: a PIL image, transformed, and its label.
+    """Data set of transformed PIL images and labels, like torchvision's CIFAR10.
 
     Args:
         x: (N, 3, H, W) uint8 pixels.
@@ -38,6 +38,7 @@ class Pictures(Dataset[Any]):
 
 
 def pgd(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return adversarial examples (B, C, H, W) of PGD-10 under linf."""
     x_adv = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1)
     for _ in range(STEPS):
         x_adv.requires_grad_(True)
@@ -48,7 +49,7 @@ def pgd(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def train(net: nn.Module, data: Pictures, device: torch.device, *, batch_size: int, workers: int) -> Iterator[None]:
-    """Train without end, and return to the caller after each step."""
+    """Train indefinitely and yield after each step."""
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = True
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)

@@ -1,10 +1,10 @@
-"""Does training in bfloat16 cost robustness? PGD training in 32-true and in bf16-mixed, seed by seed, evaluated in float32.
+"""Compare PGD training in 32-true and bf16-mixed precision, paired by seed and evaluated in float32.
 
     python scripts/benchmarks/precision_gap.py [trainer.max_epochs=30 model=mlp …]
 
-The runs are those of `temper-train -m` in the study `precision`; what is finished is not run again. The numbers are from their
-records: mean ± standard deviation over seeds, and the difference of the two runs of one seed, which share initial weights, the
-order of batches and random starts. It is told whether the mean difference is below the spread over seeds of 32-true.
+The runs are those of `temper-train -m` in the study `precision`; finished runs are not repeated. The script prints mean ±
+standard deviation over seeds, and the paired difference: the two runs of a seed share initial weights, the order of batches and
+random starts. The last column says whether the mean difference is below the standard deviation of 32-true over seeds.
 """
 
 import statistics
@@ -27,21 +27,22 @@ SEEDS = range(5)
 SETTING = ("study=precision", "attack=pgd", "trainer.max_epochs=8")
 
 
-def accuracies(records: Sequence[RunRecord], suite: str) -> dict[str, dict[int, float]]:
-    """By metric and seed, in %."""
-    found: dict[str, dict[int, float]] = {}
+def accuracies_of(records: Sequence[RunRecord], suite: str) -> dict[str, dict[int, float]]:
+    """Return accuracies in % by metric and seed."""
+    accuracies: dict[str, dict[int, float]] = {}
     for record in records:
         metrics = record.evaluations[suite]["checkpoints"]["last"]["metrics"]
         for name in ("clean", *record.attacks(suite), "worst_case"):
-            found.setdefault(name, {})[record.seed] = 100 * metrics[f"test/{name}"]
-    return found
+            accuracies.setdefault(name, {})[record.seed] = 100 * metrics[f"test/{name}"]
+    return accuracies
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_and_sd(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
 def main() -> None:
+    """Run the study and print its table."""
     register_resolvers()
     overrides = [*SETTING, *sys.argv[1:]]
     axes = [f"trainer.precision={FULL},{MIXED}", f"seed={','.join(map(str, SEEDS))}"]
@@ -53,17 +54,21 @@ def main() -> None:
     suite = suite_key(plain_part(config, "evaluation"))
     records, _ = collect(Path(config.paths.outputs) / str(config.study))
     full, mixed = (
-        accuracies([record for record in records if record.config["trainer"]["precision"] == precision], suite)
+        accuracies_of([record for record in records if record.config["trainer"]["precision"] == precision], suite)
         for precision in (FULL, MIXED)
     )
-    table = Table(title=f"Test accuracy in % after {FULL} and {MIXED} training, {len(SEEDS)} seeds")
-    for heading in ("attack", FULL, MIXED, "paired difference", "within the spread"):
+    table = Table(title=f"Test accuracy, %, after {FULL} and {MIXED} training, {len(SEEDS)} seeds")
+    for heading in ("attack", FULL, MIXED, "paired difference", "below the SD"):
         table.add_column(heading)
     for name, values in full.items():
         differences = [mixed[name][seed] - values[seed] for seed in SEEDS]
         within = abs(statistics.mean(differences)) < statistics.stdev(values.values())
         table.add_row(
-            name, spread([*values.values()]), spread([*mixed[name].values()]), spread(differences), "yes" if within else "no"
+            name,
+            mean_and_sd([*values.values()]),
+            mean_and_sd([*mixed[name].values()]),
+            mean_and_sd(differences),
+            "yes" if within else "no",
         )
     say(table)
 

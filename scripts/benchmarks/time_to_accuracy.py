@@ -1,17 +1,17 @@
-"""How soon a recipe withstands AutoAttack: trains candidates, evaluates them, and compares what they cost and reached.
+"""Train and evaluate candidate recipes, and compare their training time and AutoAttack accuracy.
 
-    python scripts/benchmarks/time_to_accuracy.py                             # experiment=fast50 as it stands
+    python scripts/benchmarks/time_to_accuracy.py                             # experiment=fast50 unchanged
     python scripts/benchmarks/time_to_accuracy.py --candidate attack.steps=7 --candidate "trainer.max_epochs=40"
-    python scripts/benchmarks/time_to_accuracy.py --candidate … --candidate … --final 2   # the second on the whole test set
+    python scripts/benchmarks/time_to_accuracy.py --candidate … --candidate … --final 2   # candidate 2, full test set
 
-A candidate is a set of overrides of the experiment; what all have in common, such as paths.data=FOLDER or seed=1, stands apart.
-Each is a run of `temper-train`, evaluated on 1,000 test points, which place an accuracy within three points; a choice should go
-by the validation split, whose PGD accuracy stands beside it. `--final` trains one candidate anew for the whole test set, and
-with seed=1 shows whether it was found by luck.
+A candidate is a set of overrides of the experiment; overrides of all candidates, such as paths.data=FOLDER or seed=1, are
+positional arguments. Each candidate is a run of `temper-train`, evaluated on 1,000 test examples, which gives an accuracy
+within three points. Select by the PGD accuracy on the validation split, which the table shows as well. `--final` trains one
+candidate again and evaluates it on the full test set; with seed=1 this shows whether the selection was luck.
 
-All numbers are those of the runs' records. Stopped at any moment, the same command goes on; what is finished is not run again.
-Training seconds are of the training batches, compilation among them; by these the goal is judged. Wall seconds are of the
-process that finished the run, start and validation in them and not the evaluation; those before an interruption are lacking.
+All numbers come from the records of the runs. The same command resumes after an interruption and does not repeat finished runs.
+The goal refers to training seconds: the time of the training batches, including compilation. Wall seconds are the time of the
+process that finished the run, including start and validation, without the evaluation and without earlier interrupted processes.
 """
 
 import argparse
@@ -39,12 +39,13 @@ GOAL_ACCURACY, GOAL_SECONDS, GOAL_DEVICE = 0.5, 300, "H100"
 
 @dataclass
 class Finished:
-    """What the record of a run says of it.
+    """Result of a candidate's run.
 
     Attributes:
-        name: its overrides.
-        metrics: of the checkpoint that counts.
-        wall: seconds of the process that finished it, without the evaluation; None: less than training took in all.
+        name: the candidate's overrides.
+        record: the run's record.
+        metrics: metrics of the last evaluated checkpoint.
+        wall: wall-clock seconds of the process that finished the run, without the evaluation; None: it was interrupted before.
     """
 
     name: str
@@ -54,14 +55,18 @@ class Finished:
 
     @classmethod
     def read(cls, name: str, config: DictConfig) -> "Finished":
-        """Of a run that is finished.
+        """Read the result of a finished run.
+
+        Args:
+            name: the candidate's overrides.
+            config: the run's config.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the run is not finished.
         """
         record, suite = RunRecord.read(run_folder(config)), suite_key(plain_part(config, "evaluation"))
         if not record.has(suite):
-            raise ValueError((record.error or "it is not finished").splitlines()[0])
+            raise ValueError((record.error or "the run is not finished").splitlines()[0])
         evaluation: dict[str, Any] = record.evaluations[suite]
         wall = (record.cost["wall_seconds"] or 0) - evaluation["seconds"]
         return cls(
@@ -73,59 +78,67 @@ class Finished:
 
     @property
     def accuracy(self) -> float:
+        """Robust accuracy under AutoAttack, a fraction."""
         return self.metrics["test/autoattack"]
 
     @property
     def seconds(self) -> float:
+        """Training time, seconds."""
         return self.record.cost["seconds"] or 0
 
     def row(self, number: int) -> list[str]:
-        validated = self.record.curves[self.record.monitor][-1]
-        shares = (validated, self.metrics["test/clean"], self.metrics["test/pgd"], self.accuracy)
+        """Return the cells of the candidate's row in the table."""
+        validation = self.record.curves[self.record.monitor][-1]
+        accuracies = (validation, self.metrics["test/clean"], self.metrics["test/pgd"], self.accuracy)
         return [
             str(number),
-            self.name or "as it stands",
+            self.name or "unchanged",
             f"{self.seconds:.1f}",
             "–" if self.wall is None else f"{self.wall:.1f}",
             str(self.record.epochs),
             f"{self.record.cost['gradient_evaluations']:.1f}",
-            *(f"{100 * share:.1f}" for share in shares),
+            *(f"{100 * accuracy:.1f}" for accuracy in accuracies),
         ]
 
 
-def trained(name: str, overrides: Sequence[str]) -> Finished:
-    """Run `temper-train` in a process of its own, which has the device to itself, and read its record.
+def train_candidate(name: str, overrides: Sequence[str]) -> Finished:
+    """Run `temper-train` in a new process, so that the device is free, and read its record.
+
+    Args:
+        name: the candidate's overrides.
+        overrides: all overrides of the run.
 
     Raises:
-        ValueError: it failed.
+        ValueError: the run failed.
     """
     with initialize_config_dir(CONF, version_base="1.3"):
         config = compose("train", overrides=list(overrides))
     say(f"temper-train {shlex.join(overrides)}")
     status = subprocess.run([sys.executable, "-m", "temper.cli.train", *overrides]).returncode
     if status != 0:
-        raise ValueError(f"temper-train ended with status {status}")
+        raise ValueError(f"temper-train exited with status {status}")
     return Finished.read(name, config)
 
 
-def table(runs: dict[int, Finished], title: str) -> Table:
-    shown = Table(title=title)
-    shown.add_column("")
-    shown.add_column("candidate", overflow="fold")
-    headings = ("training s", "wall s", "epochs", "gradients\nan image", "val PGD %", "clean %", "PGD %", "AutoAttack %")
+def build_table(runs: dict[int, Finished], title: str) -> Table:
+    """Return a table with a row for each candidate."""
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("candidate", overflow="fold")
+    headings = ("training s", "wall s", "epochs", "gradients\nper image", "val PGD %", "clean %", "PGD %", "AutoAttack %")
     for heading in headings:
-        shown.add_column(heading, justify="right")
+        table.add_column(heading, justify="right")
     for number, run in runs.items():
-        shown.add_row(*run.row(number))
-    return shown
+        table.add_row(*run.row(number))
+    return table
 
 
-def judged(runs: dict[int, Finished]) -> Iterator[str]:
-    """What became of the goal."""
+def judge(runs: dict[int, Finished]) -> Iterator[str]:
+    """Yield a line that says whether the goal is met."""
     reached = {number: run for number, run in runs.items() if run.accuracy >= GOAL_ACCURACY}
     goal = f"{100 * GOAL_ACCURACY:g} % under AutoAttack within {duration(GOAL_SECONDS)} of training on an {GOAL_DEVICE}"
     if not reached:
-        yield f"{goal}: MISSED: none is so accurate"
+        yield f"{goal}: MISSED: no candidate reaches this accuracy"
         return
     number = min(reached, key=lambda number: reached[number].seconds)
     run = reached[number]
@@ -136,9 +149,11 @@ def judged(runs: dict[int, Finished]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidate", action="append", metavar="OVERRIDES", help="of the experiment; again for each candidate")
-    parser.add_argument("--final", type=int, metavar="N", help="train the Nth candidate anew, for the whole test set")
-    parser.add_argument("overrides", nargs="*", help="of all candidates")
+    parser.add_argument(
+        "--candidate", action="append", metavar="OVERRIDES", help="overrides of one candidate; repeat for each candidate"
+    )
+    parser.add_argument("--final", type=int, metavar="N", help="train candidate N again and evaluate it on the full test set")
+    parser.add_argument("overrides", nargs="*", help="overrides of all candidates")
     arguments = parser.parse_args()
     candidates: dict[int, str] = dict(enumerate(arguments.candidate or [""], start=1))
     if arguments.final is not None and arguments.final not in candidates:
@@ -149,11 +164,11 @@ def main() -> None:
     runs, failed = dict[int, Finished](), dict[int, str]()
     for number, name in chosen.items():
         try:
-            runs[number] = trained(name, [EXPERIMENT, *searching, *arguments.overrides, *shlex.split(name)])
-        except (ValueError, OSError) as error:  # the others go on
+            runs[number] = train_candidate(name, [EXPERIMENT, *searching, *arguments.overrides, *shlex.split(name)])
+        except (ValueError, OSError) as error:  # the other candidates still run
             failed[number] = str(error)
-    say(table(runs, "Time to accuracy" if arguments.final is None else "Time to accuracy, on the whole test set"))
-    for line in judged(runs):
+    say(build_table(runs, "Time to accuracy" if arguments.final is None else "Time to accuracy, full test set"))
+    for line in judge(runs):
         say(line)
     for number, reason in failed.items():
         say(f"failed: candidate {number}: {reason}")

@@ -1,5 +1,7 @@
-"""The hook by which Hydra finds temper's sweeper; what it does is told in `temper.sweeps.sweep`, `temper.sweeps.tuning` and
-`temper.sweeps.search`."""
+"""Hydra plugin that registers temper's sweeper.
+
+It is implemented in `temper.sweeps.sweep`, `temper.sweeps.tuning` and `temper.sweeps.search`.
+"""
 
 from typing import Any
 
@@ -9,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class TemperSweeper(Sweeper):
-    """Decides which cells run; Hydra's launchers decide where.
+    """Sweeper that decides which cells run; Hydra's launchers decide where.
 
     Args:
-        params: axes of the sweep, by key; overridden one by one on the command line.
-        tune: the strengths and seeds by which every cell is tuned first; None: the strengths stand as they are.
-        search: trials, seeds and sampler by which the axes are searched; None: every combination runs.
+        params: axes of the sweep, by key; the command line overrides them individually.
+        tune: strengths and seeds with which every cell is tuned first; None: no tuning.
+        search: trials, seeds and sampler of a search over the axes; None: all combinations run.
     """
 
     def __init__(self, params: dict[str, str] | None = None, tune: Any = None, search: Any = None) -> None:
@@ -40,13 +42,13 @@ class TemperSweeper(Sweeper):
         if self.search is None:
             return sweep(*stage) if self.tune is None else tune_and_sweep(*stage, self.tune)
         if self.tune is not None:
-            raise ConfigError("hydra.sweeper.tune and hydra.sweeper.search are two ways to choose: set one of them to null")
+            raise ConfigError("hydra.sweeper.tune and hydra.sweeper.search: exclude each other. Set one of them to null.")
         try:
             from temper.sweeps.search import search_and_report
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise
-            raise ConfigError("hydra.sweeper.search needs Optuna: pip install 'temper[search]'") from None
+            raise ConfigError("hydra.sweeper.search: needs Optuna. Run pip install 'temper[search]'.") from None
         return search_and_report(*stage, self.search)
 
 

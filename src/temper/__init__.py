@@ -1,4 +1,4 @@
-"""Temper: adversarial training and regularization, apart and together, measured.
+"""Temper: adversarial training, regularization and their combination, compared under equal conditions.
 
 loss = mean risk(attack) + strength * sum of weight_i * penalty_i
 """

@@ -1,6 +1,6 @@
-"""Learning rate schedules: a factor of the optimizer's rate, given how much of training is done.
+"""Learning-rate schedules: functions from training progress in [0, 1] to a factor of the optimizer's learning rate.
 
-They go through `LambdaLR` once per step, so every parameter group follows, and progress is counted in steps of this run.
+They are applied by `LambdaLR` once per optimizer step, so every parameter group follows. Progress counts the steps of this run.
 """
 
 import math
@@ -12,17 +12,21 @@ from pydantic import Field
 from temper.config.types import NonNegative, checked
 
 Schedule = Callable[[float], float]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Progress = Annotated[float, Field(ge=0, lt=1)]  # fraction of training
 
 
 def constant() -> Schedule:
-    """The optimizer's rate throughout."""
+    """Return a constant schedule: the optimizer's learning rate throughout."""
     return lambda progress: 1.0
 
 
 @checked
-def cosine(*, warmup: Share = 0.0) -> Schedule:
-    """Rises linearly over the share `warmup` of training, then falls along half a cosine to 0."""
+def cosine(*, warmup: Progress = 0.0) -> Schedule:
+    """Return a schedule with linear warmup, then decay along half a cosine to 0.
+
+    Args:
+        warmup: fraction of training spent on the warmup.
+    """
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -33,12 +37,21 @@ def cosine(*, warmup: Share = 0.0) -> Schedule:
 
 
 @checked
-def triangle(*, peak: Share = 0.4) -> Schedule:
-    """Rises linearly to the rate at the share `peak` of training, then falls linearly to 0 (Smith 2017; Wong et al. 2020)."""
+def triangle(*, peak: Progress = 0.4) -> Schedule:
+    """Return a schedule that rises linearly to the optimizer's rate, then falls linearly to 0 (Smith 2017; Wong et al. 2020).
+
+    Args:
+        peak: fraction of training at which the rate is highest.
+    """
     return lambda progress: progress / peak if progress < peak else (1 - progress) / (1 - peak)
 
 
 @checked
-def piecewise(*, milestones: Sequence[Share] = (0.5, 0.75), gamma: NonNegative = 0.1) -> Schedule:
-    """Times `gamma` at each milestone, a share of training (Rice et al. 2020 use 0.5 and 0.75)."""
+def piecewise(*, milestones: Sequence[Progress] = (0.5, 0.75), gamma: NonNegative = 0.1) -> Schedule:
+    """Return a step schedule: the rate is multiplied by `gamma` at each milestone (Rice et al. 2020 use 0.5 and 0.75).
+
+    Args:
+        milestones: fractions of training.
+        gamma: factor at each milestone.
+    """
     return lambda progress: gamma ** sum(progress >= milestone for milestone in milestones)

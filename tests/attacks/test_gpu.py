@@ -1,4 +1,4 @@
-"""Where there is a GPU, it gives the verdicts of the CPU."""
+"""CPU and GPU give the same verdicts (skipped without a GPU)."""
 
 import copy
 
@@ -12,7 +12,7 @@ from temper.models import CNN
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(
     "attack",
     [
@@ -22,7 +22,7 @@ from temper.models import CNN
     ],
 )
 def test_cpu_and_gpu_agree(attack: Attack, trained: CNN, digits: DataModule) -> None:
-    """But for the rounding of a point that lies on the boundary, and for APGD's starts, which each device draws its own."""
+    """Up to rounding at the decision boundary, and APGD's starts, which differ between devices."""
     x, y = digits.split("test")
     verdicts = []
     for device in ("cpu", "cuda"):

@@ -1,4 +1,4 @@
-"""An attack leaves the network as it found it."""
+"""Attacks leave the state of a network unchanged."""
 
 import copy
 from collections.abc import Callable
@@ -19,8 +19,8 @@ ATTACKS: dict[str, Callable[[str], Attack]] = {
 }
 
 
-def eventful_net() -> Network:
-    """Batch norm and spectral norm (both move buffers when they run in train mode), dropout, and frozen parts."""
+def stateful_net() -> Network:
+    """Return a network with batch norm and spectral norm (whose buffers change in train mode), dropout and frozen parts."""
     net = small_net()
     layers = list(net.layers)
     layers[2] = nn.BatchNorm2d(4)
@@ -41,8 +41,8 @@ def state(net: nn.Module) -> dict[str, object]:
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_everything_is_as_it_was(name: str, mode: str, batch: Batch) -> None:
-    net = eventful_net()
+def test_attack_leaves_state_unchanged(name: str, mode: str, batch: Batch) -> None:
+    net = stateful_net()
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     flags, values = state(net), copy.deepcopy(net.state_dict())
@@ -53,8 +53,8 @@ def test_everything_is_as_it_was(name: str, mode: str, batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_after_an_exception_too(mode: str, batch: Batch) -> None:
-    net = eventful_net()
+def test_state_is_restored_after_exception(mode: str, batch: Batch) -> None:
+    net = stateful_net()
     flags, values = state(net), copy.deepcopy(net.state_dict())
     with pytest.raises(RuntimeError, match="inside"), probing(net, mode):  # type: ignore[arg-type]
         net(batch.x)
@@ -63,8 +63,8 @@ def test_after_an_exception_too(mode: str, batch: Batch) -> None:
     assert all(torch.equal(value, values[key]) for key, value in net.state_dict().items())
 
 
-def test_mode_is_what_was_asked_for(batch: Batch) -> None:
-    net = eventful_net()
+def test_probing_sets_requested_mode(batch: Batch) -> None:
+    net = stateful_net()
     with probing(net, "eval"):
         assert not any(module.training for module in net.modules())
     with probing(net, "train"):
@@ -73,7 +73,7 @@ def test_mode_is_what_was_asked_for(batch: Batch) -> None:
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_find_gradients_where_they_are_switched_off(name: str, context: Callable[[], object], batch: Batch) -> None:
+def test_attacks_work_with_gradients_disabled(name: str, context: Callable[[], object], batch: Batch) -> None:
     net = small_net()
     with context():  # type: ignore[attr-defined]
         x_adv = ATTACKS[name]("eval").perturb(net, batch)

@@ -1,4 +1,4 @@
-"""What holds for every attack in the space of embeddings, which has no range, and where padding is out of reach."""
+"""Properties of every attack on text embeddings, which have no valid range and whose padding must not change."""
 
 import math
 from dataclasses import replace
@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from temper.attacks import FAB, L1, L2, Linf, Threat
-from temper.attacks.attack import land
+from temper.attacks.attack import with_lift_gradient
 from temper.data import Batch
 from temper.models import TextCNN
-from tests.attacks.test_every_attack import MAKE
+from tests.attacks.test_every_attack import FACTORIES
 
 INFINITE = {"lower": -math.inf, "upper": math.inf}
 THREATS: dict[str, Threat] = {"linf": Linf(eps=0.02, **INFINITE), "l2": L2(eps=0.2, **INFINITE), "l1": L1(eps=1, **INFINITE)}
-ATTACKS = {name: make for name, make in MAKE.items() if name != "n_fgsm"} | {
+ATTACKS = {name: make for name, make in FACTORIES.items() if name != "n_fgsm"} | {
     "fab": lambda t: FAB(threat=t, steps=12, targets=3)
 }
 
@@ -27,7 +27,7 @@ def net() -> TextCNN:
 
 @pytest.fixture
 def texts(net: TextCNN) -> Batch:
-    """Of one word to eight, all of them classified rightly."""
+    """Texts of one to eight words, all correctly classified."""
     torch.manual_seed(1)
     x = torch.randint(2, 20, (8, 8)) * (torch.arange(8) <= torch.arange(8)[:, None])
     return replace(Batch.of(x, net(x).argmax(1)), mask=(x != 0).unsqueeze(2).float())
@@ -35,7 +35,7 @@ def texts(net: TextCNN) -> Batch:
 
 @pytest.mark.parametrize("norm", list(THREATS))
 @pytest.mark.parametrize("name", list(ATTACKS))
-def test_points_lie_in_the_ball_and_padding_stays(name: str, norm: str, net: TextCNN, texts: Batch) -> None:
+def test_points_are_inside_ball_and_padding_is_unchanged(name: str, norm: str, net: TextCNN, texts: Batch) -> None:
     threat, z = THREATS[norm], net.lift(texts.x)
     attack = ATTACKS[name](threat)
     for _ in range(2):
@@ -46,10 +46,10 @@ def test_points_lie_in_the_ball_and_padding_stays(name: str, norm: str, net: Tex
     assert x_adv.shape == z.shape and torch.isfinite(x_adv).all() and torch.isfinite(risk).all()
     assert (threat.length((x_adv - z).detach().double()) <= threat.eps * (1 + 1e-5)).all()
     assert (x_adv[texts.x == 0] == 0).all()
-    if name not in ("cascade", "fab"):  # these move only what they break
+    if name not in ("cascade", "fab"):  # these change only examples that they fool
         assert not torch.equal(x_adv, z)
 
 
-def test_words_are_where_the_training_pass_takes_them(net: TextCNN, texts: Batch) -> None:
+def test_with_lift_gradient_keeps_adversarial_points(net: TextCNN, texts: Batch) -> None:
     x_adv = ATTACKS["pgd"](THREATS["l2"]).perturb(net, texts)
-    torch.testing.assert_close(land(net, texts.x, x_adv), x_adv)
+    torch.testing.assert_close(with_lift_gradient(net, texts.x, x_adv), x_adv)

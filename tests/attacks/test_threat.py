@@ -1,4 +1,4 @@
-"""The threat set: inside it whatever the rounding, and its steps are the steepest."""
+"""Threats: projections are exact in every precision, and steps are the steepest."""
 
 import math
 
@@ -17,7 +17,7 @@ seeds = st.integers(0, 2**31)
 
 
 def points(seed: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs, the corners of the range among them, and points far outside of any ball around them."""
+    """Return inputs, including corners of the range, and points far outside of any ball around them."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(6, 2, 3, 3, generator=generator)
     x[0], x[1] = 0.0, 1.0
@@ -28,7 +28,7 @@ def points(seed: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @given(eps=radii, seed=seeds)
 @settings(max_examples=40, deadline=None)
-def test_what_is_finished_lies_inside_exactly(norm: type[Threat], dtype: torch.dtype, eps: float, seed: int) -> None:
+def test_finish_is_exactly_inside(norm: type[Threat], dtype: torch.dtype, eps: float, seed: int) -> None:
     threat = norm(eps=eps)
     x, outside = points(seed, dtype)
     x_adv = threat.finish(outside, x)
@@ -40,13 +40,13 @@ def test_what_is_finished_lies_inside_exactly(norm: type[Threat], dtype: torch.d
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @given(eps=radii, seed=seeds)
 @settings(max_examples=40, deadline=None)
-def test_a_box_reaches_as_far_as_the_precision_allows(dtype: torch.dtype, eps: float, seed: int) -> None:
-    """Its corners are inside exactly, and the next number outwards is not."""
+def test_box_is_as_large_as_precision_allows(dtype: torch.dtype, eps: float, seed: int) -> None:
+    """The corners are exactly inside, and the next float outwards is not."""
     x, _ = points(seed, dtype)
     ball = Linf(eps=eps).around(x)
-    for corner, way in ((ball.back(x - 10), -math.inf), (ball.back(x + 10), math.inf)):
+    for corner, outwards in ((ball.project(x - 10), -math.inf), (ball.project(x + 10), math.inf)):
         assert corner.dtype == dtype and ((corner.double() - x.double()).abs() <= eps).all()
-        further = corner.nextafter(torch.full_like(corner, way)).double()
+        further = corner.nextafter(torch.full_like(corner, outwards)).double()
         assert (((further - x.double()).abs() > eps) | (further < 0) | (further > 1)).all()
 
 
@@ -54,7 +54,7 @@ def test_a_box_reaches_as_far_as_the_precision_allows(dtype: torch.dtype, eps: f
 @pytest.mark.parametrize("how", ["zero", "uniform", "gaussian"])
 @given(eps=radii, seed=seeds)
 @settings(max_examples=20, deadline=None)
-def test_starts_and_projections_lie_inside(norm: type[Threat], how: str, eps: float, seed: int) -> None:
+def test_starts_and_projections_are_inside(norm: type[Threat], how: str, eps: float, seed: int) -> None:
     threat = norm(eps=eps)
     x, outside = points(seed)
     for x_adv in (threat.start(x, how), threat.project(outside, x)):  # type: ignore[arg-type]
@@ -65,15 +65,15 @@ def test_starts_and_projections_lie_inside(norm: type[Threat], how: str, eps: fl
 @pytest.mark.parametrize("norm", NORMS)
 @given(eps=radii, seed=seeds)
 @settings(max_examples=20, deadline=None)
-def test_points_inside_stay_where_they_are(norm: type[Threat], eps: float, seed: int) -> None:
+def test_projection_keeps_points_inside(norm: type[Threat], eps: float, seed: int) -> None:
     threat = norm(eps=eps)
     x, _ = points(seed)
     inside = threat.project(x + 0.5 * (threat.project(1 - x, x) - x), x)
     torch.testing.assert_close(threat.project(inside, x), inside, atol=1e-6, rtol=0)
 
 
-def test_the_steepest_step_attains_the_dual_norm() -> None:
-    """max over ||d|| <= 1 of g·d is the dual norm of g: l1 for linf, l2 for l2, linf for l1."""
+def test_steepest_step_attains_dual_norm() -> None:
+    """The maximum of g·d over ||d|| <= 1 is the dual norm of g: l1 for linf, l2 for l2, linf for l1."""
     gradient = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     for norm, dual in ((Linf, 1), (L2, 2), (L1, math.inf)):
         direction = norm(eps=0.1).direction(gradient)
@@ -83,18 +83,18 @@ def test_the_steepest_step_attains_the_dual_norm() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_gradient_of_zero_gives_no_step(norm: type[Threat]) -> None:
+def test_zero_gradient_gives_no_step(norm: type[Threat]) -> None:
     gradient = torch.zeros(2, 1, 3, 3)
     assert (norm(eps=0.1).direction(gradient) == 0).all()
 
 
-def test_tiny_gradients_still_point_somewhere() -> None:
+def test_tiny_gradients_give_full_steps() -> None:
     direction = L2(eps=0.1).direction(torch.full((1, 1, 2, 2), 1e-30))
     torch.testing.assert_close(L2(eps=0.1).length(direction), torch.ones(1))
 
 
 @pytest.mark.parametrize("norm", [L2, L1])
-def test_uniform_in_the_ball_fills_it(norm: type[Threat]) -> None:
+def test_uniform_draws_fill_the_ball(norm: type[Threat]) -> None:
     """The radius of a uniform draw in d dimensions has mean d / (d + 1)."""
     torch.manual_seed(0)
     x = torch.full((4000, 1, 2, 2), 0.5)
@@ -105,9 +105,11 @@ def test_uniform_in_the_ball_fills_it(norm: type[Threat]) -> None:
 
 @given(eps=st.floats(0.01, 6), seed=seeds)
 @settings(max_examples=30, deadline=None)
-def test_the_l1_projection_is_the_nearest_point_of_ball_and_range(eps: float, seed: int) -> None:
-    """The nearest point of a convex set is the one from which no other lies towards what was projected: for each example a
-    linear programme, which scipy solves."""
+def test_l1_projection_is_nearest_point_of_ball_and_range(eps: float, seed: int) -> None:
+    """Compare with the optimality condition of a convex projection, a linear program per example that scipy solves.
+
+    No point of the set is further than the projection in the direction of the projected point.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(2, 5, generator=generator, dtype=torch.float64).round(decimals=1)
     far = x + torch.randn(2, 5, generator=generator, dtype=torch.float64)
@@ -123,13 +125,13 @@ def test_the_l1_projection_is_the_nearest_point_of_ball_and_range(eps: float, se
         assert ours[row].min() >= 0 and ours[row].max() <= 1
 
 
-def test_the_l1_ball_alone_has_no_range() -> None:
+def test_l1_projection_without_range() -> None:
     delta = torch.tensor([[1.0, 1.0], [0.6, 0.7], [-3.0, 0.1], [0.2, 0.1]])
     expected = torch.tensor([[0.5, 0.5], [0.45, 0.55], [-1.0, 0.0], [0.2, 0.1]])
-    torch.testing.assert_close(L1(eps=1).shrink(delta), expected)
+    torch.testing.assert_close(L1(eps=1).project_delta(delta), expected)
 
 
-def test_an_l1_step_leaves_values_at_the_edge_alone() -> None:
+def test_l1_step_skips_values_at_the_edge() -> None:
     gradient = torch.tensor([[3.0, -2.0, 1.0]])
     at = torch.tensor([[1.0, 0.0, 0.5]])
     assert L1(eps=1).direction(gradient).tolist() == [[1, 0, 0]]
@@ -154,23 +156,23 @@ def test_diameters() -> None:
         ({"eps": 0.1, "lower": 1, "upper": 0}, "should be below"),
     ],
 )
-def test_wrong_radii_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Linf(**arguments)  # type: ignore[arg-type]
 
 
-def test_papers_write_fractions() -> None:
+def test_eps_accepts_fractions() -> None:
     assert Linf(eps="8/255").eps == 8 / 255  # type: ignore[arg-type]
-    assert L2(eps=2).eps == 2, "an l2 radius above 1 is an ordinary one"
+    assert L2(eps=2).eps == 2, "an l2 radius above 1 is valid"
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(eps=radii, seed=seeds)
 @settings(max_examples=20, deadline=None)
-def test_a_range_without_ends_is_a_wide_one(norm: type[Threat], eps: float, seed: int) -> None:
+def test_infinite_range_equals_a_wide_one(norm: type[Threat], eps: float, seed: int) -> None:
     x, outside = points(seed)
-    endless, wide = norm(eps=eps, lower=-math.inf, upper=math.inf), norm(eps=eps, lower=-1e4, upper=1e4)
-    for found in (endless.project(outside, x), endless.finish(outside, x)):
-        torch.testing.assert_close(found, wide.project(outside, x))
-    moved = endless.around(x).step(x, outside - x, eps)
+    infinite, wide = norm(eps=eps, lower=-math.inf, upper=math.inf), norm(eps=eps, lower=-1e4, upper=1e4)
+    for projected in (infinite.project(outside, x), infinite.finish(outside, x)):
+        torch.testing.assert_close(projected, wide.project(outside, x))
+    moved = infinite.around(x).step(x, outside - x, eps)
     torch.testing.assert_close(moved, wide.around(x).step(x, outside - x, eps))

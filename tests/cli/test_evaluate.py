@@ -1,4 +1,4 @@
-"""temper-evaluate: a run, a study, a checkpoint and foreign networks, into the same records."""
+"""Tests of temper-evaluate on runs, studies, checkpoints and external networks."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def study(temper: Temper) -> Path:
-    """Two trained runs, evaluated by the quick suite."""
+    """Return the folder of a study with two trained runs, evaluated by the quick suite."""
     status, output = temper("train", *QUICK, "attack=none,pgd", "study=two", "-m")
     assert status == 0, output
     return Path("outputs/two")
@@ -35,25 +35,25 @@ def runs(study: Path) -> list[Path]:
     return sorted(path.parent for path in study.glob("*/seed-*/result.json"))
 
 
-def test_a_run_is_evaluated_by_another_suite_beside_the_first(study: Path, temper: Temper) -> None:
+def test_second_suite_is_added_to_the_record(study: Path, temper: Temper) -> None:
     run = runs(study)[0]
     before = record(run)
     status, output = temper("evaluate", f"path={run}", "evaluation=curve", "evaluation.curve.steps=3", "evaluation.norm=l2")
     assert status == 0 and "worst_case" in output, output
     after = record(run)
     first, second = after["evaluations"]
-    assert after["evaluations"][first] == before["evaluations"][first], "what was there is untouched"
+    assert after["evaluations"][first] == before["evaluations"][first], "the first evaluation must not change"
     assert second.startswith("curve-")
     threat = after["evaluations"][second]["suite"]["threat"]
-    assert threat["_target_"].endswith("L2") and threat["eps"] == 0.8, "the run's own threat by the norm that was asked for"
+    assert threat["_target_"].endswith("L2") and threat["eps"] == 0.8, "the threat of the run's data for the given norm"
     assert {"best.npz", "last.npz"} == {path.name for path in (run / "evaluations" / second).iterdir()}
     stamp = (run / "result.json").stat().st_mtime_ns
     assert temper("evaluate", f"path={run}", "evaluation=curve", "evaluation.curve.steps=3", "evaluation.norm=l2")[0] == 0
-    assert (run / "result.json").stat().st_mtime_ns == stamp, "done is done"
+    assert (run / "result.json").stat().st_mtime_ns == stamp, "a finished evaluation is not repeated"
 
 
-def test_it_gives_what_training_would_have_given(study: Path, temper: Temper) -> None:
-    """The same suite by either command: the same numbers to the last digit."""
+def test_evaluate_gives_the_same_numbers_as_train(study: Path, temper: Temper) -> None:
+    """Both commands give bit-identical numbers for a suite."""
     run = next(path for path in runs(study) if "pgd" in path.parent.name)
     assert temper("evaluate", f"path={run}", "evaluation=curve", "evaluation.curve.steps=3")[0] == 0
     overrides = ("attack=pgd", "study=again", "evaluation=curve", "evaluation.curve.steps=3")
@@ -65,11 +65,11 @@ def test_it_gives_what_training_would_have_given(study: Path, temper: Temper) ->
     assert one["checkpoints"] == other["checkpoints"] and one["suite"] == other["suite"] and one["run"] == other["run"]
 
 
-def test_a_study_is_evaluated_and_reported_with_transfer(study: Path, temper: Temper) -> None:
+def test_study_is_evaluated_and_reported_with_transfer(study: Path, temper: Temper) -> None:
     small = ("evaluation=standard", "evaluation.attacks.pgd.steps=5", "evaluation.attacks.square.queries=10",
              "evaluation.audit.size=30", "evaluation.audit.steps=3", "evaluation.audit.queries=5")  # fmt: skip
     status, output = temper("evaluate", f"path={study}", *small, "transfer=true")
-    assert status == 0 and "transfer: 2 runs" in output and "Beside a robust accuracy" in output, output
+    assert status == 0 and "transfer: 2 runs" in output and "Marks after a robust accuracy" in output, output
     for run in runs(study):
         key = next(key for key in record(run)["evaluations"] if key.startswith("standard"))
         finding = record(run)["evaluations"][key]["checkpoints"]["last"]["audit"]["transfer"]
@@ -81,7 +81,7 @@ def test_a_study_is_evaluated_and_reported_with_transfer(study: Path, temper: Te
     assert "✓" not in tex and "✗" not in tex
 
 
-def test_one_checkpoint_of_a_run_or_a_copy_elsewhere(study: Path, temper: Temper) -> None:
+def test_single_checkpoint_of_a_run_and_a_copy_of_it(study: Path, temper: Temper) -> None:
     run = runs(study)[0]
     inside = run / "checkpoints" / "last.ckpt"
     assert temper("evaluate", f"path={inside}", "evaluation=curve", "evaluation.curve.steps=2")[0] == 0
@@ -94,30 +94,30 @@ def test_one_checkpoint_of_a_run_or_a_copy_elsewhere(study: Path, temper: Temper
     assert found["moved"]["metrics"] == record(run)["evaluations"][key]["checkpoints"]["last"]["metrics"]
 
 
-def test_an_interrupted_evaluation_of_a_run_goes_on(study: Path, temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_evaluation_is_resumed(study: Path, temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     from temper.attacks import PGD
     from temper.evaluation import ledger
 
     run = runs(study)[0]
     arguments = (f"path={run}", "evaluation=standard", "evaluation.audit=null", "evaluation.batch_size=20",
                  "evaluation.attacks.square.queries=10")  # fmt: skip
-    monkeypatch.setattr(ledger, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(ledger, "MIN_SECONDS_TO_STORE", 0.0)
     perturb, calls = PGD.perturb, 0
 
-    def dying(self: PGD, *given: Any) -> Any:
+    def interrupted_perturb(self: PGD, *arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 7:  # the first two try the attacks out
+        if calls == 7:  # the first two calls validate the attacks
             raise KeyboardInterrupt
-        return perturb(self, *given)
+        return perturb(self, *arguments)
 
-    monkeypatch.setattr(PGD, "perturb", dying)
+    monkeypatch.setattr(PGD, "perturb", interrupted_perturb)
     status, output = temper("evaluate", *arguments)
-    assert status != 0 and "goes on" in output
+    assert status != 0 and "Run the same command again to resume" in output
     pieces = list(run.glob("evaluations/standard-*/pieces/*/*.npz"))
     assert len(pieces) == 4 and len(record(run)["evaluations"]) == 1
     assert temper("evaluate", *arguments)[0] == 0
-    assert not list(run.glob("evaluations/*/pieces")), "nothing is left lying about"
+    assert not list(run.glob("evaluations/*/pieces")), "partial results are deleted"
     key = list(record(run)["evaluations"])[-1]
     arrays = {path.name: dict(np.load(path)) for path in (run / "evaluations" / key).glob("*.npz")}
     monkeypatch.setattr(PGD, "perturb", perturb)
@@ -131,7 +131,7 @@ def test_an_interrupted_evaluation_of_a_run_goes_on(study: Path, temper: Temper,
             np.testing.assert_array_equal(before[column], values)
 
 
-FOREIGN = """
+EXTERNAL_MODULE = """
 import torch
 
 def make(width=8, classes=10):
@@ -144,19 +144,19 @@ def nothing():
 
 
 @pytest.fixture
-def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    (tmp_path / "foreign_nets.py").write_text(FOREIGN)
+def external(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "external_nets.py").write_text(EXTERNAL_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    yield "foreign_nets:make"
-    sys.modules.pop("foreign_nets", None)
+    yield "external_nets:make"
+    sys.modules.pop("external_nets", None)
 
 
-def test_a_foreign_network_writes_the_same_record(foreign: str, temper: Temper, tmp_path: Path) -> None:
-    module = External(factory=foreign, shape=[1, 8, 8], classes=10)
+def test_external_network_writes_the_same_kind_of_record(external: str, temper: Temper, tmp_path: Path) -> None:
+    module = External(factory=external, shape=[1, 8, 8], classes=10)
     torch.save({"state_dict": {k: v + 0.1 for k, v in module.module.state_dict().items()}}, tmp_path / "weights.pt")
     torch.jit.script(module.module).save(str(tmp_path / "scripted.pt"))
     variants = {
-        foreign: (),
+        external: (),
         "scripted.pt": ("model.factory=scripted.pt",),
         "weights": ("model.weights=weights.pt",),
         "timm": ("model.factory=timm:resnet10t", "+model.arguments.num_classes=10", "+model.arguments.in_chans=1"),
@@ -164,104 +164,107 @@ def test_a_foreign_network_writes_the_same_record(foreign: str, temper: Temper, 
     }
     clean = {}
     for name, overrides in variants.items():
-        factory = () if any("factory" in o for o in overrides) else (f"model.factory={foreign}",)
+        factory = () if any("factory" in o for o in overrides) else (f"model.factory={external}",)
         status, output = temper("evaluate", *factory, *overrides, "evaluation=quick", "data.test_size=60", f"study={name[:6]}")
         assert status == 0 and "external:" in output, output
         (run,) = runs(Path("outputs") / name[:6])
         found = record(run)
-        assert found["kind"] == "external" and found["attack"].startswith(("foreign_nets", "scripted", "timm"))
+        assert found["kind"] == "external" and found["attack"].startswith(("external_nets", "scripted", "timm"))
         (evaluation,) = found["evaluations"].values()
         clean[name] = evaluation["checkpoints"]["last"]["metrics"]["test/loss"]
-    assert clean[foreign] == pytest.approx(clean["scripted.pt"])
+    assert clean[external] == pytest.approx(clean["scripted.pt"])
     assert len({round(value, 5) for value in clean.values()}) == 4
     status, output = temper("report", "study=timm")
     assert status == 0 and "timm_resnet10t" in output, output
 
 
-def test_other_weights_under_the_same_name_are_another_network(foreign: str, temper: Temper, tmp_path: Path) -> None:
-    """A file that was trained further is evaluated again, and the earlier record stays."""
-    module = External(factory=foreign, shape=[1, 8, 8], classes=10).module
+def test_new_weights_in_the_same_file_are_a_new_network(external: str, temper: Temper, tmp_path: Path) -> None:
+    """A file whose weights changed is evaluated again, and the earlier record stays."""
+    module = External(factory=external, shape=[1, 8, 8], classes=10).module
     losses = set()
     for scale in (1.0, 3.0, 3.0):
         torch.save({name: scale * value for name, value in module.state_dict().items()}, tmp_path / "weights.pt")
-        arguments = (f"model.factory={foreign}", "model.weights=weights.pt", "evaluation=quick", "data.test_size=60")
+        arguments = (f"model.factory={external}", "model.weights=weights.pt", "evaluation=quick", "data.test_size=60")
         assert temper("evaluate", *arguments)[0] == 0
         for path in runs(Path("outputs/evaluated")):
             (evaluation,) = record(path)["evaluations"].values()
             losses.add(evaluation["checkpoints"]["last"]["metrics"]["test/loss"])
     assert len(losses) == len(runs(Path("outputs/evaluated"))) == 2
     assert temper("evaluate", *arguments, "evaluation.norm=l2")[0] == 0
-    assert len(runs(Path("outputs/evaluated"))) == 2, "another suite lies beside the first"
+    assert len(runs(Path("outputs/evaluated"))) == 2, "a second suite goes into the same record"
 
 
-def test_a_frozen_network_has_no_weight_statistics(foreign: str, temper: Temper, tmp_path: Path) -> None:
-    module = External(factory=foreign, shape=[1, 8, 8], classes=10).module.eval()
+def test_frozen_network_has_no_weight_statistics(external: str, temper: Temper, tmp_path: Path) -> None:
+    module = External(factory=external, shape=[1, 8, 8], classes=10).module.eval()
     torch.jit.freeze(torch.jit.script(module)).save(str(tmp_path / "frozen.pt"))
     status, output = temper("evaluate", "model.factory=frozen.pt", "evaluation=quick", "data.test_size=60")
     assert status == 0, output
 
 
-def test_edited_code_of_an_outside_attack_is_another_suite(
+def test_edited_code_of_a_user_attack_is_a_new_suite(
     study: Path, temper: Temper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     text = "from temper.attacks import PGD\n\n\nclass Mine(PGD):\n    pass\n"
-    arguments = (f"path={runs(study)[0]}", "evaluation=quick", "+evaluation.attacks.mine._target_=outside_attacks.Mine",
+    arguments = (f"path={runs(study)[0]}", "evaluation=quick", "+evaluation.attacks.mine._target_=user_attacks.Mine",
                  "+evaluation.attacks.mine.threat=${evaluation.threat}")  # fmt: skip
     counts = []
     for version in (text, text + "# edited\n", text):
-        (tmp_path / "outside_attacks.py").write_text(version)
+        (tmp_path / "user_attacks.py").write_text(version)
         status, output = temper("evaluate", *arguments)
         assert status == 0 and "mine" in output, output
         counts.append(len(record(runs(study)[0])["evaluations"]))
     assert counts == [2, 3, 3]
-    sys.modules.pop("outside_attacks", None)
+    sys.modules.pop("user_attacks", None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "path= for what temper trained, or model.factory="),
-        (("path=nowhere",), "is no checkpoint, no folder of a run"),
-        (("transfer=true", "model.factory=foreign_nets:make"), "needs path="),
-        (("model.factory=foreign_nets:make", "+model.arguments.classes=7"), r"gives [7] for each input, and the data have 10"),
-        (("model.factory=foreign_nets:nothing",), "made a int, not a torch.nn.Module"),
-        (("model.factory=foreign_nets:absent",), "has no attribute 'absent'"),
+        ((), "Set path= for trained runs, or model.factory="),
+        (("path=nowhere",), "there is no checkpoint and no result.json of a run or study"),
+        (("transfer=true", "model.factory=external_nets:make"), "Set path= to the folder of a study"),
+        (
+            ("model.factory=external_nets:make", "+model.arguments.classes=7"),
+            "returns [7] for each input, but the data has 10 classes",
+        ),
+        (("model.factory=external_nets:nothing",), "returned an object of type int. It should return a torch.nn.Module"),
+        (("model.factory=external_nets:absent",), "has no attribute 'absent'"),
         (("model.factory=no_such_module:make",), "No module named 'no_such_module'"),
         (("model.factory=resnet18",), "should be package.module:function"),
-        (("model.factory=torchvision:resnet18",), "does not take inputs of shape [1, 8, 8]"),
-        (("model.factory=foreign_nets:make", "model.weights=none.pt"), "there is no file none.pt"),
-        (("model.factory=foreign_nets:make", "model.mean=[0.5]"), "give both or neither"),
-        (("model.factory=foreign_nets:make", "evaluation.norm=l7"), "l7"),
-        (("model.factory=foreign_nets:make", "evaluation.batch_size=0"), "evaluation.batch_size"),
-        (("model.factory=foreign_nets:make", "trainer.max_epochs=9"), "trainer.max_epochs has no effect"),
-        (("model.factory=foreign_nets:make", "stale=rerun"), "temper-train trains again"),
+        (("model.factory=torchvision:resnet18",), "does not accept inputs of shape [1, 8, 8]"),
+        (("model.factory=external_nets:make", "model.weights=none.pt"), "weights: file none.pt does not exist"),
+        (("model.factory=external_nets:make", "model.mean=[0.5]"), "only one of mean and std is set"),
+        (("model.factory=external_nets:make", "evaluation.norm=l7"), "l7"),
+        (("model.factory=external_nets:make", "evaluation.batch_size=0"), "evaluation.batch_size"),
+        (("model.factory=external_nets:make", "trainer.max_epochs=9"), "trainer.max_epochs has no effect"),
+        (("model.factory=external_nets:make", "stale=rerun"), "train again with temper-train"),
         (
-            ("model.factory=foreign_nets:make", "evaluation=corruptions", "evaluation.corruptions.names=[saturate]"),
-            "saturate is",
+            ("model.factory=external_nets:make", "evaluation=corruptions", "evaluation.corruptions.names=[saturate]"),
+            "saturate cannot be applied",
         ),
         (
             (
-                "model.factory=foreign_nets:make",
+                "model.factory=external_nets:make",
                 "+evaluation.attacks.free._target_=temper.attacks.Free",
                 "+evaluation.attacks.free.threat=${evaluation.threat}",
             ),
-            "Free is for training alone",
+            "Free is for training only",
         ),
     ],
 )
-def test_mistakes_are_named(foreign: str, arguments: tuple[str, ...], message: str, temper: Temper) -> None:
+def test_user_errors(external: str, arguments: tuple[str, ...], message: str, temper: Temper) -> None:
     suite = () if any(argument.startswith("evaluation=") for argument in arguments) else ("evaluation=quick",)
     status, output = temper("evaluate", *arguments, *suite)
     assert status != 0 and message in output and "Traceback" not in output, output
 
 
-def test_what_has_no_effect_is_refused(study: Path, temper: Temper) -> None:
+def test_settings_without_effect_are_errors(study: Path, temper: Temper) -> None:
     run = runs(study)[0]
     status, output = temper("evaluate", f"path={run}", "model=cnn")
-    assert status != 0 and "model has no effect beside path" in output
+    assert status != 0 and "model has no effect with path=" in output
     status, output = temper("evaluate", f"path={run}", "transfer=true")
-    assert status != 0 and "needs path=, the folder of a study" in output
+    assert status != 0 and "is not a study. Set path= to the folder of a study" in output
     status, output = temper("evaluate", f"path={run}", "evaluation.checkpoints=[first]")
     assert status != 0 and "evaluation.checkpoints" in output
     (run / "checkpoints" / "best.ckpt").unlink()
@@ -269,7 +272,7 @@ def test_what_has_no_effect_is_refused(study: Path, temper: Temper) -> None:
     assert status == 1 and "keep_checkpoints" in output
 
 
-def test_runs_of_other_code_are_asked_about(study: Path, temper: Temper) -> None:
+def test_runs_of_different_code_need_confirmation(study: Path, temper: Temper) -> None:
     run = runs(study)[0]
     values = record(run)
     (run / "result.json").write_text(json.dumps(values | {"code": "0123456789ab"}))
@@ -277,11 +280,11 @@ def test_runs_of_other_code_are_asked_about(study: Path, temper: Temper) -> None
     status, output = temper("evaluate", *arguments)
     assert status == 1 and "stale=keep" in output
     assert temper("evaluate", *arguments, "stale=keep")[0] == 0
-    assert record(run)["code"] == "0123456789ab", "who trained it is not rewritten"
+    assert record(run)["code"] == "0123456789ab", "the training code in the record must not change"
 
 
-def test_an_external_network_is_a_network(foreign: str, trained: nn.Module) -> None:
-    net = External(factory=foreign, shape=[1, 8, 8], classes=10, mean=[0.5], std=[0.25])
+def test_external_network_normalizes_its_inputs(external: str, trained: nn.Module) -> None:
+    net = External(factory=external, shape=[1, 8, 8], classes=10, mean=[0.5], std=[0.25])
     x = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(net(x), net.module((x - 0.5) / 0.25))
 
@@ -290,16 +293,16 @@ SMALL = [setting for setting in QUICK if not setting.startswith("model.")]
 
 
 @pytest.mark.slow
-def test_a_suite_that_suits_no_run_says_why(temper: Temper) -> None:
+def test_suite_that_fits_no_run(temper: Temper) -> None:
     status, output = temper("train", *SMALL, "data=breast_cancer", "model=mlp", "seed=0,1", "study=rows", "-m")
     assert status == 0, output
     status, output = temper("evaluate", "path=outputs/rows", "evaluation=corruptions")
     assert status == 1
-    assert output.count("inputs of shape [30] are no images; set it to null") >= 2, output
+    assert output.count("inputs have shape [30]. Set evaluation.corruptions=null") >= 2, output
 
 
 @pytest.mark.slow
-def test_networks_that_embed_texts_share_no_points(temper: Temper) -> None:
+def test_transfer_between_text_networks_is_an_error(temper: Temper) -> None:
     texts = ["data=csv_text", f"data.source.path={FILES / 'reviews.csv'}", "data.length=8"]
     small = [setting for setting in SMALL if "_size" not in setting]
     status, output = temper("train", *small, *texts, "model=text_cnn", "evaluation.norm=l2", "seed=0,1", "study=texts", "-m")

@@ -1,4 +1,4 @@
-"""What temper-status says of a study, while its sweep runs and after it."""
+"""Tests of temper-status during and after a sweep."""
 
 import shlex
 import subprocess
@@ -18,7 +18,7 @@ from tests.conftest import QUICK
 Temper = Callable[..., tuple[int, str]]
 
 
-def test_done_failed_and_missing_runs_are_told_apart(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_failed_and_missing_runs(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = ("study=grid", "optimizer.lr=0.1,1e30", "seed=0,1", "-m", *QUICK)
     assert temper("train", *grid)[0] == 1
     finished = [path.parent for path in Path("outputs/grid").glob(f"*/seed-*/{RECORD}") if RunRecord.read(path.parent).finished]
@@ -27,44 +27,44 @@ def test_done_failed_and_missing_runs_are_told_apart(temper: Temper, monkeypatch
         path.unlink()
     status, output = temper("status", "study=grid")
     assert status == 0, output
-    assert "optimizer.lr=0.1  " in output, "cells of one name are told apart"
+    assert "optimizer.lr=0.1  " in output, "cells with the same name show their settings"
     assert "4 runs: 1 finished, 2 failed, 1 missing" in output
     assert output.count("failed: none+none-") == 2 and "diverged" in output
-    assert "of work are left" in output
-    (typed,) = [line.strip() for line in output.splitlines() if line.strip().startswith("temper-train")]
-    assert shlex.split(typed)[1:] == ["-m", "hydra/launcher=basic", *[a for a in grid if a != "-m"]]
-    temper("train", *shlex.split(typed)[1:])
-    assert "4 runs: 2 finished, 2 failed" in temper("status", "study=grid")[1], "the command filled the hole"
+    assert "of compute time left" in output
+    (command,) = [line.strip() for line in output.splitlines() if line.strip().startswith("temper-train")]
+    assert shlex.split(command)[1:] == ["-m", "hydra/launcher=basic", *[a for a in grid if a != "-m"]]
+    temper("train", *shlex.split(command)[1:])
+    assert "4 runs: 2 finished, 2 failed" in temper("status", "study=grid")[1], "the command ran the missing run"
 
 
-def test_a_plan_of_other_code_is_left_out_and_named(temper: Temper) -> None:
+def test_unreadable_plan_is_reported_and_ignored(temper: Temper) -> None:
     temper("train", "study=grid", "-m", *QUICK)
     (plan,) = Path("outputs/grid/.sweeps").glob("*.json")
     plan.write_text(plan.read_text().replace('"suite"', '"unheard_of"'))
     status, output = temper("status", "study=grid")
-    assert status == 0 and f"{plan} is damaged or foreign" in output and "1 runs: 1 finished" in output, output
+    assert status == 0 and f"{plan} is damaged or in an unknown format" in output and "1 runs: 1 finished" in output, output
 
 
-def test_runs_without_a_sweep_are_shown_as_well(temper: Temper) -> None:
+def test_single_runs_are_shown(temper: Temper) -> None:
     temper("train", *QUICK)
     status, output = temper("status")
-    assert status == 0 and "1 runs: 1 finished" in output and "fill the holes" not in output, output
+    assert status == 0 and "1 runs: 1 finished" in output and "to complete the study" not in output, output
 
 
-def test_an_unknown_study_is_an_error_that_names_the_others(temper: Temper) -> None:
+def test_unknown_study_is_an_error_with_the_known_ones(temper: Temper) -> None:
     temper("train", *QUICK)
     status, output = temper("status", "study=grid")
-    assert status == 1 and "there is no outputs/grid" in output and "default" in output
+    assert status == 1 and "study=grid: folder outputs/grid does not exist" in output and "default" in output
 
 
-def test_a_long_study_is_cut_and_says_so(temper: Temper) -> None:
+def test_long_table_is_truncated(temper: Temper) -> None:
     temper("train", "study=grid", "optimizer.lr=0.1,0.2,0.3", "-m", *QUICK)
     output = temper("status", "study=grid", "lines=2")[1]
     assert "… and 1 more cells" in output and "3 runs: 3 finished" in output
 
 
 @pytest.mark.slow
-def test_a_running_run_is_told_with_its_epoch_and_one_that_was_killed_is_not(temper: Temper) -> None:
+def test_running_run_shows_its_epoch_and_a_killed_one_is_interrupted(temper: Temper) -> None:
     command = [sys.executable, "-m", "temper.cli.train", *QUICK, "trainer.max_epochs=500"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -77,5 +77,7 @@ def test_a_running_run_is_told_with_its_epoch_and_one_that_was_killed_is_not(tem
     finally:
         process.kill()
         process.wait()
-    assert [run.state for run in runs_of(Path("outputs/default"), Plan.all_of(Path("outputs/default")))] == [State.INTERRUPTED]
+    assert [run.state for run in runs_of(Path("outputs/default"), Plan.read_all(Path("outputs/default")))] == [
+        State.INTERRUPTED
+    ]
     assert "1 runs: 1 interrupted" in temper("status")[1]

@@ -107,7 +107,7 @@ def trajectory(*overrides: str, steps: int = 3) -> Tensor:
 
 
 def evaluated(folder: Path, *overrides: str, epochs: int = 2) -> Tensor:
-    """The weights that stand for a run of a few epochs in Lightning's trainer, as a checkpoint gives them."""
+    """Return the weights of a checkpoint after a few epochs in Lightning's trainer."""
     config = composed(
         *overrides,
         "model.width=4",
@@ -142,7 +142,7 @@ def chosen(group: str, option: str) -> list[str]:
 
 @pytest.fixture
 def _images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of images, named by the environment."""
+    """Make a folder of images and name it in the environment."""
     for part, name in product(("train", "test"), ("ant", "bee")):
         (tmp_path / part / name).mkdir(parents=True)
         for number in range(20):
@@ -193,7 +193,7 @@ def test_attacks_differ_from_each_other() -> None:
 
 
 def neutral(option: str) -> list[str]:
-    """The overrides with which an option declares to change nothing."""
+    """Return the overrides under which an option declares to change nothing."""
     specs = penalty_specs(OmegaConf.load(Path(CONF) / "penalty" / f"{option}.yaml"))  # type: ignore[arg-type]
     declared = {name: cast(type[Penalty], get_class(spec["_target_"])).neutral for name, spec in specs.items()}
     return [f"penalty.{name}.{setting}" for name, settings in declared.items() for setting in settings]

@@ -1,4 +1,4 @@
-"""Defenses that mask their gradients are planted: the audit has to find every one, and to leave honest networks alone."""
+"""Audit: gradient-masking defenses are flagged, networks without a defense pass."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ THREAT = Linf(eps=0.08)
 
 
 class Defended(Network):
-    """A trained network behind something that hides it."""
+    """A trained network behind a defense."""
 
     def __init__(self, net: CNN) -> None:
         super().__init__()
@@ -27,21 +27,21 @@ class Defended(Network):
 
 
 class Saturated(Defended):
-    """Logits so large that softmax is 1 and the cross-entropy flat."""
+    """Logits so large that softmax is 1 and the cross-entropy is flat."""
 
     def logits(self, z: Tensor) -> Tensor:
         return 1e4 * super().logits(z)
 
 
 class Quantized(Defended):
-    """Five grey levels: no gradient passes the rounding."""
+    """Inputs quantized to five gray levels; rounding has no gradient."""
 
     def logits(self, z: Tensor) -> Tensor:
         return super().logits((4 * z).round() / 4)
 
 
 class Random(Defended):
-    """Another noise for every pass."""
+    """Inputs with fresh noise in every forward pass."""
 
     def logits(self, z: Tensor) -> Tensor:
         return super().logits(z + 0.2 * torch.randn_like(z))
@@ -53,22 +53,22 @@ class _Shatter(torch.autograd.Function):
         return z.clone()
 
     @staticmethod
-    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # the wrong way, in a checkerboard
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # its sign flipped in a checkerboard
         gradient = gradients[0]
         pattern = (torch.arange(gradient.shape[-1]) + torch.arange(gradient.shape[-2])[:, None]) % 2
         return gradient * (1 - 2 * pattern)
 
 
 class Shattered(Defended):
-    """A backward pass that does not belong to the forward pass: gradients that point nowhere."""
+    """Shattered gradients: the backward pass does not match the forward pass."""
 
     def logits(self, z: Tensor) -> Tensor:
         return super().logits(_Shatter.apply(z))
 
 
 @pytest.fixture(scope="module")
-def hardened(digits: DataModule) -> CNN:
-    """Trained against PGD, briefly and honestly."""
+def adversarially_trained(digits: DataModule) -> CNN:
+    """Return a network that was briefly trained against PGD."""
     net = small_net(7).train()
     attack, optimizer = PGD(threat=THREAT, steps=4), torch.optim.Adam(net.parameters(), lr=5e-3)
     x, y = digits.split("train")
@@ -89,8 +89,8 @@ def loader(digits: DataModule) -> Loader:
 
 
 def flagged(net: Network, loader: Loader, *, attacked: bool = False) -> dict[str, str]:
-    found = Audit(threat=THREAT).findings(net, loader, attacked=attacked, seed=0)
-    return {name: finding.status for name, finding in found.items() if finding.status != "passed"}
+    findings = Audit(threat=THREAT).findings(net, loader, attacked=attacked, seed=0)
+    return {name: finding.status for name, finding in findings.items() if finding.status != "passed"}
 
 
 @pytest.mark.parametrize(
@@ -102,34 +102,34 @@ def flagged(net: Network, loader: Loader, *, attacked: bool = False) -> dict[str
         (Shattered, {"gradient_free", "large_eps"}),
     ],
 )
-def test_a_planted_defense_fails(defense: Callable[[CNN], Network], symptoms: set[str], trained: CNN, loader: Loader) -> None:
-    found = flagged(defense(trained).eval(), loader)
-    assert symptoms <= {name for name, status in found.items() if status == "failed"}, found
+def test_masked_gradients_fail(defense: Callable[[CNN], Network], symptoms: set[str], trained: CNN, loader: Loader) -> None:
+    checks = flagged(defense(trained).eval(), loader)
+    assert symptoms <= {name for name, status in checks.items() if status == "failed"}, checks
 
 
-def test_an_honest_network_passes(trained: CNN, hardened: CNN, loader: Loader) -> None:
+def test_networks_without_a_defense_pass(trained: CNN, adversarially_trained: CNN, loader: Loader) -> None:
     assert flagged(trained, loader) == {}
-    assert flagged(hardened, loader, attacked=True) == {}
+    assert flagged(adversarially_trained, loader, attacked=True) == {}
 
 
 class OnGrid(Defended):
-    """Points the wrong way exactly at the pixels' own sixteenths, as a network that has overfitted to FGSM does."""
+    """Gradients flipped exactly at clean pixels, which are sixteenths, as in a network that has overfitted to FGSM."""
 
     def logits(self, z: Tensor) -> Tensor:
         at_grid = ((16 * z).round() == 16 * z).flatten(1).all(1)
-        turned = 2 * z.detach() - z
-        return super().logits(torch.where(at_grid[:, None, None, None], turned, z))
+        flipped = 2 * z.detach() - z
+        return super().logits(torch.where(at_grid[:, None, None, None], flipped, z))
 
 
-def test_catastrophic_overfitting_is_flagged_where_training_could_cause_it(trained: CNN, loader: Loader) -> None:
+def test_catastrophic_overfitting_is_flagged_after_adversarial_training_only(trained: CNN, loader: Loader) -> None:
     audit, net = Audit(threat=THREAT), OnGrid(trained).eval()
-    found = audit.findings(net, loader, attacked=True, seed=0)
-    assert found["overfitting"].status == "failed" and found["iterative"].status == "passed"
+    findings = audit.findings(net, loader, attacked=True, seed=0)
+    assert findings["overfitting"].status == "failed" and findings["iterative"].status == "passed"
     assert "overfitting" not in audit.findings(net, loader, attacked=False, seed=0)
 
 
-def test_figures_are_shares_of_what_was_looked_at(trained: CNN, loader: Loader) -> None:
-    """A network that forgets half of its examples' gradients: the figure says so."""
+def test_figures_are_fractions_of_the_audited_examples(trained: CNN, loader: Loader) -> None:
+    """A network without gradients for half of the examples has a figure of 0.5."""
 
     class Half(Defended):
         def logits(self, z: Tensor) -> Tensor:
@@ -137,8 +137,8 @@ def test_figures_are_shares_of_what_was_looked_at(trained: CNN, loader: Loader) 
             dark = z.detach().flatten(1).mean(1) < z.detach().flatten(1).mean(1).median()
             return torch.where(dark[:, None], logits.detach(), logits)
 
-    found = Audit(threat=THREAT, size=100).findings(Half(trained).eval(), loader, attacked=False, seed=0)
-    assert found["zero_gradients"].figure == pytest.approx(0.5, abs=0.02)
+    findings = Audit(threat=THREAT, size=100).findings(Half(trained).eval(), loader, attacked=False, seed=0)
+    assert findings["zero_gradients"].figure == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_same_seed_gives_the_same_findings(trained: CNN, loader: Loader) -> None:
@@ -146,6 +146,6 @@ def test_the_same_seed_gives_the_same_findings(trained: CNN, loader: Loader) -> 
     assert audit.findings(trained, loader, attacked=True, seed=1) == audit.findings(trained, loader, attacked=True, seed=1)
 
 
-def test_thresholds_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"fail \(0.01\) should not be below warn"):
+def test_a_fail_threshold_below_the_warn_threshold_is_rejected() -> None:
+    with pytest.raises(ValueError, match=r"fail: 0.01 is below warn \(0.02\)"):
         Audit(threat=THREAT, fail=0.01)

@@ -1,4 +1,4 @@
-"""How a rare class is found, checked against scikit-learn."""
+"""Detection metrics of a rare class, against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -33,10 +33,10 @@ def outcomes(classes: int = 2):  # type: ignore[no-untyped-def]
     )
 
 
-def test_the_numbers_are_those_of_scikit_learn() -> None:
-    net, attacks, loader, found = outcomes()
-    metrics = detection(found)
-    y = found.y.numpy()
+def test_metrics_equal_scikit_learn() -> None:
+    net, attacks, loader, result = outcomes()
+    metrics = detection(result)
+    y = result.y.numpy()
     points = {"": loader.x}
     points |= {f"{name}_": torch.cat([attack.perturb(net, batch) for batch in loader]) for name, attack in attacks.items()}
     scores = {}
@@ -51,23 +51,25 @@ def test_the_numbers_are_those_of_scikit_learn() -> None:
     assert metrics["average_precision"] > metrics["pgd0.1_average_precision"] > metrics["pgd0.3_average_precision"]
     worst = np.where(y == 1, np.minimum.reduce(list(scores.values())), np.maximum.reduce(list(scores.values())))
     assert metrics["worst_case_average_precision"] == pytest.approx(average_precision_score(y, worst), abs=1e-5)
-    assert metrics["worst_case_matthews"] == pytest.approx(matthews_corrcoef(y, np.where(found.worst_case, y, 1 - y)), abs=1e-6)
+    assert metrics["worst_case_matthews"] == pytest.approx(
+        matthews_corrcoef(y, np.where(result.worst_case, y, 1 - y)), abs=1e-6
+    )
 
 
-def test_a_sure_network_is_ranked_by_its_odds() -> None:
-    """Its probabilities round to 0 and 1."""
-    found = outcomes()[3]
-    sure = found._replace(odds={name: odds * 1000 for name, odds in found.odds.items()})
-    assert detection(sure) == detection(found)
+def test_examples_of_a_confident_network_are_ranked_by_their_log_odds() -> None:
+    """Its probabilities round to 0 and 1, which would give ties."""
+    result = outcomes()[3]
+    confident = result._replace(odds={name: odds * 1000 for name, odds in result.odds.items()})
+    assert detection(confident) == detection(result)
 
 
-def test_a_cascade_has_the_odds_of_what_it_broke() -> None:
+def test_a_cascade_changes_the_log_odds_of_the_examples_that_it_breaks() -> None:
     net, attacks, loader, _ = outcomes()
-    found = attack_all(net, {"both": Cascade(attacks=attacks)}, loader, seed=0)
-    moved = found.odds["both"] != found.odds["clean"]
-    assert torch.equal(moved, found.clean & ~found.robust["both"])
-    assert torch.equal((found.odds["both"] > 0).long(), found.predicted["both"])
+    result = attack_all(net, {"both": Cascade(attacks=attacks)}, loader, seed=0)
+    changed = result.odds["both"] != result.odds["clean"]
+    assert torch.equal(changed, result.clean & ~result.robust["both"])
+    assert torch.equal((result.odds["both"] > 0).long(), result.predicted["both"])
 
 
-def test_more_classes_have_none() -> None:
+def test_there_are_no_detection_metrics_for_three_classes() -> None:
     assert detection(outcomes(3)[3]) == {}

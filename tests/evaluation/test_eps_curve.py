@@ -1,4 +1,4 @@
-"""Other views of robustness than a single radius, and evaluations that are interrupted."""
+"""Minimal-norm distances, robust accuracy by radius, cascades, and resumed evaluations."""
 
 from pathlib import Path
 from typing import Any
@@ -28,61 +28,61 @@ def loader(digits: DataModule) -> Loader:
 
 
 @pytest.mark.parametrize(("threat", "dual"), [(Linf(eps=0.1), 1), (L2(eps=0.1), 2), (L1(eps=0.1), float("inf"))])
-def test_the_distance_to_a_plane(threat: Threat, dual: float) -> None:
-    """|w x + b| over the dual norm of w."""
+def test_minimal_norm_is_the_distance_to_a_plane(threat: Threat, dual: float) -> None:
+    """The distance of x to the plane is |w x + b| over the dual norm of w."""
     torch.manual_seed(0)
     weight = torch.randn(1, 3, 3)
     x = torch.full((40, 1, 3, 3), 0.5) + 0.1 * torch.randn(40, 1, 3, 3)
     net = Linear(weight, bias=float(-0.5 * weight.sum()))
     y = net(x).argmax(1)
     y[:3] = 1 - y[:3]
-    found = MinimalNorm(threat=threat, steps=300).distances(net, Loader(x, y, batch_size=16), seed=0)
+    distance = MinimalNorm(threat=threat, steps=300).distances(net, Loader(x, y, batch_size=16), seed=0)
     exact = net(x)[:, 1].detach().abs() / weight.flatten().norm(p=dual)
-    assert (found[:3] == 0).all(), "what is wrong already needs no change"
-    assert (found[3:] >= exact[3:] * (1 - 1e-3)).all()
-    assert (found[3:] / exact[3:]).median() < 1.05
-    half = Linear(weight * 0, bias=1.0)
-    never = MinimalNorm(threat=threat, steps=5).distances(half, Loader(x, torch.ones_like(y), batch_size=16), seed=0)
+    assert (distance[:3] == 0).all(), "misclassified without an attack"
+    assert (distance[3:] >= exact[3:] * (1 - 1e-3)).all()
+    assert (distance[3:] / exact[3:]).median() < 1.05
+    constant = Linear(weight * 0, bias=1.0)
+    never = MinimalNorm(threat=threat, steps=5).distances(constant, Loader(x, torch.ones_like(y), batch_size=16), seed=0)
     assert torch.isinf(never).all()
 
 
-def test_inputs_in_another_range() -> None:
-    """Standardized features have no [0, 1]."""
+def test_minimal_norm_of_inputs_outside_0_to_1() -> None:
+    """Standardized features, for example."""
     weight, x = torch.tensor([2.0, 0.0]), torch.tensor([[3.0, 0.0], [-2.0, 1.0]])
     net = Linear(weight)
     threat = L2(eps=1, lower=-5, upper=5)
-    found = MinimalNorm(threat=threat, steps=200).distances(net, Loader(x, net(x).argmax(1), batch_size=2), seed=0)
-    torch.testing.assert_close(found, torch.tensor([3.0, 2.0]), rtol=0.05, atol=0)
+    distance = MinimalNorm(threat=threat, steps=200).distances(net, Loader(x, net(x).argmax(1), batch_size=2), seed=0)
+    torch.testing.assert_close(distance, torch.tensor([3.0, 2.0]), rtol=0.05, atol=0)
 
 
 def test_distances_agree_with_robust_accuracy(trained: CNN, loader: Loader) -> None:
-    """The share of examples that are further than eps from the boundary is the robust accuracy at eps."""
+    """The fraction of examples further than eps from the decision boundary is the robust accuracy at eps."""
     distance = MinimalNorm(threat=Linf(eps=0.1), steps=200).distances(trained, loader, seed=0)
     for eps in (0.03, 0.06, 0.1):
-        stands = attack_all(trained, {"apgd": APGD(threat=Linf(eps=eps), steps=50)}, loader, seed=0).worst_case
-        assert (distance > eps).float().mean().item() == pytest.approx(stands.float().mean().item(), abs=0.05)
+        robust = attack_all(trained, {"apgd": APGD(threat=Linf(eps=eps), steps=50)}, loader, seed=0).worst_case
+        assert (distance > eps).float().mean().item() == pytest.approx(robust.float().mean().item(), abs=0.05)
 
 
-def test_curves_fall_and_their_area_is_the_trapezoid(trained: CNN, loader: Loader) -> None:
+def test_curves_do_not_rise_and_their_area_is_by_the_trapezoidal_rule(trained: CNN, loader: Loader) -> None:
     curve = Curve(threat=Linf(eps=0.05), factors=[0.5, 1, 2, 40], steps=10)
-    assert curve.factors == [0.5, 1, 2], "a radius beyond the whole range is none"
-    found = curve.outcomes(trained, loader, seed=0)
-    assert list(found) == ["0", "0.5", "1", "2"]
-    stacked = torch.stack(list(found.values()))
-    assert not (stacked[1:] & ~stacked[:-1]).any(), "what fell stays down"
-    metrics = curve_metrics(found)
-    height = [metrics[f"curve/{factor}"] for factor in found]
+    assert curve.factors == [0.5, 1, 2], "radii beyond the valid range are dropped"
+    outcomes = curve.outcomes(trained, loader, seed=0)
+    assert list(outcomes) == ["0", "0.5", "1", "2"]
+    stacked = torch.stack(list(outcomes.values()))
+    assert not (stacked[1:] & ~stacked[:-1]).any(), "an example that is broken stays broken at larger radii"
+    metrics = curve_metrics(outcomes)
+    height = [metrics[f"curve/{factor}"] for factor in outcomes]
     assert metrics["curve/area"] == pytest.approx(np.trapezoid(height, [0, 0.5, 1, 2]) / 2)
     direct = attack_all(trained, {"apgd": APGD(threat=Linf(eps=0.05), steps=30)}, loader, seed=0).worst_case
     assert metrics["curve/1"] == pytest.approx(direct.float().mean().item(), abs=0.03)
-    with pytest.raises(ValueError, match="should ascend"):
+    with pytest.raises(ValueError, match=r"factors: \[1.0, 0.5\] should be strictly ascending"):
         Curve(threat=Linf(eps=0.1), factors=[1, 0.5])
-    with pytest.raises(ValueError, match="covers the whole valid range"):
+    with pytest.raises(ValueError, match="every radius exceeds the valid range of width 1"):
         Curve(threat=Linf(eps=0.6), factors=[2, 3])
 
 
-def test_tables_with_two_classes_are_evaluated_by_the_same_suite() -> None:
-    """Features in a range of their own, some of which may not change; every attack of evaluation=standard."""
+def test_the_standard_suite_evaluates_tables_with_two_classes() -> None:
+    """Features outside of [0, 1], some of them immutable, under every attack of evaluation=standard."""
     table = load_breast_cancer()
     x = torch.from_numpy(StandardScaler().fit_transform(table.data)).float().clamp(-3, 3)
     y = torch.from_numpy(table.target).long()
@@ -104,14 +104,14 @@ def test_tables_with_two_classes_are_evaluated_by_the_same_suite() -> None:
         assert outcomes.clean.float().mean() > 0.95
         assert 0.02 < outcomes.worst_case.float().mean() < 0.9, accuracy
         assert abs(accuracy["pgd"] - accuracy["apgd_dlr"]) < 0.05 and accuracy["square"] < accuracy["fgsm"] + 0.2, accuracy
-        findings = Audit(threat=threat, size=100).findings(net, loader, attacked=False, seed=0, standing=outcomes.worst_case)
+        findings = Audit(threat=threat, size=100).findings(net, loader, attacked=False, seed=0, worst_case=outcomes.worst_case)
         assert {name for name, finding in findings.items() if finding.status == "failed"} == set(), findings
-    with pytest.raises(ValueError, match="cannot leave features alone"):
+    with pytest.raises(ValueError, match="minimal_norm: its attacks cannot respect immutable features"):
         MinimalNorm(threat=Linf(eps=0.1)).distances(net, loader, seed=0)
 
 
 class Spy(Attack):
-    """Notes how many examples it is given; breaks nothing, or all of an even index."""
+    """Records its batch sizes; breaks nothing, or every second example."""
 
     def __init__(self, breaks: bool) -> None:
         super().__init__()
@@ -124,26 +124,26 @@ class Spy(Attack):
         return torch.where(even, broken, batch.x) if self.breaks else batch.x
 
 
-def test_a_cascade_regroups_what_stands_into_full_batches(trained: CNN, loader: Loader) -> None:
+def test_a_cascade_regroups_robust_examples_into_full_batches(trained: CNN, loader: Loader) -> None:
     first, second = Spy(True), Spy(False)
     outcomes = attack_all(trained, {"cascade": Cascade(attacks={"first": first, "second": second})}, loader, seed=0)
-    clean, standing = int(outcomes.clean.sum()), int(outcomes.worst_case.sum())
-    assert first.sizes == [64] * (clean // 64) + [clean % 64], "what is misclassified needs no attack"
-    assert second.sizes == [64] * (standing // 64) + [standing % 64]
-    assert 0.4 < standing / clean < 0.6
+    clean, robust = int(outcomes.clean.sum()), int(outcomes.worst_case.sum())
+    assert first.sizes == [64] * (clean // 64) + [clean % 64], "misclassified examples are not attacked"
+    assert second.sizes == [64] * (robust // 64) + [robust % 64]
+    assert 0.4 < robust / clean < 0.6
 
 
-def test_a_cascade_is_no_weaker_than_its_parts(trained: CNN, loader: Loader) -> None:
+def test_a_cascade_is_as_strong_as_its_attacks(trained: CNN, loader: Loader) -> None:
     parts = {"pgd": PGD(threat=Linf(eps=0.06), steps=10), "square": Square(threat=Linf(eps=0.06), queries=100)}
     whole = attack_all(trained, {"both": Cascade(attacks=parts)}, loader, seed=0).worst_case.sum()
     each = attack_all(trained, parts, loader, seed=0).worst_case.sum()
     assert whole == pytest.approx(int(each), abs=3)
 
 
-def test_cascades_whose_stages_have_the_same_names_share_nothing(
+def test_cascades_with_equal_stage_names_share_no_partial_results(
     trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(ledger_module, "MIN_SECONDS_TO_STORE", 0.0)
     nothing = PGD(threat=Linf(eps=1e-6), steps=1)
     second = {"weak": nothing, "strong": PGD(threat=Linf(eps=0.1), steps=10)}
     attacks: dict[str, Attack] = {name: Cascade(attacks={"first": nothing, "then": last}) for name, last in second.items()}
@@ -152,70 +152,70 @@ def test_cascades_whose_stages_have_the_same_names_share_nothing(
     assert kept["strong"].sum() < kept["weak"].sum()
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(
+def test_an_interrupted_evaluation_resumes_from_its_partial_results(
     trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(ledger_module, "MIN_SECONDS_TO_STORE", 0.0)
     attacks = {
         "pgd": PGD(threat=Linf(eps=0.06), steps=5),
         "cascade": Cascade(attacks={"a": PGD(threat=Linf(eps=0.06), steps=5)}),
     }
-    undisturbed = attack_all(trained, attacks, loader, seed=0)
+    uninterrupted = attack_all(trained, attacks, loader, seed=0)
     calls = 0
     perturb = PGD.perturb
 
-    def dying(self: PGD, net: Network, batch: Batch) -> Tensor:
+    def interrupted(self: PGD, net: Network, batch: Batch) -> Tensor:
         nonlocal calls
         calls += 1
         if calls == 7:
             raise KeyboardInterrupt
         return perturb(self, net, batch)
 
-    monkeypatch.setattr(PGD, "perturb", dying)
+    monkeypatch.setattr(PGD, "perturb", interrupted)
     with pytest.raises(KeyboardInterrupt):
         attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path))
     assert len(list(tmp_path.glob("*.npz"))) == 6 and not list(tmp_path.glob(".*"))
     resumed = attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path))
-    assert calls == 7 + 1, "the rest alone"
-    for one, other in zip(undisturbed.arrays().values(), resumed.arrays().values(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert calls == 7 + 1, "only the missing batch is computed"
+    for expected, array in zip(uninterrupted.arrays().values(), resumed.arrays().values(), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
-def test_a_piece_is_taken_for_its_own_examples_alone(
+def test_a_partial_result_is_reused_only_for_the_same_examples(
     trained: CNN, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another machine rounds losses otherwise, and with them the order in which a cascade takes on what stands."""
-    monkeypatch.setattr(ledger_module, "WORTH_KEEPING", 0.0)
+    """Losses round differently on another machine, which can change the order of examples in a cascade."""
+    monkeypatch.setattr(ledger_module, "MIN_SECONDS_TO_STORE", 0.0)
     attacks = {"cascade": Cascade(attacks={"a": PGD(threat=Linf(eps=0.06), steps=5, start="zero")})}
-    undisturbed = attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"]
-    clean = outcomes_module._clean
+    expected = attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"]
+    evaluate_clean = outcomes_module._evaluate_clean
 
-    def elsewhere(*arguments: Any) -> dict[str, Tensor]:
-        found = clean(*arguments)
-        return found | {"loss": -found["loss"]}
+    def reordered(*arguments: Any) -> dict[str, Tensor]:
+        values = evaluate_clean(*arguments)
+        return values | {"loss": -values["loss"]}
 
-    monkeypatch.setattr(outcomes_module, "_clean", elsewhere)
-    assert torch.equal(attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"], undisturbed)
+    monkeypatch.setattr(outcomes_module, "_evaluate_clean", reordered)
+    assert torch.equal(attack_all(trained, attacks, loader, seed=0, ledger=Ledger(tmp_path)).robust["cascade"], expected)
 
 
-def test_a_random_network_is_evaluated_the_same_way_twice(trained: CNN, loader: Loader) -> None:
+def test_the_evaluation_of_a_random_network_is_reproducible(trained: CNN, loader: Loader) -> None:
     class Random(Network):
         def logits(self, z: Tensor) -> Tensor:
             return trained(z + 0.3 * torch.randn_like(z))
 
     torch.manual_seed(1)
-    one = attack_all(Random(), {}, loader, seed=0)
+    first = attack_all(Random(), {}, loader, seed=0)
     torch.manual_seed(2)
-    assert torch.equal(one.loss, attack_all(Random(), {}, loader, seed=0).loss)
+    assert torch.equal(first.loss, attack_all(Random(), {}, loader, seed=0).loss)
 
 
-def test_pieces_of_other_weights_are_never_taken(trained: CNN) -> None:
-    one = fingerprint(trained, "code")
-    assert one == fingerprint(trained, "code") != fingerprint(trained, "other code")
+def test_the_fingerprint_depends_on_weights_and_code(trained: CNN) -> None:
+    before = fingerprint(trained, "code")
+    assert before == fingerprint(trained, "code") != fingerprint(trained, "other code")
     with torch.no_grad():
         next(trained.parameters()).view(-1)[0] += 1e-6
     try:
-        assert fingerprint(trained, "code") != one
+        assert fingerprint(trained, "code") != before
     finally:
         with torch.no_grad():
             next(trained.parameters()).view(-1)[0] -= 1e-6

@@ -1,4 +1,4 @@
-"""The bound against explicit matrices, and against what networks really do."""
+"""Lipschitz bound against explicit matrices and against difference quotients of networks."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from temper.models import CNN, MLP, External, Network, Normalize, PreActResNet18
 from tests.conftest import Linear, small_net
 
 SHAPE = (1, 8, 8)
-# Relative: what rounding may add to a difference quotient of a double network. The bound itself is exact but for that.
+# Relative rounding error of a difference quotient in double precision.
 ROUNDING = 1e-9
 
 
@@ -28,19 +28,19 @@ class Chain(Network):
 
 
 def bound(net: Network, *shape: int) -> float:
-    found = lipschitz_bound(net, shape)
-    assert found is not None
-    return found
+    value = lipschitz_bound(net, shape)
+    assert value is not None
+    return value
 
 
 def slope(function: nn.Module, x: Tensor) -> float:
-    """Spectral norm of the Jacobian at one point, from the explicit matrix."""
+    """Return the spectral norm of the Jacobian at one point, from the explicit matrix."""
     jacobian = torch.func.jacrev(lambda flat: function(flat.reshape(1, *x.shape)).flatten())(x.flatten())
     return float(torch.linalg.svdvals(jacobian.detach())[0])
 
 
 def scrambled(seed: int, *, norm: bool = False) -> CNN:
-    """A network with weights far from their first values, biases and running statistics too."""
+    """Return a network whose weights, biases and running statistics are far from their initial values."""
     net = small_net(seed)
     if norm:
         for name, module in list(net.named_modules()):
@@ -59,13 +59,13 @@ def norm(weight: Tensor) -> float:
     return float(torch.linalg.svdvals(weight.detach().double())[0])
 
 
-def test_one_linear_layer_is_its_largest_singular_value() -> None:
+def test_the_bound_of_one_linear_layer_is_its_largest_singular_value() -> None:
     layer = nn.Linear(12, 5)
     net = Chain(Normalize([0.3], [0.25], dims=1), layer)
     assert bound(net, 12) == pytest.approx(4 * norm(layer.weight), rel=1e-12)
 
 
-def test_linear_layers_multiply_and_that_is_tight_where_they_align() -> None:
+def test_the_bound_of_linear_layers_is_a_product_and_tight_if_they_align() -> None:
     torch.manual_seed(0)
     first, other, aligned = nn.Linear(12, 7), nn.Linear(7, 12), nn.Linear(7, 12)
     aligned.weight.data = first.weight.detach().T
@@ -91,7 +91,7 @@ def test_linear_layers_multiply_and_that_is_tight_where_they_align() -> None:
     ],
     ids=str,
 )
-def test_operator_norm_is_that_of_the_explicit_matrix(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_operator_norm_equals_that_of_the_explicit_matrix(layer: nn.Module, shape: tuple[int, ...]) -> None:
     layer = layer.double()
     x = torch.rand(shape, dtype=torch.float64)
     assert operator_norm(layer, x[None]) == pytest.approx(slope(layer, x), rel=1e-10)
@@ -103,15 +103,15 @@ def test_a_convolution_of_zeros_has_norm_zero() -> None:
     assert operator_norm(layer, torch.zeros(1, 2, 8, 8, dtype=torch.float64)) == 0
 
 
-def test_a_reshaped_kernel_would_be_no_bound() -> None:
-    """All ones: the kernel as a matrix has norm 3, the convolution stretches a constant image by nearly 9."""
+def test_the_norm_of_a_convolution_exceeds_that_of_its_reshaped_kernel() -> None:
+    """With weights of one, the kernel as a matrix has norm 3, but the convolution scales a constant image by nearly 9."""
     layer = nn.Conv2d(1, 1, 3, padding=1, bias=False)
     nn.init.ones_(layer.weight)
     assert 8.5 < bound(Chain(layer, nn.Flatten()), 1, 28, 28) < 9
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm_is_what_it_does_in_eval_mode(affine: bool) -> None:
+def test_the_bound_of_batch_norm_is_that_of_eval_mode(affine: bool) -> None:
     layer = nn.BatchNorm2d(3, affine=affine)
     layer.running_var = torch.tensor([0.5, 4.0, 1.0])
     if affine:
@@ -119,17 +119,17 @@ def test_batch_norm_is_what_it_does_in_eval_mode(affine: bool) -> None:
     assert bound(Chain(layer), 3, 4, 4) == pytest.approx(slope(layer.eval(), torch.rand(3, 4, 4)), rel=1e-5)
 
 
-def test_max_pooling_counts_the_windows_that_share_an_input() -> None:
+def test_the_bound_of_max_pooling_depends_on_the_windows_that_share_an_input() -> None:
     pool = nn.MaxPool2d(3, 2)
     x = torch.zeros(1, 1, 5, 5)
-    x[..., 2, 2] = 1  # lies in all four windows
+    x[..., 2, 2] = 1  # is in all four windows
     assert bound(Chain(nn.MaxPool2d(2)), 1, 4, 4) == 1
     assert bound(Chain(pool), 1, 5, 5) == float(pool(x).norm()) == 2
 
 
 @pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch norm"])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_point_and_no_pair_exceeds_the_bound(seed: int, norm: bool) -> None:
+def test_no_difference_quotient_and_no_slope_exceeds_the_bound(seed: int, norm: bool) -> None:
     net = scrambled(seed, norm=norm)
     limit = bound(net, *SHAPE) * (1 + ROUNDING)
     net = net.double()
@@ -143,12 +143,12 @@ def test_no_point_and_no_pair_exceeds_the_bound(seed: int, norm: bool) -> None:
     assert limit / 1000 < max(slopes) <= limit
 
 
-def test_trained_networks_stay_below_it_too(trained: CNN, digits: DataModule) -> None:
+def test_slopes_of_a_trained_network_are_below_the_bound(trained: CNN, digits: DataModule) -> None:
     x, _ = digits.split("test")
     assert max(slope(trained, point) for point in x[:8]) <= bound(trained, *SHAPE)
 
 
-def test_the_network_is_left_as_it_was(digits: DataModule) -> None:
+def test_the_network_is_not_modified(digits: DataModule) -> None:
     net = scrambled(0, norm=True).train()
     net(digits.split("test").x[:8]).sum().backward()
     frozen = net.layers[1]
@@ -164,12 +164,12 @@ def test_the_network_is_left_as_it_was(digits: DataModule) -> None:
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
 
 
-def test_it_is_the_same_every_time_and_in_both_modes() -> None:
+def test_the_bound_is_deterministic_and_independent_of_the_mode() -> None:
     net = scrambled(0, norm=True)
     assert len({bound(net.train(mode), *SHAPE) for mode in (True, False, True)}) == 1
 
 
-def test_parametrized_weights_count_as_they_act() -> None:
+def test_the_bound_uses_parametrized_weights() -> None:
     net = MLP(shape=SHAPE, classes=10, mean=[0.0], std=[1.0], hidden=[32])
     for layer in net.layers:
         if isinstance(layer, nn.Linear):
@@ -211,11 +211,11 @@ class Lifted(Chain):
     ],
     ids=lambda net: type(net).__name__ + (str(net.layers) if isinstance(net, Chain) else ""),
 )
-def test_where_no_bound_is_known_there_is_none(net: Network) -> None:
+def test_unknown_layers_have_no_bound(net: Network) -> None:
     assert lipschitz_bound(net, SHAPE) is None
 
 
-def test_nor_is_there_one_for_weights_that_diverged() -> None:
+def test_weights_that_are_not_finite_have_no_bound() -> None:
     net = small_net()
     next(net.parameters()).data[0] = math.nan
     assert lipschitz_bound(net, SHAPE) is None

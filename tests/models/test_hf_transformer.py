@@ -1,4 +1,4 @@
-"""Pretrained encoders, here tiny ones with random weights: what they compute, and what an adversary may move."""
+"""Tests of pretrained encoders, with tiny networks of random weights: logits, embeddings, tokenizers and attacks."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ INFINITE = {"lower": -torch.inf, "upper": torch.inf}
 
 @pytest.fixture(scope="module", params=["DistilBert", "Bert"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `save_pretrained` writes of a model without a last layer and of its tokenizer."""
+    """Return a folder to which `save_pretrained` wrote a model without a classification head, and its tokenizer."""
     path = tmp_path_factory.mktemp(request.param)
     sizes = {
         "DistilBert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
@@ -53,7 +53,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tokenizer of bytes, to which the blanks before a word are a part of it, and capital letters others."""
+    """Return the folder of a byte-level, case-sensitive tokenizer, whose tokens include the blanks before a word."""
     path = tmp_path_factory.mktemp("Roberta")
     characters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *characters, "ab", "Ġa"]
@@ -62,7 +62,7 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def made(folder: str) -> tuple[HFTransformer, Batch]:
+def build(folder: str) -> tuple[HFTransformer, Batch]:
     torch.manual_seed(0)
     net, tokens = HFTransformer(name=folder, tokenizer=folder, length=8, classes=3), PretrainedTokens(folder, length=8)
     x = tokens(TEXTS)
@@ -70,7 +70,7 @@ def made(folder: str) -> tuple[HFTransformer, Batch]:
     return net.eval(), replace(Batch.of(x, torch.tensor([0, 1, 2])), mask=tokens.mask(x))
 
 
-def test_texts_become_the_tokens_of_the_model(folder: str) -> None:
+def test_texts_are_encoded_with_the_tokens_of_the_model(folder: str) -> None:
     tokens = PretrainedTokens(folder, length=6)
     x = tokens(TEXTS)
     assert x.tolist() == [[2, 6, 8, 7, 10, 3], [2, 9, 3, 0, 0, 0], [2, 5, 1, 9, 11, 3]]
@@ -78,7 +78,7 @@ def test_texts_become_the_tokens_of_the_model(folder: str) -> None:
     assert PretrainedTokens(folder, length=4)(TEXTS).tolist() == [[2, 6, 8, 3], [2, 9, 3, 0], [2, 5, 1, 3]]
 
 
-def test_split_and_joined_they_are_the_same_again(folder: str) -> None:
+def test_join_inverts_split(folder: str) -> None:
     tokens = PretrainedTokens(folder, length=8)
     x = tokens([*TEXTS, "", "the film, bad", "film"])
     assert tokens.split(x)[:3] == [["the", " good", " films"], ["bad"], ["a", " [", "UNK", "]", " badly"]]
@@ -86,27 +86,27 @@ def test_split_and_joined_they_are_the_same_again(folder: str) -> None:
 
 
 @given(text=st.text(alphabet="abcE é.,'😀 \n", max_size=12))
-def test_bytes_are_joined_too(byte_level: str, text: str) -> None:
+def test_join_inverts_split_for_a_byte_level_tokenizer(byte_level: str, text: str) -> None:
     tokens = PretrainedTokens(byte_level, length=60)
     x = tokens([text.rstrip()])
     assert torch.equal(tokens.join(tokens.split(x)), x)
 
 
-def test_what_is_cut_is_told(folder: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_cut_texts_are_logged(folder: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="temper"):
         PretrainedTokens(folder, length=5).log_cuts(TEXTS)
     assert "2 of 3 in the training split are cut to data.length=5 tokens" in caplog.text
 
 
-def test_logits_are_those_of_the_library_for_the_tokens(folder: str) -> None:
-    net, batch = made(folder)
-    own = net.module(input_ids=batch.x, attention_mask=(batch.x != 0).long()).logits
-    torch.testing.assert_close(net(batch.x), own)
+def test_logits_equal_those_of_transformers(folder: str) -> None:
+    net, batch = build(folder)
+    expected = net.module(input_ids=batch.x, attention_mask=(batch.x != 0).long()).logits
+    torch.testing.assert_close(net(batch.x), expected)
     assert torch.equal(net(net.lift(batch.x)), net(batch.x)) and net(batch.x).shape == (3, 3)
 
 
-def test_padding_and_the_rest_of_the_batch_change_nothing(folder: str) -> None:
-    net, batch = made(folder)
+def test_padding_and_the_other_texts_of_a_batch_have_no_effect(folder: str) -> None:
+    net, batch = build(folder)
     together = net(F.pad(batch.x, (0, 3)))
     for row, text in enumerate(batch.x):
         torch.testing.assert_close(net(text[text != 0][None])[0], together[row])
@@ -115,8 +115,8 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(folder: str) -> None:
     assert (gradient[batch.x == 0] == 0).all() and (gradient[batch.x != 0] != 0).any(1).all()
 
 
-def test_texts_are_as_long_as_1_however_long_their_embeddings(folder: str) -> None:
-    net, batch = made(folder)
+def test_lifted_texts_have_norm_1_for_any_scale_of_the_embeddings(folder: str) -> None:
+    net, batch = build(folder)
     z, words = net.lift(batch.x), (batch.x != 0).sum(1).float()
     torch.testing.assert_close(z.flatten(1).square().sum(1) @ words, words.sum())
     with torch.no_grad():
@@ -124,8 +124,8 @@ def test_texts_are_as_long_as_1_however_long_their_embeddings(folder: str) -> No
     torch.testing.assert_close(net.lift(batch.x), z)
 
 
-def test_embeddings_are_trained_at_points_that_leave_special_tokens_alone(folder: str) -> None:
-    net, batch = made(folder)
+def test_adversarial_points_keep_special_tokens_and_give_embeddings_gradients(folder: str) -> None:
+    net, batch = build(folder)
     threat = L2(eps=0.1, **INFINITE)
     attack = PGD(threat=threat, steps=2)
     x_adv, z = attack.perturb(net, batch), net.lift(batch.x)
@@ -138,9 +138,9 @@ def test_embeddings_are_trained_at_points_that_leave_special_tokens_alone(folder
 
 
 @pytest.mark.parametrize("penalty", [InputGradient(), Curvature(h=0.1)], ids=lambda penalty: type(penalty).__name__)
-def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, folder: str) -> None:
-    """Their derivative by the embedding, against the quotient of differences along it."""
-    net, batch = made(folder)
+def test_penalties_on_gradients_have_correct_gradients_for_the_embeddings(penalty: Penalty, folder: str) -> None:
+    """Compare the derivative with respect to the embedding with a finite difference."""
+    net, batch = build(folder)
     net, batch = net.double(), replace(batch, mask=cast(Tensor, batch.mask).double())
 
     def term() -> Tensor:
@@ -158,14 +158,14 @@ def test_penalties_on_gradients_train_the_embeddings_too(penalty: Penalty, folde
     torch.testing.assert_close((gradient * direction).sum(), (above - term().detach()) / 2e-4, rtol=1e-2, atol=1e-6)
 
 
-def test_it_is_trained_in_train_mode(folder: str) -> None:
-    """transformers loads networks for evaluation, and Lightning leaves them as they are."""
+def test_a_new_network_is_in_train_mode(folder: str) -> None:
+    """Networks are loaded in eval mode by transformers, and Lightning does not change the mode."""
     assert all(part.training for part in HFTransformer(name=folder, tokenizer=folder, length=8, classes=3).modules())
 
 
-def test_its_dropout_is_a_penalty(folder: str) -> None:
-    """Without one it is not regularized in silence; with one, every place that it had is filled, attention among them."""
-    net, batch = made(folder)
+def test_dropout_is_a_penalty(folder: str) -> None:
+    """Without the penalty there is no dropout; with it, every dropout layer of the original is back, also in attention."""
+    net, batch = build(folder)
     net.train()
     assert torch.equal(net(batch.x), net(batch.x))
     with torch.no_grad():
@@ -179,8 +179,8 @@ def test_its_dropout_is_a_penalty(folder: str) -> None:
     assert slots == sum(isinstance(part, nn.Dropout) for part in library.modules()) > 4
 
 
-class Scores(Network):
-    """Logits (0, sum of a score for each token)."""
+class TokenScores(Network):
+    """Network with the logits (0, sum of the scores of the tokens)."""
 
     def __init__(self, **scores: float) -> None:
         super().__init__()
@@ -193,44 +193,44 @@ class Scores(Network):
         return torch.stack([torch.zeros(len(z)), z.sum(1)], dim=1)
 
 
-def test_a_word_is_exchanged_for_one_of_several_tokens(folder: str) -> None:
-    tokens, net = PretrainedTokens(folder, length=9), Scores(good=1.0, film=1.0, mov=0.3, ie=0.3, UNK=1.5)
+def test_a_word_is_substituted_by_a_word_of_several_tokens(folder: str) -> None:
+    tokens, net = PretrainedTokens(folder, length=9), TokenScores(good=1.0, film=1.0, mov=0.3, ie=0.3, UNK=1.5)
     attack = Substitution(wordnet=str(WORDNET))
-    attack.meet(tokens)
+    attack.set_encoder(tokens)
     x = tokens(["the good film, a  film", "Film", "the"])
-    found = attack.perturb(net, Batch.of(x, torch.ones(3, dtype=torch.int64)))
-    # "fine", which has no token here, would help; of two films the first is exchanged, and capitals are no matter.
-    assert torch.equal(found, tokens(["the good movie, a film", "movie", "the"]))
+    x_adv = attack.perturb(net, Batch.of(x, torch.ones(3, dtype=torch.int64)))
+    # "fine" would help but has no token here. Of two films the first is substituted, and case does not matter.
+    assert torch.equal(x_adv, tokens(["the good movie, a film", "movie", "the"]))
 
 
-def test_an_exchange_pushes_no_word_out_of_the_text(folder: str) -> None:
-    """Of seven tokens, the ends included: "movie" has two, and the good at the end would be lost with it."""
-    net = Scores(good=1.0, film=1.0, mov=0.3, ie=0.3)
+def test_a_substitution_cuts_no_word_off_the_text(folder: str) -> None:
+    """A text has seven tokens, including both ends. "movie" has two tokens and would push out the last word, "good"."""
+    net = TokenScores(good=1.0, film=1.0, mov=0.3, ie=0.3)
     for text, expected in (("the film the the good", "the film the the good"), ("the film the good", "the movie the good")):
         tokens, attack = PretrainedTokens(folder, length=7), Substitution(wordnet=str(WORDNET))
-        attack.meet(tokens)
-        found = attack.perturb(net, Batch.of(tokens([text]), torch.ones(1, dtype=torch.int64)))
-        assert torch.equal(found, tokens([expected]))
+        attack.set_encoder(tokens)
+        x_adv = attack.perturb(net, Batch.of(tokens([text]), torch.ones(1, dtype=torch.int64)))
+        assert torch.equal(x_adv, tokens([expected]))
 
 
-def test_other_tokens_and_long_texts_are_refused(folder: str) -> None:
-    net, _ = made(folder)
-    with pytest.raises(ValueError, match=r"has 14 tokens, but the data have token 14; set data\.tokenizer='\$\{model\.name\}'"):
+def test_other_tokens_and_long_texts_raise(folder: str) -> None:
+    net, _ = build(folder)
+    with pytest.raises(ValueError, match=r"has 14 tokens, but the data has token 14\. Set data\.tokenizer='\$\{model\.name\}'"):
         net.observe(torch.tensor([[14]]))
-    with pytest.raises(ValueError, match=r"tokenizer: the network needs the tokens .*set data\.tokenizer='\$\{model\.name\}'"):
+    with pytest.raises(ValueError, match=r"tokenizer: the network needs the tokens .*Set data\.tokenizer='\$\{model\.name\}'"):
         HFTransformer(name=folder, tokenizer=None, length=8, classes=3)
-    with pytest.raises(ValueError, match=r"name: .* does not take inputs of shape \[17, 16\].*make data\.length smaller"):
+    with pytest.raises(ValueError, match=r"name: .* does not accept inputs of shape \[17, 16\].*Reduce data\.length"):
         HFTransformer(name=folder, tokenizer=folder, length=17, classes=3)
 
 
-def test_what_cannot_be_loaded_is_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_cannot_be_loaded_raise_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"name: transformers cannot load no-such-model .*without a network, a folder"):
         HFTransformer(name="no-such-model", tokenizer="no-such-model", length=8, classes=3)
     with pytest.raises(DataError, match=r"data\.tokenizer: transformers cannot load no-such-model"):
         PretrainedTokens("no-such-model", length=8)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r"not installed: pip install 'temper\[text\]'"):
+    with pytest.raises(ValueError, match=r"not installed\. Run pip install 'temper\[text\]'"):
         HFTransformer(name="no-such-model", tokenizer="no-such-model", length=8, classes=3)
 
 
@@ -239,13 +239,13 @@ def options(folder: str) -> tuple[str, ...]:
     return (*data, "model=hf_transformer", f"model.name={folder}", "optimizer=adam", "attack=pgd_l2", "evaluation=quick")
 
 
-def test_a_tokenizer_must_be_named(folder: str) -> None:
-    with pytest.raises(ValueError, match=r"model\.tokenizer: .*set data\.tokenizer="):
+def test_a_missing_tokenizer_raises(folder: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.tokenizer: .*Set data\.tokenizer="):
         validate(composed(*options(folder)))
     validate(composed(*options(folder), "data.tokenizer=${model.name}", "penalty=[l2,input_gradient]"))
 
 
-def test_tokens_tell_runs_apart_and_none_names_no_other_folder(folder: str) -> None:
+def test_the_tokenizer_is_a_part_of_the_identity_and_no_tokenizer_is_none(folder: str) -> None:
     plain = [option for option in options(folder) if "model" not in option]
     without, named = (identity(composed(*plain, "model=text_cnn", *more)) for more in ((), (f"data.tokenizer={folder}",)))
     assert "tokenizer" not in without["data"] and "tokenizer" not in without["data"]["source"]
@@ -253,11 +253,11 @@ def test_tokens_tell_runs_apart_and_none_names_no_other_folder(folder: str) -> N
 
 
 @pytest.mark.slow
-def test_from_a_file_to_the_record(folder: str, temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    code, said = temper(
+def test_training_run_of_a_pretrained_encoder(folder: str, temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, output = temper(
         "train", *options(folder), "data.tokenizer=${model.name}", "trainer.max_epochs=2", "seed=0", "study=pretrained"
     )
-    assert code == 0, said
+    assert status == 0, output
     (path,) = tmp_path.glob("outputs/pretrained/*/seed-0/result.json")
     (evaluation,) = json.loads(path.read_text())["evaluations"].values()
     for checkpoint in evaluation["checkpoints"].values():

@@ -1,3 +1,5 @@
+"""Tests of the networks for images and tables: shapes, parameters, initialization and slots."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,12 +18,12 @@ IMAGE = {"classes": 10, "mean": [0.5], "std": [0.25]}
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (1, 7, 9)])
 @pytest.mark.parametrize("model", [CNN, MLP, PreActResNet18, WideResNet])
-def test_logits_for_any_image(model: type, shape: tuple[int, ...]) -> None:
+def test_logits_for_images_of_any_size(model: type, shape: tuple[int, ...]) -> None:
     width = {} if model is MLP else {"width": 2}
     assert model(shape=shape, **IMAGE, **width)(torch.rand(3, *shape)).shape == (3, 10)
 
 
-# As counted in Rice et al. 2020's code and, for wide ones, in that of TRADES and RobustBench.
+# Counted in the code of Rice et al. 2020 and, for wide ResNets, in that of TRADES and RobustBench.
 @pytest.mark.parametrize(
     ("model", "classes", "parameters"),
     [
@@ -31,36 +33,36 @@ def test_logits_for_any_image(model: type, shape: tuple[int, ...]) -> None:
         ("wide_resnet_34_10", 10, 46_160_474),
     ],
 )
-def test_networks_have_the_parameters_of_the_literature(model: str, classes: int, parameters: int) -> None:
+def test_networks_have_as_many_parameters_as_in_the_literature(model: str, classes: int, parameters: int) -> None:
     with torch.device("meta"):
         net = build(composed("data=cifar10", f"data.classes={classes}", f"model={model}"), "model", without=EXECUTION)
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
-def as_published(net: WideResNet, x: Tensor, blocks: int) -> Tensor:
-    """Logits of a WRN in training, as the authors' functional code takes them (szagoruyko/wide-residual-networks)."""
-    taken = iter(net.parameters())
+def published_logits(net: WideResNet, x: Tensor, blocks: int) -> Tensor:
+    """Compute the logits of a WRN in train mode as in the authors' functional code (szagoruyko/wide-residual-networks)."""
+    parameters = iter(net.parameters())
 
     def activate(z: Tensor) -> Tensor:
-        return F.relu(F.batch_norm(z, None, None, next(taken), next(taken), training=True))
+        return F.relu(F.batch_norm(z, None, None, next(parameters), next(parameters), training=True))
 
-    z = F.conv2d((x - 0.5) / 0.25, next(taken), padding=1)
+    z = F.conv2d((x - 0.5) / 0.25, next(parameters), padding=1)
     for stage in range(3):
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
             first = activate(z)
-            second = F.conv2d(first, next(taken), padding=1, stride=stride)
-            residual = F.conv2d(activate(second), next(taken), padding=1)
-            z = residual + (F.conv2d(first, next(taken), stride=stride) if block == 0 else z)
+            second = F.conv2d(first, next(parameters), padding=1, stride=stride)
+            residual = F.conv2d(activate(second), next(parameters), padding=1)
+            z = residual + (F.conv2d(first, next(parameters), stride=stride) if block == 0 else z)
     pooled = F.avg_pool2d(activate(z), z.shape[-1]).flatten(1)
-    return F.linear(pooled, next(taken), next(taken))
+    return F.linear(pooled, next(parameters), next(parameters))
 
 
-def test_a_wide_resnet_is_that_of_the_paper() -> None:
+def test_a_wide_resnet_equals_the_published_code() -> None:
     torch.manual_seed(0)
     net = WideResNet(shape=(3, 32, 32), classes=10, mean=[0.5] * 3, std=[0.25] * 3, depth=16, width=2)
     x = torch.rand(4, 3, 32, 32)
-    torch.testing.assert_close(net(x), as_published(net, x, blocks=2))
+    torch.testing.assert_close(net(x), published_logits(net, x, blocks=2))
     for parameter in net.parameters():
         if parameter.ndim == 4:
             outputs, _, rows, columns = parameter.shape
@@ -68,19 +70,19 @@ def test_a_wide_resnet_is_that_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("penalty", [SpatialDropout(p=0.5), StochasticDepth(p=0.5)])
-def test_a_wide_resnet_has_a_place_for_penalties_in_every_block(penalty: Penalty) -> None:
+def test_a_wide_resnet_has_slots_for_penalties_in_every_block(penalty: Penalty) -> None:
     net = WideResNet(shape=(3, 8, 8), classes=10, mean=[0.5] * 3, std=[0.25] * 3, depth=16, width=1)
     assert len(penalty.prepare(net).train()(torch.rand(4, 3, 8, 8))) == 4
     assert len(penalty.layers) == 6  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("depth", [4, 30])
-def test_depths_that_no_wide_resnet_has(depth: int) -> None:
+def test_an_invalid_depth_of_a_wide_resnet_raises(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth: should be 6n .* not {depth}"):
         WideResNet(shape=(3, 8, 8), classes=10, mean=[0.5] * 3, std=[0.25] * 3, depth=depth, width=1)
 
 
-def test_normalization_is_inside_and_not_trained() -> None:
+def test_normalization_is_a_layer_without_parameters() -> None:
     normalize = Normalize([0.5, 0.1], [0.25, 2.0], dims=3)
     x = torch.rand(4, 2, 3, 3)
     expected = torch.stack([(x[:, 0] - 0.5) / 0.25, (x[:, 1] - 0.1) / 2], dim=1)
@@ -92,12 +94,12 @@ def test_normalization_is_inside_and_not_trained() -> None:
     ("arguments", "message"),
     [({"width": 0}, "width"), ({"width": "wide"}, "width"), ({"shape": (8,)}, "images"), ({"std": [0.0]}, "positive")],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+def test_errors_name_the_wrong_argument(arguments: dict[str, object], message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):
         CNN(**({"shape": (1, 8, 8)} | IMAGE | arguments))  # type: ignore[arg-type]
 
 
-def test_the_residual_network_for_tables_has_its_layers_and_its_slots() -> None:
+def test_resnet_tabular_has_the_expected_parameters_and_slots() -> None:
     net = ResNetTabular(shape=(7,), classes=3, mean=[0.0], std=[1.0], width=16, hidden=32, blocks=2)
     assert net(torch.randn(5, 7)).shape == (5, 3)
     block = 2 * 16 + (16 * 32 + 32) + (32 * 16 + 16)

@@ -1,4 +1,4 @@
-"""Networks of timm: built for the data, attacked and penalized like ours."""
+"""Tests of timm networks: built for the data, attacked and regularized like the built-in ones."""
 
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,24 @@ NETWORKS = {
 
 
 def build(**arguments: Any) -> Timm:
-    given: dict[str, Any] = {"shape": (3, 32, 32), "classes": 7, "mean": [0.4] * 3, "std": [0.2] * 3}
-    return Timm(**given | arguments)
+    defaults: dict[str, Any] = {"shape": (3, 32, 32), "classes": 7, "mean": [0.4] * 3, "std": [0.2] * 3}
+    return Timm(**defaults | arguments)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto"])
-def test_networks_have_the_channels_and_classes_of_the_data(name: str) -> None:
+def test_networks_fit_the_channels_and_classes_of_the_data(name: str) -> None:
     net = build(name=name, shape=(1, 32, 32), mean=[0.4], std=[0.2])
     assert net(torch.rand(2, 1, 32, 32)).shape == (2, 7)
 
 
-def test_inputs_are_normalized_and_scaled_before_timms_own_network() -> None:
+def test_inputs_are_normalized_and_scaled_before_the_timm_network() -> None:
     torch.manual_seed(0)
     net = build(name="test_resnet", size=48).eval()
     torch.manual_seed(0)
-    own = timm.create_model("test_resnet", num_classes=7).eval()
+    reference = timm.create_model("test_resnet", num_classes=7).eval()
     x = torch.rand(2, 3, 32, 32)
     scaled = torch.nn.functional.interpolate((x - 0.4) / 0.2, (48, 48), mode="bilinear")
-    torch.testing.assert_close(net(x), own(scaled))
+    torch.testing.assert_close(net(x), reference(scaled))
 
 
 def test_pretrained_weights_bring_their_own_normalization(tmp_path: Path) -> None:
@@ -52,16 +52,16 @@ def test_pretrained_weights_bring_their_own_normalization(tmp_path: Path) -> Non
     x = torch.rand(2, 3, 32, 32)
     normalized = (x - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
     torch.testing.assert_close(net(x), published.eval()(normalized))
-    grey = build(
+    gray = build(
         name="test_resnet", shape=(1, 32, 32), mean=[0.4], std=[0.2], pretrained=True,
         arguments={"pretrained_cfg_overlay": overlay},
     )  # fmt: skip
-    torch.testing.assert_close(grey.normalize.mean.flatten(), torch.tensor([0.2]))
+    torch.testing.assert_close(gray.normalize.mean.flatten(), torch.tensor([0.2]))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("attack", ["none", "pgd", "trades"])
-def test_attacks_and_penalties_fit(network: str, attack: str) -> None:
+def test_attacks_and_penalties_work(network: str, attack: str) -> None:
     penalties = "penalty=[l2,label_smoothing,cutout,input_gradient,awp,rotation,spectral]"
     config = composed(*NETWORKS[network], f"attack={attack}", penalties, "evaluation=quick")
     validate(config)
@@ -78,14 +78,14 @@ def test_attacks_and_penalties_fit(network: str, attack: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("model.name=resnet19",), r"model\.name: timm has no network resnet19; did you mean resnet18"),
+        (("model.name=resnet19",), r"model\.name: timm has no network resnet19\. Did you mean resnet18"),
         (("model.name=resnet18", "+model.arguments.bananas=3"), r"model\.name: timm cannot build resnet18 .*bananas"),
-        (("model.name=vit_tiny_patch16_224",), r"does not take inputs of shape \[1, 8, 8\].*model\.size=224.*patch_size=4"),
-        (("model.name=convnext_atto",), r"convnext_atto of timm does not take inputs of shape \[1, 8, 8\].*model\.size=224"),
+        (("model.name=vit_tiny_patch16_224",), r"does not accept inputs of shape \[1, 8, 8\].*model\.size=224.*patch_size=4"),
+        (("model.name=convnext_atto",), r"convnext_atto of timm does not accept inputs of shape \[1, 8, 8\].*model\.size=224"),
         (("model.name=test_resnet", "penalty=stochastic_depth"), r"penalty\.stochastic_depth: Timm has no place for"),
         (("model.name=test_resnet", "data.shape=[64]"), r"model\.shape: networks of timm take images"),
     ],
 )
-def test_what_does_not_fit_is_said_with_a_way_out(overrides: tuple[str, ...], message: str) -> None:
+def test_errors_name_the_problem_and_the_way_out(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_module(composed("model=timm", *overrides))

@@ -1,4 +1,4 @@
-"""Shared parts of the tests of penalties: networks, soft labels, every term, fits that are interrupted."""
+"""Helpers for the tests of penalties: networks, soft targets, every term, interrupted fits."""
 
 import contextlib
 import copy
@@ -72,10 +72,10 @@ def option(group: str, name: object) -> DictConfig:
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The config of a command line. Hydra composes it once; penalty, attack and values are put in afterwards, to be quick."""
+    """Return the config of a command line. Hydra composes it once; penalty, attack and values are set afterwards for speed."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     quick = [override for override in parsed if override.key_or_group == "penalty" or "." in override.key_or_group]
-    # An option that builds on another one is left to Hydra.
+    # Hydra composes options that have defaults.
     quick += [each for each in parsed if each.key_or_group == "attack" and "defaults" not in option("attack", each.value())]
     quick.sort(key=lambda each: "." in each.key_or_group)
     config = copy.deepcopy(_base(*(override.input_line or "" for override in parsed if override not in quick)))
@@ -99,7 +99,7 @@ def mlp(seed: int = 0, hidden: tuple[int, ...] = (5,)) -> MLP:
 
 
 def normed_net(seed: int = 0) -> CNN:
-    """A network with batch norm, whose scales and shifts are no ones and zeros."""
+    """Return a network with batch norm whose scales and shifts are not 1 and 0."""
     net = BatchNorm().prepare(small_net(seed))
     assert isinstance(net, CNN)
     for parameter in net.parameters():
@@ -109,25 +109,25 @@ def normed_net(seed: int = 0) -> CNN:
 
 
 def images(count: int = 8, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0) -> Batch:
-    """Random images, no value of which is twice there, and random labels."""
+    """Return random images with distinct pixel values, and random labels."""
     draw = torch.Generator().manual_seed(seed)
     x = torch.rand(count, *shape, generator=draw).clamp(0.01, 0.99)
     return Batch.of(x, torch.randint(classes, (count,), generator=draw))
 
 
 def softened(batch: Batch, classes: int = 10, seed: int = 0) -> Batch:
-    """The same examples with random probabilities as targets."""
+    """Return the same examples with random probabilities as targets."""
     draw = torch.Generator().manual_seed(seed)
     noise = torch.rand(len(batch), classes, generator=draw)
     return replace(batch, target=0.7 * F.one_hot(batch.y, classes) + 0.3 * noise / noise.sum(1, keepdim=True))
 
 
 class Interruption(Exception):
-    """What ends a run from outside."""
+    """Interruption of a run."""
 
 
 class Interrupt(Callback):
-    """Ends the training as its third epoch begins, when two are in last.ckpt."""
+    """Callback that stops training when the third epoch begins, with two epochs in last.ckpt."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == 2:
@@ -137,7 +137,7 @@ class Interrupt(Callback):
 def fit(
     folder: Path, *overrides: str, epochs: int = 4, more: tuple[Callback, ...] = (), resume: bool = False
 ) -> tuple[Classifier, pl.Trainer]:
-    """A run of a few epochs in Lightning's trainer, with the checkpoints and callbacks of a real one."""
+    """Train for a few epochs in Lightning's trainer, with the checkpoints and callbacks of a real run."""
     config = composed(*overrides, *TINY, f"trainer.max_epochs={epochs}")
     module = build_module(config)
     trainer: pl.Trainer = build(

@@ -1,4 +1,4 @@
-"""Penalties that are layers: where they go, and what they do to what passes through them."""
+"""Tests of the penalties that are layers: their positions in the network and their outputs."""
 
 import itertools
 from collections.abc import Callable
@@ -32,27 +32,27 @@ def resnet(width: int = 2) -> PreActResNet18:
 
 
 def outputs(net: nn.Module, kind: type[nn.Module], x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What enters and leaves every layer of one kind."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    """Return the inputs and outputs of every layer of one kind."""
+    passed: list[tuple[Tensor, Tensor]] = []
     handles = [
-        module.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+        module.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
         for module in net.modules()
         if isinstance(module, kind)
     ]
     net(x)
     for handle in handles:
         handle.remove()
-    return seen
+    return passed
 
 
-def test_layers_go_into_their_slots() -> None:
+def test_layers_replace_their_slots() -> None:
     net = Dropout(p=0.3).prepare(BatchNorm().prepare(small_net()))
     kinds = [type(module) for module in net.modules()]
     assert kinds.count(nn.Dropout) == 2 and kinds.count(nn.BatchNorm2d) == 2 and kinds.count(nn.BatchNorm1d) == 1
     assert net(torch.rand(3, 1, 8, 8)).shape == (3, 10)
 
 
-def test_units_and_channels_are_dropped_in_their_own_places() -> None:
+def test_dropout_and_spatial_dropout_fill_different_slots() -> None:
     net = SpatialDropout(p=0.3).prepare(Dropout(p=0.3).prepare(small_net()))
     kinds = [type(module) for module in net.modules()]
     assert kinds.count(nn.Dropout) == 2 and kinds.count(nn.Dropout2d) == 2
@@ -67,16 +67,16 @@ def test_units_and_channels_are_dropped_in_their_own_places() -> None:
         (SpatialDropout(p=0.3), GroupNorm(groups=4)),
     ],
 )
-def test_preparing_draws_no_randomness(penalties: tuple[Penalty, ...]) -> None:
+def test_prepare_draws_no_randomness(penalties: tuple[Penalty, ...]) -> None:
     """Cells of one seed share their initial weights."""
     prepared: Network = small_net()
     for penalty in penalties:
         prepared = penalty.prepare(prepared)
-    for (_, ours), (_, plain) in zip(named_weights(prepared), named_weights(small_net()), strict=True):
-        assert torch.equal(ours, plain)
+    for (_, weight), (_, plain) in zip(named_weights(prepared), named_weights(small_net()), strict=True):
+        assert torch.equal(weight, plain)
 
 
-def test_dropout_scales_what_stays() -> None:
+def test_dropout_scales_the_remaining_units() -> None:
     net = Dropout(p=0.25).prepare(mlp(hidden=(200,)))
     ((entered, left),) = outputs(net.train(), nn.Dropout, images(200).x)
     dropped = left == 0
@@ -97,8 +97,8 @@ def test_spatial_dropout_drops_whole_channels() -> None:
 
 
 @pytest.mark.parametrize("penalty", [SpatialDropout(p=0.1), StochasticDepth(p=0.5)])
-def test_a_network_without_a_place_is_refused(penalty: Penalty) -> None:
-    with pytest.raises(ValueError, match=r"MLP has no place for .*: this penalty would have no effect"):
+def test_a_network_without_slots_is_refused(penalty: Penalty) -> None:
+    with pytest.raises(ValueError, match=r"MLP has no place for .*, so this penalty would have no effect"):
         penalty.prepare(mlp())
 
 
@@ -108,27 +108,27 @@ def test_a_network_with_norm_layers_is_refused() -> None:
             penalty.prepare(resnet())
 
 
-def test_the_probability_grows_with_depth() -> None:
+def test_stochastic_depth_increases_with_depth() -> None:
     penalty = StochasticDepth(p=0.4)
     penalty.prepare(resnet())
     assert [layer.p for layer in penalty.layers] == pytest.approx([0.4 * number / 8 for number in range(1, 9)])
 
 
 @pytest.mark.parametrize("p", [0.5, 1.0])
-def test_a_branch_is_left_out_or_scaled_by_its_chance_to_stay(p: float) -> None:
+def test_a_branch_is_skipped_or_scaled_by_its_keep_probability(p: float) -> None:
     net = StochasticDepth(p=p).prepare(resnet()).train()
     block = [module for module in net.modules() if isinstance(module, Block)][-1]
     x = torch.rand(64, 16, 1, 1)
     with torch.no_grad():
         torch.manual_seed(0)
         out = block(x) - x_shortcut(block, x)
-        whole = block.conv2(torch.relu(block.norm2(block.conv1(torch.relu(block.norm1(x))))))
+        branch = block.conv2(torch.relu(block.norm2(block.conv1(torch.relu(block.norm1(x))))))
     gone = (out.abs() < 1e-6).flatten(1).all(1)
     if p == 1:
         assert gone.all()
     else:
         assert 0.2 < gone.float().mean() < 0.8
-        torch.testing.assert_close(out[~gone], whole[~gone] / (1 - p), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(out[~gone], branch[~gone] / (1 - p), atol=1e-5, rtol=1e-4)
 
 
 def x_shortcut(block: Block, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def x_shortcut(block: Block, x: Tensor) -> Tensor:
     return shortcut
 
 
-def test_no_branch_is_left_out_in_evaluation() -> None:
+def test_no_branch_is_skipped_in_evaluation() -> None:
     x = images().x
     assert torch.equal(StochasticDepth(p=0.9).prepare(resnet()).eval()(x), resnet().eval()(x))
 
@@ -146,21 +146,21 @@ def test_no_branch_is_left_out_in_evaluation() -> None:
 @pytest.mark.parametrize(
     ("penalty", "net"), [(Dropout(p=0.4), mlp), (SpatialDropout(p=0.4), small_net), (StochasticDepth(p=0.4), resnet)]
 )
-def test_probabilities_follow_what_steers_them(penalty: Penalty, net: Callable[[], Network]) -> None:
+def test_probabilities_follow_a_schedule(penalty: Penalty, net: Callable[[], Network]) -> None:
     penalties = Penalties({"layer": Weighted(penalty, 1), "dynamic": Weighted(Dynamic(first=0, last=1), 1)})
     penalties.prepare(net())
     layers: list[nn.Module] = penalty.layers  # type: ignore[assignment]
     for step, (done, factor) in enumerate([(0.0, 0.0), (0.5, 0.5), (0.5, 0.5), (1.0, 1.0), (0.25, 0.25)]):
-        # The factor is found at the beginning of a step, and layers take it up with it or with the next one.
+        # The factor is computed at the beginning of a step; layers apply it in the same step or in the next one.
         for again in (0, 1):
             penalties.begin(step, done, (0, step, again))
-        share = [(number + 1) / len(layers) for number in range(len(layers))]
-        shares = share if isinstance(penalty, StochasticDepth) else [1.0] * len(layers)
-        assert [layer.p for layer in layers] == pytest.approx([0.4 * factor * s for s in shares])
+        depths = [(number + 1) / len(layers) for number in range(len(layers))]
+        scales = depths if isinstance(penalty, StochasticDepth) else [1.0] * len(layers)
+        assert [layer.p for layer in layers] == pytest.approx([0.4 * factor * scale for scale in scales])
 
 
 @pytest.mark.parametrize("penalty", [Dropout(p=0.4), SpatialDropout(p=0.4), StochasticDepth(p=0.4)])
-def test_a_schedule_acts_at_the_step_it_is_for(penalty: Penalty) -> None:
+def test_a_schedule_acts_in_the_same_step(penalty: Penalty) -> None:
     penalties = Penalties({"layer": Weighted(penalty, 1), "dynamic": Weighted(Dynamic(first=0, last=1), 1)})
     penalties.prepare(resnet())
     penalties.begin(0, 0.0, (0, 0))
@@ -168,7 +168,7 @@ def test_a_schedule_acts_at_the_step_it_is_for(penalty: Penalty) -> None:
     assert [layer.p for layer in layers] == [0.0] * len(layers)
 
 
-def test_steering_never_drops_everything() -> None:
+def test_steering_is_limited_to_the_largest_magnitude() -> None:
     penalty = Dropout(p=0.5)
     penalties = Penalties({"dropout": Weighted(penalty, 1)})
     penalties.prepare(mlp())
@@ -179,14 +179,14 @@ def test_steering_never_drops_everything() -> None:
 def test_batch_norm_normalizes_every_hidden_layer() -> None:
     net = BatchNorm().prepare(small_net()).train()
     for kind, dims in ((nn.BatchNorm2d, (0, 2, 3)), (nn.BatchNorm1d, (0,))):
-        found = outputs(net, kind, images(64).x)
-        assert len(found) == len(dims) // 3 + 1
-        for entered, left in found:
+        layers = outputs(net, kind, images(64).x)
+        assert len(layers) == len(dims) // 3 + 1
+        for entered, left in layers:
             mean, variance = entered.mean(dims, keepdim=True), entered.var(dims, unbiased=False, keepdim=True)
             torch.testing.assert_close(left, (entered - mean) / (variance + 1e-5).sqrt(), atol=1e-4, rtol=1e-4)
 
 
-def test_group_norm_looks_at_one_example_alone() -> None:
+def test_group_norm_is_independent_of_other_examples() -> None:
     net = GroupNorm(groups=8).prepare(small_net()).train()
     groups = [module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)]
     assert groups == [4, 8, 8]  # 4, 8 and 16 features
@@ -196,7 +196,7 @@ def test_group_norm_looks_at_one_example_alone() -> None:
     torch.testing.assert_close(net.eval()(x), together, atol=1e-6, rtol=1e-6)
 
 
-def test_spectral_norm_gives_every_layer_the_norm_1(batch: Batch) -> None:
+def test_spectral_norm_of_every_layer_is_1(batch: Batch) -> None:
     net = SpectralNorm(iterations=50).prepare(small_net()).train()
     for _ in range(5):
         net(batch.x)
@@ -204,7 +204,7 @@ def test_spectral_norm_gives_every_layer_the_norm_1(batch: Batch) -> None:
     assert len(layers) == 4
     for layer in layers:
         assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
-    # Divided, not otherwise changed.
+    # Divided by a number, and otherwise unchanged.
     for layer, plain in zip(layers, (m for m in small_net().modules() if isinstance(m, nn.Linear | nn.Conv2d)), strict=True):
         ratio = plain.weight / layer.weight
         torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), atol=1e-4, rtol=1e-4)
@@ -215,7 +215,7 @@ def test_spectral_norm_needs_layers() -> None:
         SpectralNorm().prepare(Linear(torch.ones(3)))
 
 
-def test_layers_together_keep_their_gradients() -> None:
+def test_combined_layers_have_finite_gradients() -> None:
     batch = images()
     penalties = Penalties(
         {
@@ -231,13 +231,13 @@ def test_layers_together_keep_their_gradients() -> None:
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
 
 
-def test_groups_that_do_not_divide_a_layer_are_fewer_there() -> None:
+def test_group_norm_reduces_groups_that_do_not_divide_the_channels() -> None:
     net = GroupNorm(groups=6).prepare(small_net())
     assert [module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)] == [4, 4, 4]
     net = GroupNorm(groups=64).prepare(small_net())
     assert [module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)] == [4, 8, 8]
 
 
-def test_a_unit_cannot_be_normalized_by_itself() -> None:
+def test_group_norm_of_a_single_unit_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be normalized within an example"):
         GroupNorm(groups=4).prepare(mlp(hidden=(1,)))

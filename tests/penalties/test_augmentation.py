@@ -1,4 +1,4 @@
-"""Changed inputs: what moves, what does not, and by how much."""
+"""Tests of noise, cutout, and crops and flips."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from tests.penalties.conftest import composed, images
 SIZES = st.sampled_from([(8, 8), (7, 10), (12, 5)])
 
 
-def test_noise_is_normal_where_the_range_does_not_cut_it_off() -> None:
+def test_unclipped_noise_is_normal() -> None:
     torch.manual_seed(0)
     batch = Batch.of(torch.full((500, 3, 8, 8), 0.5), torch.zeros(500, dtype=torch.int64))
     moved = Noise(std=0.05).transform(batch).x - batch.x
@@ -36,7 +36,7 @@ def test_noise_stays_in_the_valid_range(std: float, lower: float, upper: float, 
     assert x.min() >= torch.tensor(lower) and x.max() <= torch.tensor(upper) and not torch.equal(x, batch.x)
 
 
-def test_noise_leaves_what_an_adversary_may_not_change() -> None:
+def test_noise_respects_the_mask() -> None:
     batch = images()
     mask = torch.zeros_like(batch.x)
     mask[:, :, :4] = 1
@@ -44,20 +44,20 @@ def test_noise_leaves_what_an_adversary_may_not_change() -> None:
     assert torch.equal(x[:, :, 4:], batch.x[:, :, 4:]) and not torch.equal(x[:, :, :4], batch.x[:, :, :4])
 
 
-def test_an_empty_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"lower \(1\) should be below upper \(0\)"):
+def test_noise_refuses_an_empty_range() -> None:
+    with pytest.raises(ValueError, match=r"lower: 1 is not below upper=0"):
         Noise(std=0.1, lower=1, upper=0)
 
 
 @given(share=st.floats(0.01, 1), size=SIZES, seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_cutout_covers_a_square_and_nothing_else(share: float, size: tuple[int, int], seed: int) -> None:
+def test_cutout_covers_only_a_square(share: float, size: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
     batch = images(6, (2, *size), seed=seed)
     fill = [2.0, 3.0]
     cut = Cutout(share=share, fill=fill).transform(batch)
     assert torch.equal(cut.y, batch.y) and torch.equal(cut.target, batch.target)
-    most = max(1, round(share * max(size)))
+    side = max(1, round(share * max(size)))
     covered = (cut.x == torch.tensor(fill).view(1, 2, 1, 1)).all(1)
     assert torch.equal(cut.x[:, 0][~covered], batch.x[:, 0][~covered]) and torch.equal(
         cut.x[:, 1][~covered], batch.x[:, 1][~covered]
@@ -66,23 +66,23 @@ def test_cutout_covers_a_square_and_nothing_else(share: float, size: tuple[int, 
         rows, columns = image.any(1), image.any(0)
         assert torch.equal(image, rows[:, None] & columns), "a rectangle"
         for edge, length in ((rows, size[0]), (columns, size[1])):
-            places = edge.nonzero().flatten()
-            # At least half of the square is inside, as its centre is.
-            assert min(most // 2, length) <= len(places) <= most
-            assert len(places) == int(places[-1] - places[0]) + 1, "in one piece"
+            pixels = edge.nonzero().flatten()
+            # The center is inside, so at least half of the square is.
+            assert min(side // 2, length) <= len(pixels) <= side
+            assert len(pixels) == int(pixels[-1] - pixels[0]) + 1, "contiguous"
 
 
-def test_each_image_is_cut_in_a_place_of_its_own() -> None:
+def test_cutout_positions_differ_between_images_and_are_uniform() -> None:
     torch.manual_seed(0)
     cut = Cutout(share=0.25, fill=[2.0]).transform(images(400))
     covered = (cut.x == 2)[:, 0].float().mean(0)
     assert len({tuple(image.flatten().tolist()) for image in (cut.x == 2)}) > 30
-    # The centre is uniform, so that inner pixels are covered alike: by 2 x 2 of 8 x 8 places.
+    # The center is uniform, so all inner pixels are covered equally often, by 2 x 2 of 8 x 8 positions.
     torch.testing.assert_close(covered[1:7, 1:7], torch.full((6, 6), 4 / 64), atol=0.05, rtol=0)
 
 
 def shifted(image: Tensor, down: int, right: int, padding: int) -> Tensor:
-    """A crop of the padded image, as torchvision's RandomCrop would take it."""
+    """Return a crop of the padded image, as torchvision's RandomCrop does."""
     rows, columns = image.shape[1:]
     padded = F.pad(image, (padding,) * 4)
     return padded[:, padding + down : padding + down + rows, padding + right : padding + right + columns]
@@ -90,29 +90,29 @@ def shifted(image: Tensor, down: int, right: int, padding: int) -> Tensor:
 
 @given(padding=st.floats(0, 0.5), flip=st.sampled_from([0.0, 0.5, 1.0]), size=SIZES, seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
-def test_every_image_is_a_crop_of_its_padded_self(padding: float, flip: float, size: tuple[int, int], seed: int) -> None:
+def test_crop_flip_gives_a_crop_of_the_padded_image(padding: float, flip: float, size: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
     batch = images(5, (2, *size), seed=seed)
-    found = CropFlip(padding=padding, flip=flip).transform(batch)
-    assert torch.equal(found.y, batch.y) and found.x.shape == batch.x.shape
-    most = round(padding * max(size))
-    moves = [(down, right) for down in range(-most, most + 1) for right in range(-most, most + 1)]
-    for before, after in zip(batch.x, found.x, strict=True):
+    augmented = CropFlip(padding=padding, flip=flip).transform(batch)
+    assert torch.equal(augmented.y, batch.y) and augmented.x.shape == batch.x.shape
+    max_shift = round(padding * max(size))
+    moves = [(down, right) for down in range(-max_shift, max_shift + 1) for right in range(-max_shift, max_shift + 1)]
+    for before, after in zip(batch.x, augmented.x, strict=True):
         mirrored = before.flip(2)
-        plain = any(torch.equal(after, shifted(before, *move, most)) for move in moves)
-        turned = any(torch.equal(after, shifted(mirrored, *move, most)) for move in moves)
-        assert plain or turned
+        plain = any(torch.equal(after, shifted(before, *move, max_shift)) for move in moves)
+        flipped = any(torch.equal(after, shifted(mirrored, *move, max_shift)) for move in moves)
+        assert plain or flipped
         if flip in (0, 1) and bool(after.any()):
-            assert turned if flip else plain
+            assert flipped if flip else plain
 
 
-def test_without_padding_a_certain_flip_is_the_mirror_image() -> None:
+def test_flip_with_probability_1_mirrors_the_image() -> None:
     batch = images()
     assert torch.equal(CropFlip(padding=0, flip=1).transform(batch).x, batch.x.flip(3))
     assert CropFlip(padding=0, flip=0).transform(batch) is batch
 
 
-def test_half_of_the_images_are_mirrored_and_shifts_are_uniform() -> None:
+def test_flips_and_shifts_have_the_right_frequencies() -> None:
     torch.manual_seed(0)
     x = images(1).x.expand(600, -1, -1, -1)
     batch = Batch.of(x, torch.zeros(600, dtype=torch.int64))
@@ -121,8 +121,8 @@ def test_half_of_the_images_are_mirrored_and_shifts_are_uniform() -> None:
     moved = CropFlip(padding=0.125, flip=0).transform(batch).x
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
-            share = (moved == shifted(x[0], down, right, 1)).flatten(1).all(1).float().mean().item()
-            assert share == pytest.approx(1 / 9, abs=0.05)
+            fraction = (moved == shifted(x[0], down, right, 1)).flatten(1).all(1).float().mean().item()
+            assert fraction == pytest.approx(1 / 9, abs=0.05)
 
 
 FOR_IMAGES = [
@@ -134,13 +134,13 @@ FOR_IMAGES = [
 
 
 @pytest.mark.parametrize("penalty", FOR_IMAGES)
-def test_inputs_that_are_no_images_are_refused(penalty: Penalty) -> None:
-    with pytest.raises(ValueError, match=r"inputs of shape \[5\] are no images"):
+def test_image_penalties_refuse_other_inputs(penalty: Penalty) -> None:
+    with pytest.raises(ValueError, match=r"inputs of shape \[5\] are not images"):
         penalty.transform(Batch.of(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64)))
 
 
 @pytest.mark.parametrize("penalty", [Noise(std=0.1), Mixup(alpha=1, classes=2)])
-def test_others_take_any_inputs(penalty: Penalty) -> None:
+def test_noise_and_mixup_accept_any_inputs(penalty: Penalty) -> None:
     batch = Batch.of(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64))
     assert penalty.transform(batch).x.shape == (4, 5)
 
@@ -154,6 +154,6 @@ def test_others_take_any_inputs(penalty: Penalty) -> None:
         ("penalty.crop_flip.flip=2", r"penalty\.crop_flip\.flip"),
     ],
 )
-def test_a_wrong_setting_is_named(setting: str, message: str) -> None:
+def test_errors_name_the_setting(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_penalties(composed("penalty=[cutout,noise,crop_flip]", setting))

@@ -1,4 +1,4 @@
-"""All penalties together: in any order, with any attack, with soft labels, in mixed precision, and after an interruption."""
+"""Tests of all penalties: compositions, every attack, soft targets, mixed precision, and resumed runs."""
 
 import copy
 from dataclasses import replace
@@ -15,19 +15,19 @@ from temper.config.errors import ConfigError
 from temper.data import Batch
 from temper.models import MLP, Network, PreActResNet18
 from temper.penalties import L1, L2, BatchNorm, Cutout, Dropout, Dynamic, LabelSmoothing, Noise, Penalties, Penalty, Weighted
-from temper.penalties.penalty import adds_a_term
+from temper.penalties.penalty import has_term
 from temper.training.modules import build_module
 from tests.conftest import small_net
 from tests.penalties.conftest import TERMS, Interrupt, checkpoint, composed, fit, images, normed_net, option, softened
 
 
 def total(penalties: Penalties, net: Network, batch: Batch) -> Tensor:
-    found = penalties.weighted(penalties.terms(net, batch, batch.x))
-    assert found is not None
-    return found
+    loss = penalties.weighted_sum(penalties.terms(net, batch, batch.x))
+    assert loss is not None
+    return loss
 
 
-def test_a_penalty_that_finds_no_place_says_so() -> None:
+def test_a_penalty_without_effect_on_the_network_is_refused() -> None:
     resnet = PreActResNet18(shape=(3, 32, 32), classes=10, mean=[0.5] * 3, std=[0.5] * 3, width=2)
     with pytest.raises(ValueError, match=r"penalty.batch_norm: PreActResNet18 has no place .* no effect"):
         Penalties({"batch_norm": Weighted(BatchNorm(), 1)}).prepare(resnet)
@@ -45,13 +45,13 @@ def test_a_penalty_that_finds_no_place_says_so() -> None:
         ),
     ],
 )
-def test_what_a_network_cannot_have_is_named(overrides: list[str], message: str) -> None:
+def test_errors_name_the_penalty_that_does_not_fit_the_network(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_module(composed(*overrides))
 
 
 def flat_data(*overrides: str) -> list[str]:
-    """A data set whose inputs are no images."""
+    """Return the overrides for a data set whose inputs are not images."""
     return ["model=mlp", "data.source._target_=tests.penalties.test_composition.Vectors", "data.shape=[12]", *overrides]
 
 
@@ -75,7 +75,7 @@ def test_penalties_for_images_are_refused_on_other_data(option: str) -> None:
                           "data.std=[1,1,1,1,1,1,1,1,1,1,1,1]", *flat_data()))  # fmt: skip
 
 
-def test_typed_in_another_order_they_act_the_same(batch: Batch) -> None:
+def test_the_order_of_members_has_no_effect(batch: Batch) -> None:
     members = {
         "l2": Weighted(L2(), 0.3),
         "label_smoothing": Weighted(LabelSmoothing(smoothing=0.1, classes=10), 1),
@@ -90,20 +90,20 @@ def test_typed_in_another_order_they_act_the_same(batch: Batch) -> None:
     assert torch.equal(total(one, net, batch), expected)
 
 
-def test_weight_zero_is_not_even_evaluated(batch: Batch) -> None:
+def test_a_term_of_weight_0_is_not_computed(batch: Batch) -> None:
     class Costly(Penalty):
         def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
             raise AssertionError("evaluated")
 
-        def exposed(self, net: Network, batch: Batch, weight: float) -> Network:
+        def attacked_network(self, net: Network, batch: Batch, weight: float) -> Network:
             raise AssertionError("evaluated")
 
     penalties, net = Penalties({"costly": Weighted(Costly(), 0)}), small_net()
-    assert penalties.terms(net, batch, batch.x) == {} and penalties.exposed(net, batch) is net
-    assert penalties.weighted({}) is None
+    assert penalties.terms(net, batch, batch.x) == {} and penalties.attacked_network(net, batch) is net
+    assert penalties.weighted_sum({}) is None
 
 
-def test_a_penalty_with_weights_of_its_own_is_part_of_the_module() -> None:
+def test_parameters_of_a_penalty_are_part_of_the_module() -> None:
     class Head(Penalty):
         def __init__(self) -> None:
             super().__init__()
@@ -114,24 +114,24 @@ def test_a_penalty_with_weights_of_its_own_is_part_of_the_module() -> None:
     assert copy.deepcopy(penalties).state_dict().keys() == penalties.state_dict().keys()
 
 
-def test_what_one_draws_shifts_no_draw_of_another(batch: Batch) -> None:
+def test_random_draws_of_members_are_independent(batch: Batch) -> None:
     noise, cutout = Weighted(Noise(std=0.1), 1), Weighted(Cutout(share=0.5, fill=[-1.0]), 1)
     alone, both = Penalties({"noise": noise}), Penalties({"cutout": cutout, "noise": noise})
     assert both.names == ["cutout", "noise"]
-    found = []
+    inputs = []
     for penalties in (alone, both):
         penalties.begin(3, 0.5, (7, 0, 3))
-        found.append(penalties.transform(replace(batch, x=torch.full_like(batch.x, 0.5))).x)
-    covered = found[1] <= 0.01
-    assert covered.any() and torch.equal(found[0][~covered], found[1][~covered])
-    # Another step, another draw; the same step again, the same.
+        inputs.append(penalties.transform(replace(batch, x=torch.full_like(batch.x, 0.5))).x)
+    covered = inputs[1] <= 0.01
+    assert covered.any() and torch.equal(inputs[0][~covered], inputs[1][~covered])
+    # Different steps have different draws; the same step has the same.
     alone.begin(4, 0.5, (7, 0, 4))
-    assert not torch.equal(alone.transform(batch).x, found[0])
+    assert not torch.equal(alone.transform(batch).x, inputs[0])
     alone.begin(3, 0.5, (7, 0, 3))
-    assert torch.equal(alone.transform(replace(batch, x=torch.full_like(batch.x, 0.5))).x, found[0])
+    assert torch.equal(alone.transform(replace(batch, x=torch.full_like(batch.x, 0.5))).x, inputs[0])
 
 
-def test_a_steered_penalty_that_is_off_is_not_evaluated_until_it_is_on(batch: Batch) -> None:
+def test_a_steered_term_is_computed_only_while_its_weight_is_not_0(batch: Batch) -> None:
     members = {"l2": Weighted(L2(), 0.3), "dynamic": Weighted(Dynamic(shape="step", first=0, last=1, end=0.5), 1)}
     penalties = Penalties(members)
     penalties.begin(0, 0.4, (0,))
@@ -160,7 +160,7 @@ def prepared(name: str, net: Network, batch: Batch) -> tuple[Penalty, Batch]:
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_every_term_takes_soft_targets(name: str) -> None:
+def test_every_term_accepts_soft_targets(name: str) -> None:
     net, batch = small_net(), images()
     penalty, batch = prepared(name, net, batch)
     terms = []
@@ -173,18 +173,18 @@ def test_every_term_takes_soft_targets(name: str) -> None:
         assert term is not None and term.ndim == 0 and torch.isfinite(term)
         terms.append(term)
     torch.testing.assert_close(terms[0], terms[1])
-    looks = name in ("input_gradient", "curvature", "local_linearity")
-    assert torch.equal(terms[0], terms[2]) != looks
+    uses_target = name in ("input_gradient", "curvature", "local_linearity")
+    assert torch.equal(terms[0], terms[2]) != uses_target
 
 
-def test_every_term_of_the_config_is_among_those_tested() -> None:
+def test_every_term_of_the_config_is_tested() -> None:
     kinds = {type(make()): name for name, make in TERMS.items()}
-    found = set()
+    names = set()
     for path in (Path(CONF) / "penalty").glob("*.yaml"):
         for spec in penalty_specs(option("penalty", path.stem)).values():
-            if adds_a_term(kind := get_class(spec["_target_"])):
-                found.add(kinds[kind])
-    assert found == set(TERMS)
+            if has_term(kind := get_class(spec["_target_"])):
+                names.add(kinds[kind])
+    assert names == set(TERMS)
 
 
 @pytest.mark.parametrize("normed", [False, True])
@@ -202,20 +202,20 @@ def test_every_term_in_mixed_precision(name: str, normed: bool) -> None:
     gradients = torch.autograd.grad(term, list(net.parameters()), allow_unused=True)
     assert any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients)
     assert all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients)
-    # It is the same term, within the precision of the network's passes.
+    # Equal to the term in float32 within the precision of bfloat16.
     again, _ = prepared(name, net, images(16))
     if name == "rotation":
         again.load_state_dict(penalty.state_dict())
     if name == "self_distillation":
         again.teacher = penalty.teacher
     torch.manual_seed(0)
-    whole = again.term(net, batch, batch.x)
-    assert whole is not None
-    # Local linearity is a small difference of losses, at a point that is searched for.
-    torch.testing.assert_close(term, whole, rtol=0.5 if name == "local_linearity" else 0.1, atol=0.01)
+    full_precision = again.term(net, batch, batch.x)
+    assert full_precision is not None
+    # Local linearity is a small difference of losses at a point found by a search, so its tolerance is larger.
+    torch.testing.assert_close(term, full_precision, rtol=0.5 if name == "local_linearity" else 0.1, atol=0.01)
 
 
-# One attack of each kind, and every penalty that acts in a step.
+# One attack of each kind and all penalties.
 ATTACKS = {
     "pgd": ["attack=pgd", "attack.steps=2"],
     "trades": ["attack=trades", "attack.steps=2"],
@@ -244,7 +244,7 @@ PENALTIES = {
 }  # fmt: skip
 
 
-def test_every_penalty_meets_every_attack() -> None:
+def test_every_penalty_is_tested_with_every_attack() -> None:
     options = {path.stem for path in (Path(CONF) / "penalty").glob("*.yaml")}
     assert options - {"none"} <= set(PENALTIES)
 
@@ -254,7 +254,7 @@ def test_every_penalty_meets_every_attack() -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_step_with_every_attack(attack: str, penalty: str, batch: Batch) -> None:
     if penalty == "rotation" and attack == "torchattacks":
-        pytest.skip("its loss is a mean over examples")
+        pytest.skip("torchattacks averages its loss over examples")
     small = () if penalty == "stochastic_depth" else ("model.width=4", "model.hidden=16")
     module = build_module(composed(*PENALTIES[penalty], *ATTACKS[attack], *small)).train()
     before = copy.deepcopy(module.state_dict())
@@ -296,15 +296,15 @@ END = {"stopped_before": 1}
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_a_resumed_run_equals_an_undisturbed_one(case: str, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    fit(whole, *RESUMED[case])
-    fit(parts, *RESUMED[case], more=(Interrupt(),))
-    stopped = checkpoint(parts)
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
+    complete, interrupted = tmp_path / "complete", tmp_path / "interrupted"
+    fit(complete, *RESUMED[case])
+    fit(interrupted, *RESUMED[case], more=(Interrupt(),))
+    stopped = checkpoint(interrupted)
     assert stopped["epoch"] == 1
-    fit(parts, *RESUMED[case], resume=True)
-    one, other = checkpoint(whole), checkpoint(parts)
-    # Where it had ended already, nothing is trained anew.
+    fit(interrupted, *RESUMED[case], resume=True)
+    one, other = checkpoint(complete), checkpoint(interrupted)
+    # A run that has ended is not trained further.
     assert one["epoch"] == other["epoch"] >= 1 and (case == "early_stopping" or one["epoch"] == END.get(case, 3))
     assert one["state_dict"].keys() == other["state_dict"].keys()
     for name, value in one["state_dict"].items():
@@ -316,18 +316,18 @@ def test_a_resumed_run_equals_an_undisturbed_one(case: str, tmp_path: Path) -> N
         assert torch.equal(value, other["trained_net"][name]), name
     assert one.get("stand_in") == other.get("stand_in")
     trained = [each.get("trained_net", each["state_dict"]) for each in (one, stopped)]
-    same = all(torch.equal(value, trained[1][name]) for name, value in trained[0].items() if isinstance(value, Tensor))
-    assert same == (one["epoch"] == 1)
+    unchanged = all(torch.equal(value, trained[1][name]) for name, value in trained[0].items() if isinstance(value, Tensor))
+    assert unchanged == (one["epoch"] == 1)
 
 
-def test_an_mlp_takes_every_penalty_that_needs_no_maps() -> None:
+def test_an_mlp_accepts_penalties_that_need_no_feature_maps() -> None:
     names = "[dropout,batch_norm,noise,mixup,label_smoothing,l2,orthogonal,jacobian,awp]"
     module = build_module(composed(f"penalty={names}", "model=mlp"))
     assert isinstance(module.net, MLP) and len(module.penalties) == 9
 
 
-def test_a_weight_of_the_config_counts_whatever_a_checkpoint_says(batch: Batch) -> None:
-    """`ckpt_path` may name a run with another weight; what training sets goes on from there."""
+def test_weights_of_the_config_override_those_of_a_checkpoint(batch: Batch) -> None:
+    """`ckpt_path` may name a run with another weight; only weights that training sets are restored."""
     one, other = Penalties({"l2": Weighted(L2(), 0.3)}), Penalties({"l2": Weighted(L2(), 0.5)})
     other.load_state_dict(one.state_dict())
     assert other.weight("l2") == 0.5

@@ -1,4 +1,4 @@
-"""Penalties under two processes that train together: both end with the same weights, and conclude the same."""
+"""Tests of penalties in distributed training: two processes end with the same weights and factors."""
 
 import subprocess
 import sys
@@ -22,10 +22,10 @@ module, data = build_module(config), build_data(config)
 
 class Compare(pl.Callback):
     def on_fit_end(self, trainer, pl_module):
-        known = [*pl_module.penalties.weights.values(), *pl_module.penalties.factors.values()]
-        own = torch.cat([*(p.detach().flatten().double() for p in pl_module.parameters()), torch.tensor(known).double()])
-        both = pl_module.all_gather(own)
-        assert torch.isfinite(own).all() and torch.equal(both[0], both[1])
+        scales = [*pl_module.penalties.weights.values(), *pl_module.penalties.factors.values()]
+        state = torch.cat([*(p.detach().flatten().double() for p in pl_module.parameters()), torch.tensor(scales).double()])
+        both = pl_module.all_gather(state)
+        assert torch.isfinite(state).all() and torch.equal(both[0], both[1])
         print("equal")
 
 
@@ -50,7 +50,7 @@ trainer.fit(module, data)
     ],
     ids=lambda overrides: overrides[0].removeprefix("penalty="),
 )
-def test_both_processes_end_alike(overrides: list[str]) -> None:
+def test_both_processes_end_with_the_same_state(overrides: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, *overrides],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""Penalties that steer others: their curves, their controller, and who may steer whom."""
+"""Tests of steering penalties: schedules, the controller, and the selection of steered penalties."""
 
 import itertools
 import math
@@ -32,9 +32,9 @@ SHAPES: tuple[Shape, ...] = ("constant", "linear", "cosine", "step")
         ("step", [1, 1, 1, 1, 3, 3]),
     ],
 )
-def test_the_courses(shape: Shape, expected: list[float]) -> None:
+def test_schedule_shapes(shape: Shape, expected: list[float]) -> None:
     dynamic = Dynamic(shape=shape, first=1, last=3, begin=0.2, end=0.6)
-    assert [dynamic.course(done) for done in (0, 0.2, 0.3, 0.4, 0.6, 1)] == pytest.approx(expected)
+    assert [dynamic.factor_at(progress) for progress in (0, 0.2, 0.3, 0.4, 0.6, 1)] == pytest.approx(expected)
 
 
 @given(
@@ -42,27 +42,27 @@ def test_the_courses(shape: Shape, expected: list[float]) -> None:
     first=st.floats(0, 5),
     last=st.floats(0, 5),
     moments=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
-    done=st.lists(st.floats(0, 1), min_size=2, max_size=6).map(sorted),
+    progress=st.lists(st.floats(0, 1), min_size=2, max_size=6).map(sorted),
 )
 @settings(max_examples=60, deadline=None)
-def test_courses_go_one_way_and_stay_between_their_ends(
-    shape: Shape, first: float, last: float, moments: list[float], done: list[float]
+def test_schedules_are_monotonic_and_stay_between_first_and_last(
+    shape: Shape, first: float, last: float, moments: list[float], progress: list[float]
 ) -> None:
     dynamic = Dynamic(shape=shape, first=first, last=last, begin=moments[0], end=moments[1])
-    found = [dynamic.course(moment) for moment in done]
-    slack = 1e-9
-    assert all(min(first, last) - slack <= factor <= max(first, last) + slack for factor in found)
-    pairs = list(itertools.pairwise(found))
-    assert all(a <= b + slack for a, b in pairs) if last >= first else all(a >= b - slack for a, b in pairs)
-    assert dynamic.course(1) == last
+    factors = [dynamic.factor_at(moment) for moment in progress]
+    tolerance = 1e-9
+    assert all(min(first, last) - tolerance <= factor <= max(first, last) + tolerance for factor in factors)
+    pairs = list(itertools.pairwise(factors))
+    assert all(a <= b + tolerance for a, b in pairs) if last >= first else all(a >= b - tolerance for a, b in pairs)
+    assert dynamic.factor_at(1) == last
 
 
-def test_an_end_before_the_beginning_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"penalty\.dynamic.*end \(0\.2\) should not be below begin \(0\.5\)"):
+def test_an_end_before_begin_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"penalty\.dynamic\.end: 0\.2 is below begin=0\.5"):
         build_penalties(composed("penalty=[l2,dynamic]", "penalty.dynamic.begin=0.5", "penalty.dynamic.end=0.2"))
 
 
-def test_weights_and_magnitudes_follow() -> None:
+def test_weights_and_magnitudes_follow_the_schedule() -> None:
     members = {
         "l2": Weighted(L2(), 0.4),
         "dropout": Weighted(Dropout(p=0.5), 1),
@@ -71,15 +71,19 @@ def test_weights_and_magnitudes_follow() -> None:
     }
     penalties = Penalties(members)
     penalties.prepare(small_net())
-    for done in (0.5, 0.25, 0.0):  # back and forth: the factor never piles up
-        penalties.begin(0, done, (0,))
-        assert penalties.weight("l2") == pytest.approx(0.8 * done)
+    for progress in (0.5, 0.25, 0.0):  # in any order, since factors do not accumulate
+        penalties.begin(0, progress, (0,))
+        assert penalties.weight("l2") == pytest.approx(0.8 * progress)
         assert penalties.metrics() == pytest.approx(
-            {"train/weight/l2": 0.8 * done, "train/weight/dropout": done, "train/weight/label_smoothing": 0.4 * done}
+            {
+                "train/weight/l2": 0.8 * progress,
+                "train/weight/dropout": progress,
+                "train/weight/label_smoothing": 0.4 * progress,
+            }
         )
 
 
-def test_names_say_what_is_steered() -> None:
+def test_of_selects_the_steered_penalties() -> None:
     members = {
         "elastic_net.l1": Weighted(L1(), 1),
         "elastic_net.l2": Weighted(L2(), 1),
@@ -98,43 +102,46 @@ def test_names_say_what_is_steered() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["penalty=[dynamic]"], r"penalty\.dynamic steers other penalties, and finds none.*penalty=\[l2,dynamic\]"),
-        (["penalty=[controlled]"], r"penalty\.controlled steers other penalties, and finds none"),
-        (["penalty=[meta]"], r"penalty\.meta steers other penalties, and finds none"),
-        (["penalty=[batch_norm,dynamic]"], r"penalty\.dynamic steers other penalties, and finds none"),
+        (["penalty=[dynamic]"], r"penalty\.dynamic: it steers other penalties, and this run has none.*penalty=\[l2,dynamic\]"),
+        (["penalty=[controlled]"], r"penalty\.controlled: it steers other penalties, and this run has none"),
+        (["penalty=[meta]"], r"penalty\.meta: it steers other penalties, and this run has none"),
+        (["penalty=[batch_norm,dynamic]"], r"penalty\.dynamic: it steers other penalties, and this run has none"),
         (
             ["penalty=[l2,dynamic]", "penalty.dynamic.of=[l1]"],
             r"penalty\.dynamic\.of: this run has no penalty l1",
         ),
         (
             ["penalty=[l2,dynamic,controlled]"],
-            r"penalty\.controlled and penalty\.dynamic both steer penalty\.l2; name others in `of`",
+            r"penalty\.controlled and penalty\.dynamic both steer penalty\.l2\. Name different penalties in `of`",
         ),
         (
             ["penalty=[l2,l1,meta,dynamic]", "penalty.dynamic.of=[l1]"],
             r"penalty\.dynamic and penalty\.meta both steer penalty\.l1",
         ),
-        (["penalty=[l2,controlled]", "penalty.controlled.most=0.5"], r"penalty\.controlled\.most: should be 1 or greater"),
+        (
+            ["penalty=[l2,controlled]", "penalty.controlled.most=0.5"],
+            r"penalty\.controlled\.most should be greater than or equal to 1",
+        ),
     ],
 )
-def test_steering_that_cannot_be_is_refused(overrides: list[str], message: str) -> None:
+def test_impossible_steering_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_penalties(composed(*overrides))
 
 
-def test_two_that_steer_different_ones_go_together() -> None:
+def test_two_steering_penalties_can_steer_different_ones() -> None:
     settings = ["penalty.dynamic.of=[l2]", "penalty.controlled.of=[l1]"]
     penalties = build_penalties(composed("penalty=[l1,l2,dynamic,controlled]", *settings))
     assert penalties.names == ["l1", "l2", "controlled", "dynamic"]
 
 
 class Gaps(Callback):
-    """The gap of each epoch, logged and found anew, and the factors behind it."""
+    """Callback that records the gap of each epoch, as logged and recomputed, and the factors."""
 
     def __init__(self, clean: bool) -> None:
         self.clean = clean
         self.logged: list[float] = []
-        self.found: list[float] = []
+        self.expected: list[float] = []
         self.factors: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -149,7 +156,7 @@ class Gaps(Callback):
         x = batch.x if self.clean else validation.perturb(net, batch)  # type: ignore[arg-type]
         with torch.no_grad():
             accuracy = float((net(x).argmax(1) == batch.y).float().mean())
-        self.found.append(accuracy - float(trainer.callback_metrics["val/clean" if self.clean else "val/pgd"]))
+        self.expected.append(accuracy - float(trainer.callback_metrics["val/clean" if self.clean else "val/pgd"]))
 
 
 @pytest.mark.parametrize(("clean", "target"), [(True, 0.03), (False, 0.03), (True, 1.0)])
@@ -157,7 +164,7 @@ def test_the_controller_follows_the_generalization_gap(clean: bool, target: floa
     gaps = Gaps(clean)
     settings = ["penalty.controlled.rate=20", f"penalty.controlled.target={target}", "penalty.controlled.most=3"]
     fit(tmp_path, "penalty=[l2,dropout,controlled]", f"penalty.controlled.clean={clean}", *settings, epochs=3, more=(gaps,))
-    assert gaps.logged == pytest.approx(gaps.found, abs=1e-6)
+    assert gaps.logged == pytest.approx(gaps.expected, abs=1e-6)
     factor = 1.0
     for gap, factors in zip(gaps.logged, gaps.factors, strict=True):
         factor = min(max(factor * math.exp(20 * (gap - target)), 1 / 3), 3)
@@ -165,6 +172,6 @@ def test_the_controller_follows_the_generalization_gap(clean: bool, target: floa
     assert factor != 1
 
 
-def test_a_controller_needs_nothing_of_a_step() -> None:
+def test_a_controller_has_no_schedule_and_no_parameters() -> None:
     controlled = Controlled(target=0.05, rate=5)
-    assert controlled.course(0.5) is None and not list(controlled.parameters())
+    assert controlled.factor_at(0.5) is None and not list(controlled.parameters())

@@ -1,4 +1,4 @@
-"""How long gradients are beside each other, and weights that are set by it."""
+"""Tests of gradient ratios and of relative weights, which are calibrated by them."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from temper.data import Batch
 from temper.penalties import L1, L2
-from temper.penalties.composition import SETTLING
-from temper.penalties.gradient_ratios import length
+from temper.penalties.composition import CALIBRATION_STEPS
+from temper.penalties.gradient_ratios import gradient_norm
 from temper.training.classifier import Classifier
 from temper.training.modules import build_module
 from tests.penalties.conftest import TINY, composed, flat
@@ -22,21 +22,21 @@ def module_of(*overrides: str) -> Classifier:
     return build_module(composed(*overrides, *TINY)).train()
 
 
-def lengths(module: Classifier, batch: Batch) -> dict[str, float]:
-    """Of the gradients of the risk and of both penalties, written out."""
+def gradient_norms(module: Classifier, batch: Batch) -> dict[str, float]:
+    """Compute the gradient norms of the risk and of both penalties."""
     net = module.net
     parameters = list(net.parameters())
 
-    def long(value: Tensor) -> float:
-        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        return float(torch.cat([g.flatten() for g in found]).norm())
+    def norm(value: Tensor) -> float:
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        return float(torch.cat([g.flatten() for g in gradients]).norm())
 
     values = {
         "risk": F.cross_entropy(net(batch.x), batch.y),
         "l1": L1().term(net, batch, batch.x),
         "l2": L2().term(net, batch, batch.x),
     }
-    return {name: long(value) for name, value in values.items()}
+    return {name: norm(value) for name, value in values.items()}
 
 
 def step(module: Classifier, batch: Batch, number: int) -> None:
@@ -46,12 +46,12 @@ def step(module: Classifier, batch: Batch, number: int) -> None:
     optimizer.zero_grad()
 
 
-def test_ratios_are_those_of_the_gradients(batch: Batch) -> None:
+def test_ratios_equal_those_of_the_gradient_norms(batch: Batch) -> None:
     module = module_of("penalty=[l1,l2]")
-    expected = lengths(module, batch)
+    expected = gradient_norms(module, batch)
     module.training_step(batch, 0)
-    found = {name: float(value) for name, value in module.ratios.metrics().items()}
-    assert found == pytest.approx(
+    ratios = {name: float(value) for name, value in module.ratios.metrics().items()}
+    assert ratios == pytest.approx(
         {f"train/ratio/{name}": module.penalties.weight(name) * expected[name] / expected["risk"] for name in ("l1", "l2")},
         rel=1e-4,
     )
@@ -65,31 +65,31 @@ def test_only_the_first_batch_of_an_epoch_is_measured(batch: Batch) -> None:
 
 
 def test_measuring_changes_no_gradient(batch: Batch) -> None:
-    found = []
-    for number in (0, 1):  # measured, and not
+    gradients = []
+    for number in (0, 1):  # with and without measuring
         module = module_of("penalty=[l2,confidence]")
         module.training_step(batch, number).backward()
-        found.append(torch.cat([p.grad.flatten() for p in module.net.parameters() if p.grad is not None]))
-    assert torch.equal(*found)
+        gradients.append(torch.cat([p.grad.flatten() for p in module.net.parameters() if p.grad is not None]))
+    assert torch.equal(*gradients)
 
 
-def test_a_relative_weight_is_set_by_the_first_steps(batch: Batch) -> None:
+def test_a_relative_weight_is_calibrated_in_the_first_steps(batch: Batch) -> None:
     module = module_of("penalty=[l1,l2]", "penalty.l2.relative=0.5")
     assert module.penalties.weight("l2") == 0
     logs: list[float] = []
-    for number in range(SETTLING + 3):
-        found = lengths(module, batch)
-        logs.append(math.log(found["l2"] / found["risk"]))
+    for number in range(CALIBRATION_STEPS + 3):
+        norms = gradient_norms(module, batch)
+        logs.append(math.log(norms["l2"] / norms["risk"]))
         step(module, batch, number)
-        seen = logs[:SETTLING]
-        assert module.penalties.weight("l2") == pytest.approx(0.5 / math.exp(sum(seen) / len(seen)), rel=1e-3)
-        assert bool(module.penalties.relative) == (number + 1 < SETTLING)
+        first = logs[:CALIBRATION_STEPS]
+        assert module.penalties.weight("l2") == pytest.approx(0.5 / math.exp(sum(first) / len(first)), rel=1e-3)
+        assert bool(module.penalties.relative) == (number + 1 < CALIBRATION_STEPS)
         if number == 0:
             assert float(module.ratios.metrics()["train/ratio/l2"]) == pytest.approx(0.5, rel=1e-4)
-    assert module.penalties.weight("l1") == 1e-3, "others keep their weights"
+    assert module.penalties.weight("l1") == 1e-3, "other weights are unchanged"
 
 
-def test_the_loss_counts_a_relative_weight_at_once(batch: Batch) -> None:
+def test_a_relative_weight_applies_from_the_first_step(batch: Batch) -> None:
     module = module_of("penalty=[l2]", "penalty.l2.relative=0.5")
     risk, term = F.cross_entropy(module.net(batch.x), batch.y), L2().term(module.net, batch, batch.x)
     loss = module.training_step(batch, 0)
@@ -106,13 +106,13 @@ def test_strength_scales_a_relative_weight(batch: Batch) -> None:
     assert weights[1] == pytest.approx(3 * weights[0])
 
 
-def test_weights_of_two_penalties_are_comparable(batch: Batch) -> None:
-    """One weight says very different things of two penalties; one relative weight says the same."""
+def test_relative_weights_of_two_penalties_are_comparable(batch: Batch) -> None:
+    """Equal weights of two penalties have very different effects; equal relative weights have the same gradient norm."""
     module = module_of("penalty=[l1,l2]", "penalty.l1.relative=0.2", "penalty.l2.relative=0.2")
     module.training_step(batch, 0)
-    found = lengths(module, batch)
+    norms = gradient_norms(module, batch)
     for name in ("l1", "l2"):
-        assert module.penalties.weight(name) * found[name] == pytest.approx(0.2 * found["risk"], rel=1e-4)
+        assert module.penalties.weight(name) * norms[name] == pytest.approx(0.2 * norms["risk"], rel=1e-4)
 
 
 def test_a_relative_weight_is_in_the_checkpoint(batch: Batch) -> None:
@@ -121,7 +121,7 @@ def test_a_relative_weight_is_in_the_checkpoint(batch: Batch) -> None:
         step(module, batch, number)
     other = module_of("penalty=[l2]", "penalty.l2.relative=0.5")
     other.load_state_dict(module.state_dict())
-    for number in range(4, SETTLING + 2):
+    for number in range(4, CALIBRATION_STEPS + 2):
         for each in (module, other):
             step(each, batch, number)
         assert module.penalties.weight("l2") == other.penalties.weight("l2")
@@ -130,9 +130,9 @@ def test_a_relative_weight_is_in_the_checkpoint(batch: Batch) -> None:
 
 def test_a_vanishing_gradient_sets_no_weight() -> None:
     module = module_of("penalty=[l2]", "penalty.l2.relative=0.5")
-    module.penalties.settle("l2", 0.0)
+    module.penalties.calibrate("l2", 0.0)
     assert module.penalties.weight("l2") == 0 and module.penalties.relative == {"l2": 0.5}
 
 
-def test_the_length_of_a_gradient_in_parts() -> None:
-    torch.testing.assert_close(length({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]]).half()}), torch.tensor(5.0))
+def test_gradient_norm_of_several_tensors() -> None:
+    torch.testing.assert_close(gradient_norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]]).half()}), torch.tensor(5.0))

@@ -1,4 +1,4 @@
-"""Learned weights: the gradient of one virtual step against autograd through it, and against a finite difference."""
+"""Tests of learned weights: the gradient through one step against autograd and against a finite difference."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from temper.attacks import PGD, Attack, Linf, NoAttack
 from temper.data import Batch, DataModule
 from temper.models import CNN
 from temper.penalties import L1, L2
-from temper.penalties.meta import _Learner, hypergradient
+from temper.penalties.meta import _WeightLearner, hypergradient
 from temper.training.modules import Classifier, build_module
 from tests.conftest import small_net
 from tests.penalties.conftest import TINY, composed, fit, flat, images, normed_net
@@ -27,7 +27,7 @@ WEIGHTS = {"l1": 0.01, "l2": 0.2}
 
 
 def gradients(net: CNN, batch: Batch, create_graph: bool = False) -> dict[str, list[Tensor]]:
-    """Of the risk and of two penalties before their weights, for all parameters."""
+    """Compute the gradients of the risk and of two penalties before their weights, for all parameters."""
     values = {
         "risk": F.cross_entropy(net(batch.x), batch.y),
         "l1": L1(parameters="all").term(net, batch, batch.x),
@@ -40,67 +40,67 @@ def gradients(net: CNN, batch: Batch, create_graph: bool = False) -> dict[str, l
     }
 
 
-def stepped(net: CNN, found: Mapping[str, list[Tensor]], weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """w' of one step of SGD, by names."""
+def stepped(net: CNN, grads: Mapping[str, list[Tensor]], weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights w' after one step of SGD, by parameter name."""
     moved = {}
     for position, (name, parameter) in enumerate(net.named_parameters()):
-        total = found["risk"][position] + sum(weights[p] * found[p][position] for p in weights)
+        total = grads["risk"][position] + sum(weights[p] * grads[p][position] for p in weights)
         moved[name] = parameter - LR * total
     return moved
 
 
 @pytest.mark.parametrize("attack", [NoAttack(), PGD(threat=Linf(eps=0.1), steps=2, start="zero")])
-def test_the_hypergradient_is_autograds_through_one_step(attack: Attack) -> None:
+def test_hypergradient_matches_autograd_through_one_step(attack: Attack) -> None:
     net, batch, held_out = small_net(), images(16, seed=0), images(16, seed=1)
-    found = gradients(net, batch)
-    w = stepped(net, found, WEIGHTS)
+    grads = gradients(net, batch)
+    w = stepped(net, grads, WEIGHTS)
     moved = {name: (w[name] - parameter).detach() for name, parameter in net.named_parameters()}
-    ours = hypergradient(net, moved, held_out, attack, key=(0, "meta", 0))
+    outer = hypergradient(net, moved, held_out, attack, key=(0, "meta", 0))
 
     weights = {name: torch.tensor(value, requires_grad=True) for name, value in WEIGHTS.items()}
     with torch.no_grad():
-        there = small_net()
-        there.load_state_dict({name: value.detach() for name, value in w.items()})
-    x_adv = attack.perturb(there.eval(), held_out)
+        shifted = small_net()
+        shifted.load_state_dict({name: value.detach() for name, value in w.items()})
+    x_adv = attack.perturb(shifted.eval(), held_out)
     after = stepped(net, gradients(net, batch, create_graph=True), weights)
     loss = F.cross_entropy(functional_call(net, after, (x_adv,)), held_out.y)
     expected = torch.autograd.grad(loss, list(weights.values()))
     for name, derivative in zip(weights, expected, strict=True):
-        product = sum((ours[n] * g).sum() for (n, _), g in zip(net.named_parameters(), found[name], strict=True))
+        product = sum((outer[n] * g).sum() for (n, _), g in zip(net.named_parameters(), grads[name], strict=True))
         torch.testing.assert_close(torch.as_tensor(-LR * product), derivative, rtol=1e-3, atol=1e-6)
 
 
-def test_the_hypergradient_is_a_finite_difference() -> None:
+def test_hypergradient_matches_a_finite_difference() -> None:
     net, batch, held_out = small_net().double(), images(16, seed=0), images(16, seed=1)
     batch, held_out = (Batch.of(b.x.double(), b.y) for b in (batch, held_out))
-    found = gradients(net, batch)
-    w = stepped(net, found, WEIGHTS)
+    grads = gradients(net, batch)
+    w = stepped(net, grads, WEIGHTS)
     moved = {name: (w[name] - parameter).detach() for name, parameter in net.named_parameters()}
-    ours = hypergradient(net, moved, held_out, NoAttack(), key=(0, "meta", 0))
+    outer = hypergradient(net, moved, held_out, NoAttack(), key=(0, "meta", 0))
 
     def held_out_loss(weights: Mapping[str, float]) -> float:
-        return float(F.cross_entropy(functional_call(net, stepped(net, found, weights), (held_out.x,)), held_out.y).detach())
+        return float(F.cross_entropy(functional_call(net, stepped(net, grads, weights), (held_out.x,)), held_out.y).detach())
 
     for name in WEIGHTS:
         h = 1e-5
         more, less = ({**WEIGHTS, name: WEIGHTS[name] + by} for by in (h, -h))
-        product = sum(float((ours[n] * g).sum()) for (n, _), g in zip(net.named_parameters(), found[name], strict=True))
-        # The loss is computed in float32, whatever the weights.
+        product = sum(float((outer[n] * g).sum()) for (n, _), g in zip(net.named_parameters(), grads[name], strict=True))
+        # The tolerance is large since the loss is computed in float32 even with float64 weights.
         assert (held_out_loss(more) - held_out_loss(less)) / (2 * h) == pytest.approx(-LR * product, rel=0.05)
 
 
-def test_the_network_is_left_as_it_was() -> None:
+def test_hypergradient_does_not_change_the_network() -> None:
     net = normed_net().train()
     before, state = flat(net).clone(), {name: value.clone() for name, value in net.named_buffers()}
     moved = {name: torch.full_like(parameter, 0.01) for name, parameter in net.named_parameters()}
-    found = hypergradient(net, moved, images(), PGD(threat=Linf(eps=0.1), steps=1), key=(0, "meta", 0))
-    assert found.keys() == moved.keys()
+    outer = hypergradient(net, moved, images(), PGD(threat=Linf(eps=0.1), steps=1), key=(0, "meta", 0))
+    assert outer.keys() == moved.keys()
     assert torch.equal(flat(net), before) and net.training and all(p.requires_grad and p.grad is None for p in net.parameters())
     assert all(torch.equal(value, state[name]) for name, value in net.named_buffers())
 
 
-def learner(*overrides: str) -> tuple[_Learner, Classifier, DataModule, torch.optim.Optimizer]:
-    """The callback of a run with l1, l2 and meta, that sees all held-out examples and no attack."""
+def learner(*overrides: str) -> tuple[_WeightLearner, Classifier, DataModule, torch.optim.Optimizer]:
+    """Return the callback of a run with l1, l2 and meta that uses all held-out examples without an attack."""
     from temper.data.loading import build_data
 
     config = composed("penalty=[l1,l2,meta]", "penalty.meta.size=10000", *overrides, *TINY)
@@ -108,18 +108,20 @@ def learner(*overrides: str) -> tuple[_Learner, Classifier, DataModule, torch.op
     module.validation = NoAttack()
     data.setup()
     (callback,) = module.penalties.callbacks()
-    assert isinstance(callback, _Learner)
+    assert isinstance(callback, _WeightLearner)
     return callback, module, data, torch.optim.SGD(module.net.parameters(), lr=LR)
 
 
-def start(callback: _Learner, module: Classifier, data: DataModule, optimizer: torch.optim.Optimizer, step: int = 0) -> None:
+def start(
+    callback: _WeightLearner, module: Classifier, data: DataModule, optimizer: torch.optim.Optimizer, step: int = 0
+) -> None:
     trainer = SimpleNamespace(global_step=step, optimizers=[optimizer], datamodule=data, accumulate_grad_batches=1)
     batch = next(iter(data.loader("train", batch_size=32, seed=0)))
     callback.on_train_batch_start(cast(Any, trainer), module, batch, step)
 
 
 def cosines(module: Classifier, data: DataModule) -> dict[str, float]:
-    """Between the held-out gradient after one step and the gradient of each penalty, written out."""
+    """Compute the cosine of the held-out gradient after one step and the gradient of each penalty."""
     net = module.net
     batch = next(iter(data.loader("train", batch_size=32, seed=0)))
     parameters = dict(net.named_parameters())
@@ -128,34 +130,34 @@ def cosines(module: Classifier, data: DataModule) -> dict[str, float]:
         "l1": L1().term(net, batch, batch.x),
         "l2": L2().term(net, batch, batch.x),
     }
-    found = {}
+    flat_gradients = {}
     for name, value in values.items():
         grads = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        found[name] = torch.cat([g.flatten() for g in grads])
-    total = found["risk"] + sum(module.penalties.weight(name) * found[name] for name in ("l1", "l2"))
+        flat_gradients[name] = torch.cat([g.flatten() for g in grads])
+    total = flat_gradients["risk"] + sum(module.penalties.weight(name) * flat_gradients[name] for name in ("l1", "l2"))
     torch.nn.utils.vector_to_parameters(flat(net) - LR * total, (after := copy.deepcopy(net)).parameters())
     x, y = data.split("val")
     held = torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(after.eval()(x), y), list(after.parameters()))])
-    return {name: float(F.cosine_similarity(held, found[name], dim=0)) for name in ("l1", "l2")}
+    return {name: float(F.cosine_similarity(held, flat_gradients[name], dim=0)) for name in ("l1", "l2")}
 
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
-def test_weights_move_by_the_cosine_in_their_logarithm() -> None:
+def test_logarithms_of_weights_change_by_the_cosine() -> None:
     callback, module, data, optimizer = learner("penalty.meta.rate=0.5")
     expected = {"l1": 0.0, "l2": 0.0}
     for _ in range(3):
         for name, cosine in cosines(module, data).items():
             expected[name] += 0.5 * cosine
         start(callback, module, data, optimizer)
-        found = {name: math.log(module.penalties.factors[name]) for name in expected}
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        logs = {name: math.log(module.penalties.factors[name]) for name in expected}
+        assert logs == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert abs(expected["l1"]) > 1e-3 and abs(expected["l2"]) > 1e-3
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
-def test_a_penalty_that_helps_gets_a_greater_weight() -> None:
-    """From weights that are much too large, l2 shows the way back."""
+def test_a_useful_penalty_gets_a_larger_weight() -> None:
+    """Network weights that are much too large make l2 useful."""
     callback, module, data, optimizer = learner("penalty.meta.rate=1")
     with torch.no_grad():
         for parameter in module.net.parameters():
@@ -165,7 +167,7 @@ def test_a_penalty_that_helps_gets_a_greater_weight() -> None:
 
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
-def test_when_and_how_far_weights_move() -> None:
+def test_updates_respect_every_most_of_and_rate() -> None:
     callback, module, data, optimizer = learner("penalty.meta.rate=1000", "penalty.meta.most=7", "penalty.meta.every=4")
     start(callback, module, data, optimizer, step=3)
     assert module.penalties.factors == {}
@@ -180,7 +182,7 @@ def test_when_and_how_far_weights_move() -> None:
 
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
-def test_looking_ahead_leaves_the_attack_as_it_was() -> None:
+def test_look_ahead_does_not_change_the_attack() -> None:
     callback, module, data, optimizer = learner("attack=evolving")
     before = {name: value.clone() for name, value in module.attack.named_buffers()}
     start(callback, module, data, optimizer)
@@ -189,7 +191,7 @@ def test_looking_ahead_leaves_the_attack_as_it_was() -> None:
 
 
 @pytest.mark.usefixtures("_outside_of_a_trainer")
-def test_looking_ahead_moves_no_statistics() -> None:
+def test_look_ahead_does_not_update_running_statistics() -> None:
     callback, module, data, optimizer = learner("penalty=[l1,l2,meta,batch_norm]", "attack=pgd")
     before = {name: value.clone() for name, value in module.net.named_buffers()}
     module.train()
@@ -198,7 +200,7 @@ def test_looking_ahead_moves_no_statistics() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.net.named_buffers())
 
 
-def test_the_test_split_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_split_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = DataModule.split
 
     def watched(self: DataModule, name: Any) -> Any:
@@ -210,8 +212,8 @@ def test_the_test_split_is_not_touched(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(module.penalties.factors) == {"l1", "l2"}
 
 
-def test_a_penalty_that_adds_no_term_cannot_be_learned() -> None:
-    """Its gradient with respect to its magnitude is not one of a term."""
+def test_a_penalty_without_a_term_cannot_be_learned() -> None:
+    """There is no gradient with respect to its magnitude."""
     from temper.config.errors import ConfigError
     from temper.training.modules import build_penalties
 

@@ -1,4 +1,4 @@
-"""Steps at displaced weights against loops that move a copy of the network in place."""
+"""Tests of AWP and SAM against loops that perturb a copy of the network in place."""
 
 import copy
 
@@ -25,8 +25,8 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def by_hand(penalty: AWP | SAM, net: Network, attack: Attack, batch: Batch, x_adv: Tensor) -> dict[str, Tensor]:
-    """Gradients of the risk at weights that are moved in place, by name."""
+def perturbed_gradients(penalty: AWP | SAM, net: Network, attack: Attack, batch: Batch, x_adv: Tensor) -> dict[str, Tensor]:
+    """Compute the gradients of the risk at weights that are perturbed in place, by name."""
     net.zero_grad()
     attack.risk(net, batch, x_adv).mean().backward()
     moved = dict(net.named_parameters()) if isinstance(penalty, SAM) else {n: p for n, p in named_weights(net) if p.ndim > 1}
@@ -44,10 +44,10 @@ def by_hand(penalty: AWP | SAM, net: Network, attack: Attack, batch: Batch, x_ad
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("penalty", [SAM(rho=0.3), AWP(gamma=0.1)])
-def test_gradients_are_those_of_a_network_moved_in_place(penalty: AWP | SAM, attack: Attack, batch: Batch) -> None:
+def test_gradients_match_those_of_a_network_perturbed_in_place(penalty: AWP | SAM, attack: Attack, batch: Batch) -> None:
     net = small_net()
     x_adv = attack.perturb(net, batch)
-    expected = by_hand(penalty, copy.deepcopy(net), attack, batch, x_adv)
+    expected = perturbed_gradients(penalty, copy.deepcopy(net), attack, batch, x_adv)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     shift = penalty.shift(net, lambda net: attack.risk(net, batch, x_adv).mean())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_a_network_moved_in_place(penalty: AWP | SAM, att
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-5)
-        assert torch.equal(parameter, before[name]), "the weights themselves stay"
+        assert torch.equal(parameter, before[name]), "the weights themselves do not change"
     plain = small_net()
     attack.risk(plain, batch, x_adv).mean().backward()
     assert any(
@@ -66,25 +66,25 @@ def test_gradients_are_those_of_a_network_moved_in_place(penalty: AWP | SAM, att
 @pytest.mark.usefixtures("_outside_of_a_trainer")
 @pytest.mark.parametrize("attack", ["none", "pgd", "trades"])
 @pytest.mark.parametrize("option", ["sam", "awp"])
-def test_a_training_step_is_taken_at_the_displaced_weights(option: str, attack: str, batch: Batch) -> None:
+def test_a_training_step_uses_the_perturbed_weights(option: str, attack: str, batch: Batch) -> None:
     module = build_module(composed(f"penalty=[{option},l2]", f"attack={attack}", *TINY))
-    seen: list[Tensor] = []
+    points: list[Tensor] = []
     perturb = module.attack.perturb
-    module.attack.perturb = lambda net, batch: seen.append(perturb(net, batch)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
-    hand = copy.deepcopy(module.net)
+    module.attack.perturb = lambda net, batch: points.append(perturb(net, batch)) or points[-1]  # type: ignore[method-assign,func-returns-value]
+    reference = copy.deepcopy(module.net)
     module.training_step(batch, 0).backward()
     penalty = module.penalties.members[module.penalties.names.index(option)]
     assert isinstance(penalty, AWP | SAM)
-    expected = by_hand(penalty, hand, module.attack, batch, seen[0])
+    expected = perturbed_gradients(penalty, reference, module.attack, batch, points[0])
     weights = {name for name, _ in named_weights(module.net)}
     for name, parameter in module.net.named_parameters():
         assert parameter.grad is not None
-        # Terms of other penalties are taken at the weights themselves, or their gradient is that of the same place.
+        # The terms of other penalties are computed at the unperturbed weights.
         added = module.penalties.weight("l2") * parameter.detach() if name in weights else 0
         torch.testing.assert_close(parameter.grad, expected[name] + added, atol=1e-5, rtol=1e-4)
 
 
-def test_how_far_weights_are_moved(batch: Batch) -> None:
+def test_norms_of_the_perturbations(batch: Batch) -> None:
     net = normed_net()
 
     def risk(net: Network) -> Tensor:
@@ -99,13 +99,13 @@ def test_how_far_weights_are_moved(batch: Batch) -> None:
     assert awp.keys() == layers
     for name, shift in awp.items():
         torch.testing.assert_close(shift.norm(), 0.2 * parameters[name].norm())
-    # Up the risk.
+    # Both increase the risk.
     for moved in (sam, awp):
         assert risk(StepNetwork(net, moved)) > risk(net)
 
 
 @pytest.mark.parametrize("penalty", [SAM(rho=0.3), AWP(gamma=0.1)])
-def test_finding_the_displacement_moves_no_statistics(penalty: Penalty, batch: Batch) -> None:
+def test_shift_does_not_update_running_statistics(penalty: Penalty, batch: Batch) -> None:
     net = normed_net().train()
     before = {name: value.clone() for name, value in net.named_buffers()}
     penalty.shift(net, lambda net: F.cross_entropy(net(batch.x), batch.y))
@@ -113,7 +113,7 @@ def test_finding_the_displacement_moves_no_statistics(penalty: Penalty, batch: B
 
 
 @pytest.mark.parametrize("penalty", [SAM(rho=0), AWP(gamma=0), AWP(gamma=0.1, warmup=0.5)])
-def test_where_nothing_is_displaced_nothing_is_computed(penalty: Penalty) -> None:
+def test_inactive_perturbations_compute_no_risk(penalty: Penalty) -> None:
     def risk(net: Network) -> Tensor:
         raise AssertionError("computed")
 
@@ -121,26 +121,28 @@ def test_where_nothing_is_displaced_nothing_is_computed(penalty: Penalty) -> Non
     assert penalty.shift(small_net(), risk) == {}
 
 
-def test_awp_begins_after_its_warmup(batch: Batch) -> None:
+def test_awp_starts_after_its_warmup(batch: Batch) -> None:
     penalty = AWP(gamma=0.1, warmup=0.5)
     penalty.begin(10, 0.5)
     assert penalty.shift(small_net(), lambda net: F.cross_entropy(net(batch.x), batch.y))
 
 
 @pytest.mark.parametrize("penalty", [SAM(rho=0.4), AWP(gamma=0.4)])
-def test_the_length_can_be_steered(penalty: SAM | AWP) -> None:
+def test_the_norm_of_the_perturbation_can_be_steered(penalty: SAM | AWP) -> None:
     penalties = Penalties({"sharpness": Weighted(penalty, 1), "dynamic": Weighted(Dynamic(first=0, last=1), 1)})
     penalties.begin(5, 0.5, (0,))
     assert (penalty.rho if isinstance(penalty, SAM) else penalty.gamma) == pytest.approx(0.2)
 
 
-def test_a_flat_risk_moves_nothing() -> None:
+def test_a_constant_risk_gives_no_perturbation() -> None:
     net, batch = small_net(), images()
     for penalty in (SAM(rho=0.3), AWP(gamma=0.1)):
         shift = penalty.shift(net, lambda net: 0 * net(batch.x).sum())
         assert all(float(value.abs().max()) == 0 for value in shift.values())
 
 
-def test_both_at_once_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"penalty\.awp and penalty\.sam both displace .* take one of them"):
+def test_awp_and_sam_together_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"penalty\.awp and penalty\.sam both compute the loss at perturbed weights\. Use only one of them"
+    ):
         build_penalties(composed("penalty=[awp,sam]"))

@@ -1,4 +1,4 @@
-"""Weights that stand in for the last ones, against averages that are kept by hand over a whole fit."""
+"""Tests of EMA, SWA and early stopping against averages that are computed over a whole fit."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ from tests.penalties.conftest import checkpoint, composed, fit, flat
 
 
 class Watch(Callback):
-    """The trained weights after each step and at the end of each epoch, before anything stands in for them."""
+    """Callback that records the trained weights after each step and epoch, before they are replaced."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, Tensor]] = []
@@ -50,11 +50,11 @@ def accuracy(net: nn.Module, trainer: pl.Trainer) -> float:
         return float((net.eval()(x).argmax(1) == y).float().mean())
 
 
-def test_ema_is_an_average_kept_by_hand(tmp_path: Path) -> None:
+def test_ema_matches_a_reference_average(tmp_path: Path) -> None:
     watch = Watch()
     _, trainer = fit(tmp_path, "penalty=[ema]", "penalty.ema.decay=0.7", epochs=2, more=(watch,))
     assert len(watch.steps) == 8
-    # As torch's: the first update takes the weights as they are.
+    # As in torch, the first update copies the weights.
     average = watch.steps[0]
     for state in watch.steps[1:]:
         average = {name: 0.7 * average[name] + 0.3 * value for name, value in state.items()}
@@ -63,14 +63,14 @@ def test_ema_is_an_average_kept_by_hand(tmp_path: Path) -> None:
         torch.testing.assert_close(value, average[name], atol=1e-6, rtol=1e-5)
     trained = checkpoint(tmp_path)["trained_net"]
     assert all(torch.equal(value, watch.steps[-1][name]) for name, value in trained.items())
-    # What was validated is what is saved.
+    # The saved weights are the validated ones.
     assert watch.accuracies[-1] == pytest.approx(accuracy(saved, trainer))
 
 
 def test_nothing_is_averaged_before_the_start(tmp_path: Path) -> None:
     watch = Watch()
     fit(tmp_path, "penalty=[ema]", "penalty.ema.decay=0.5", "penalty.ema.start=0.7", epochs=2, more=(watch,))
-    # Steps 6, 7 and 8 of 8 are behind 0.7.
+    # Only steps 6, 7 and 8 of 8 are after 0.7.
     average = watch.steps[5]
     for state in watch.steps[6:]:
         average = {name: 0.5 * average[name] + 0.5 * value for name, value in state.items()}
@@ -79,7 +79,7 @@ def test_nothing_is_averaged_before_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["ema", "swa"])
-def test_training_goes_on_from_the_trained_weights(option: str, tmp_path: Path) -> None:
+def test_training_continues_from_the_trained_weights(option: str, tmp_path: Path) -> None:
     plain, averaged = Watch(), Watch()
     fit(tmp_path / "plain", epochs=2, more=(plain,))
     module, _ = fit(
@@ -105,7 +105,7 @@ def test_swa_is_the_mean_of_the_ends_of_epochs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("statistics", ["copied", "averaged", "recomputed"])
-def test_the_statistics_of_batch_norm(statistics: str, tmp_path: Path) -> None:
+def test_batch_norm_statistics_of_swa(statistics: str, tmp_path: Path) -> None:
     watch = Watch()
     _, trainer = fit(
         tmp_path,
@@ -132,7 +132,7 @@ def test_the_statistics_of_batch_norm(statistics: str, tmp_path: Path) -> None:
         torch.testing.assert_close(saved[name], expected[name], atol=1e-5, rtol=1e-4)
 
 
-def test_the_best_epoch_stands_for_the_run(tmp_path: Path) -> None:
+def test_early_stopping_uses_the_best_epoch(tmp_path: Path) -> None:
     watch = Watch()
     _, trainer = fit(
         tmp_path, "penalty=[early_stopping]", "penalty.early_stopping.patience=null", "optimizer.lr=2", epochs=5, more=(watch,)
@@ -141,7 +141,7 @@ def test_the_best_epoch_stands_for_the_run(tmp_path: Path) -> None:
     best = max(range(5), key=lambda epoch: (watch.accuracies[epoch], -epoch))
     module, epoch = load(tmp_path / "last.ckpt")
     assert epoch == best
-    assert len(set(watch.accuracies)) > 1 and best < 4, "a run that gets worse again"
+    assert len(set(watch.accuracies)) > 1 and best < 4, "accuracy falls again after the best epoch"
     for name, value in module.net.state_dict().items():
         assert torch.equal(value, watch.ends[best][name])
     assert checkpoint(tmp_path)["epoch"] == 4
@@ -149,7 +149,7 @@ def test_the_best_epoch_stands_for_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_training_ends_when_patience_does(patience: int, tmp_path: Path) -> None:
+def test_training_stops_after_patience_epochs(patience: int, tmp_path: Path) -> None:
     watch = Watch()
     settings = [f"penalty.early_stopping.patience={patience}", "optimizer.lr=1"]
     fit(tmp_path, "penalty=[early_stopping]", *settings, epochs=8, more=(watch,))
@@ -160,31 +160,31 @@ def test_training_ends_when_patience_does(patience: int, tmp_path: Path) -> None
     assert len(watch.accuracies) == epochs < 8
 
 
-def test_a_rise_below_min_delta_is_none(tmp_path: Path) -> None:
+def test_an_increase_below_min_delta_is_no_improvement(tmp_path: Path) -> None:
     watch = Watch()
     fit(tmp_path, "penalty=[early_stopping]", "penalty.early_stopping.min_delta=1", epochs=3, more=(watch,))
     assert load(tmp_path / "last.ckpt")[1] == 0
 
 
 @pytest.mark.parametrize("pair", [("ema", "swa"), ("early_stopping", "ema"), ("early_stopping", "swa")])
-def test_only_one_can_stand_in(pair: tuple[str, str]) -> None:
+def test_only_one_penalty_can_replace_the_weights(pair: tuple[str, str]) -> None:
     with pytest.raises(
-        ConfigError, match=rf"penalty\.{pair[0]} and penalty\.{pair[1]} would both stand in .* take one of them"
+        ConfigError, match=rf"penalty\.{pair[0]} and penalty\.{pair[1]} both replace the trained weights\. Use only one"
     ):
         build_penalties(composed(f"penalty=[{','.join(pair)}]"))
 
 
-def test_an_average_that_never_moves_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"penalty\.ema\.decay: at 1 the average never leaves the initial weights"):
+def test_ema_with_decay_1_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"penalty\.ema\.decay: with 1 the average never leaves the initial weights"):
         build_penalties(composed("penalty=[ema]", "penalty.ema.decay=1"))
 
 
 @pytest.mark.parametrize("penalty", [EMA(decay=0.9), SWA(), EarlyStopping(patience=1)])
-def test_only_callbacks_act(penalty: EMA | SWA | EarlyStopping) -> None:
+def test_trajectory_penalties_have_no_state(penalty: EMA | SWA | EarlyStopping) -> None:
     assert not list(penalty.parameters()) and not penalty.state_dict()
 
 
-def test_without_a_stand_in_a_checkpoint_holds_the_trained_weights(tmp_path: Path) -> None:
+def test_without_an_average_a_checkpoint_contains_the_trained_weights(tmp_path: Path) -> None:
     module, _ = fit(tmp_path, "penalty=[swa]", "penalty.swa.start=1", epochs=1)
     saved = checkpoint(tmp_path)
     assert "trained_net" not in saved

@@ -1,4 +1,4 @@
-"""Studies of several data sets: one report each, and one that sets them side by side."""
+"""Studies of several data sets: a report for each, and a comparison of all."""
 
 import dataclasses
 from pathlib import Path
@@ -7,76 +7,77 @@ import pytest
 
 from temper.report import make_report
 from temper.report.claims.claim import Verdict
-from temper.report.cross_dataset import BEATS, LOWERS, RAISES, reading
-from temper.report.records.load import by_data, data_of
+from temper.report.cross_dataset import BEATS, LOWERS, RAISES, overall_finding
+from temper.report.records.load import dataset_name, group_by_dataset
 from temper.runs.record import RunRecord
 from tests.report.page.test_page import KINDS, Elements
-from tests.report.test_pipeline import run, written
+from tests.report.test_pipeline import finished_run, write_study
 
 
-def learned_from(record: RunRecord, **source: str) -> RunRecord:
+def trained_on(record: RunRecord, **source: str) -> RunRecord:
+    """Return a run on another data source."""
     config = record.config | {"data": {"source": {"_target_": "temper.data.Source"} | source}}
     return dataclasses.replace(record, config=config, digest=f"{record.digest[:6]}{sum(map(ord, source.popitem()[1])) % 100}")
 
 
-# On shirts adversarial training gains 60 points in each seed; on mails nothing is left to gain.
+# On shirts adversarial training gains 60 points in each seed; on mails it is less robust than regularization.
 SHIRTS = [
-    learned_from(made, name="Shirts")
+    trained_on(made, name="Shirts")
     for made in (
-        *(run("none", "none", seed, 0.90, 0.10 + seed / 100, kind="standard") for seed in (0, 1, 2)),
-        *(run("none", "l2", seed, 0.90, 0.12 + seed / 100, kind="regularized") for seed in (0, 1, 2)),
-        *(run("pgd", "none", seed, 0.80 + seed / 500, 0.70 + seed / 99, kind="adversarial") for seed in (0, 1, 2)),
+        *(finished_run("none", "none", seed, 0.90, 0.10 + seed / 100, kind="standard") for seed in (0, 1, 2)),
+        *(finished_run("none", "l2", seed, 0.90, 0.12 + seed / 100, kind="regularized") for seed in (0, 1, 2)),
+        *(finished_run("pgd", "none", seed, 0.80 + seed / 500, 0.70 + seed / 99, kind="adversarial") for seed in (0, 1, 2)),
     )
 ]
 MAILS = [
-    learned_from(made, path="somewhere/mails.csv.gz")
+    trained_on(made, path="somewhere/mails.csv.gz")
     for made in (
-        *(run("none", "none", seed, 0.90, 0.30 + seed / 100, kind="standard") for seed in (0, 1, 2)),
-        *(run("none", "l2", seed, 0.90, 0.80 + seed / 98, kind="regularized") for seed in (0, 1, 2)),
-        *(run("pgd", "none", seed, 0.90, 0.60 + seed / 99, kind="adversarial") for seed in (0, 1, 2)),
+        *(finished_run("none", "none", seed, 0.90, 0.30 + seed / 100, kind="standard") for seed in (0, 1, 2)),
+        *(finished_run("none", "l2", seed, 0.90, 0.80 + seed / 98, kind="regularized") for seed in (0, 1, 2)),
+        *(finished_run("pgd", "none", seed, 0.90, 0.60 + seed / 99, kind="adversarial") for seed in (0, 1, 2)),
     )
 ]
 
 
-def test_a_data_set_is_named_by_its_name_its_file_or_its_source() -> None:
-    assert data_of(SHIRTS[0]) == "Shirts" and data_of(MAILS[0]) == "mails" and data_of(KINDS[0]) == "Digits"
-    assert {name: len(own) for name, own in by_data([*SHIRTS, *MAILS]).items()} == {"Shirts": 9, "mails": 9}
+def test_a_data_set_is_named_by_its_name_its_file_or_its_class() -> None:
+    assert dataset_name(SHIRTS[0]) == "Shirts" and dataset_name(MAILS[0]) == "mails" and dataset_name(KINDS[0]) == "Digits"
+    assert {name: len(own) for name, own in group_by_dataset([*SHIRTS, *MAILS]).items()} == {"Shirts": 9, "mails": 9}
 
 
-def test_sets_of_one_name_are_told_apart_by_what_they_hold() -> None:
-    one, other = (learned_from(KINDS[0], path="reviews.csv", content=content) for content in ("a1b2c3d4", "ffeeddcc"))
-    assert list(by_data([one, other, one])) == ["reviews (a1b2c3)", "reviews (ffeedd)"]
-    assert list(by_data([one, one])) == ["reviews"]
+def test_data_sets_of_one_name_are_distinguished_by_content() -> None:
+    one, other = (trained_on(KINDS[0], path="reviews.csv", content=content) for content in ("a1b2c3d4", "ffeeddcc"))
+    assert list(group_by_dataset([one, other, one])) == ["reviews (a1b2c3)", "reviews (ffeedd)"]
+    assert list(group_by_dataset([one, one])) == ["reviews"]
 
 
 @pytest.mark.parametrize(
-    ("raises", "beats", "lowers", "says"),
+    ("raises", "beats", "lowers", "finding"),
     [
-        ("supported", "supported", "supported", "adversarial training pays, at a price in clean accuracy"),
-        ("supported", "supported", "contradicted", "adversarial training pays, at no price in clean accuracy"),
-        ("supported", "supported", "undecided", "adversarial training pays, its price in clean accuracy undecided"),
-        ("supported", "contradicted", "supported", "regularization is enough"),
-        ("contradicted", "undecided", "supported", "adversarial training does not pay"),
+        ("supported", "supported", "supported", "adversarial training pays off, at a cost in clean accuracy"),
+        ("supported", "supported", "contradicted", "adversarial training pays off, at no cost in clean accuracy"),
+        ("supported", "supported", "undecided", "adversarial training pays off, with an undecided cost in clean accuracy"),
+        ("supported", "contradicted", "supported", "regularization alone suffices"),
+        ("contradicted", "undecided", "supported", "adversarial training does not pay off"),
         ("supported", "undecided", "supported", "undecided at this sample size"),
-        ("lacking", "supported", "supported", "cells are lacking"),
+        ("not evaluated", "supported", "supported", "not evaluated: cells are missing"),
     ],
 )
-def test_what_the_claims_say_in_one_sentence(raises: str, beats: str, lowers: str, says: str) -> None:
-    assert reading({RAISES: Verdict(raises), BEATS: Verdict(beats), LOWERS: Verdict(lowers)}) == says
+def test_three_verdicts_give_one_finding(raises: str, beats: str, lowers: str, finding: str) -> None:
+    assert overall_finding({RAISES: Verdict(raises), BEATS: Verdict(beats), LOWERS: Verdict(lowers)}) == finding
 
 
-def test_claims_of_the_users_own_are_no_reading() -> None:
-    assert reading({"mine": Verdict.SUPPORTED}) == "cells are lacking"
+def test_user_defined_claims_give_no_finding() -> None:
+    assert overall_finding({"mine": Verdict.SUPPORTED}) == "not evaluated: cells are missing"
 
 
-def test_data_sets_stand_side_by_side(tmp_path: Path) -> None:
+def test_data_sets_are_compared(tmp_path: Path) -> None:
     failed = dataclasses.replace(SHIRTS[0], status="failed", error="it broke", attack="fgsm", digest="failed", evaluations={})
-    shown = make_report(written(tmp_path, [*SHIRTS, *MAILS, failed]), tmp_path / "results")
+    shown = make_report(write_study(tmp_path, [*SHIRTS, *MAILS, failed]), tmp_path / "results")
     text = (tmp_path / "results/table.md").read_text()
-    assert "- Shirts: adversarial training pays, at a price in clean accuracy" in text
-    assert "- mails: regularization is enough" in text
-    prices = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| ")}
-    assert prices["Shirts"] == "+60.0 ± 0.0" and prices["mails"] == "+30.0 ± 0.0"
+    assert "- Shirts: adversarial training pays off, at a cost in clean accuracy" in text
+    assert "- mails: regularization alone suffices" in text
+    gains = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| ")}
+    assert gains["Shirts"] == "+60.0 ± 0.0" and gains["mails"] == "+30.0 ± 0.0"
     assert "✓ supported (+60.0)" in text and "✗ contradicted" in text
     assert any("it broke" in str(line) for line in shown)
     for name in ("Shirts", "mails"):
@@ -91,14 +92,14 @@ def test_data_sets_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_one_data_set_has_one_report(tmp_path: Path) -> None:
-    make_report(written(tmp_path, SHIRTS), tmp_path / "results")
+    make_report(write_study(tmp_path, SHIRTS), tmp_path / "results")
     assert not (tmp_path / "results/Shirts").exists() and (tmp_path / "results/runs.csv").exists()
 
 
-def test_data_sets_may_be_evaluated_by_different_suites(tmp_path: Path) -> None:
+def test_data_sets_may_have_different_suites(tmp_path: Path) -> None:
     other = []
     for made in MAILS:
         (evaluation,) = made.evaluations.values()
         other.append(dataclasses.replace(made, evaluations={"text-0": evaluation}))
-    make_report(written(tmp_path, [*SHIRTS, *other]), tmp_path / "results", suite="standard")
+    make_report(write_study(tmp_path, [*SHIRTS, *other]), tmp_path / "results", suite="standard")
     assert "suite text-0" in (tmp_path / "results/mails/table.md").read_text()

@@ -1,4 +1,4 @@
-"""Reports: means by hand, missing cells shown, the same bytes from the same records."""
+"""Reports: means by hand, missing cells, the same bytes from the same records."""
 
 import copy
 import dataclasses
@@ -18,18 +18,18 @@ from temper.config.composed import CONF
 from temper.report import make_report
 from temper.report.figures import pareto_front
 from temper.report.figures.strength_sweep import strength_figure, strengths_of
-from temper.report.records.long_format import choose_suite, evidence, frame
+from temper.report.records.long_format import choose_suite, frame, full_frame
 from temper.report.tables.audit_badges import badges, findings
 from temper.report.tables.markdown_latex import PACKAGES
-from temper.report.tables.results_table import MISSING, Metric, spread, table, to_latex
+from temper.report.tables.results_table import MISSING, Metric, format_mean_and_sd, table, to_latex
 from temper.runs.record import RECORD, RunRecord
 from tests.runs.test_record import record
 
 SUITE = "standard-0"
 
 
-def run(attack: str, penalty: str, seed: int, clean: float, robust: float, **changes: object) -> RunRecord:
-    """A finished run with given accuracies."""
+def finished_run(attack: str, penalty: str, seed: int, clean: float, robust: float, **changes: object) -> RunRecord:
+    """Return a finished run with given accuracies."""
     checkpoint = {
         "epoch": 3,
         "metrics": {"test/clean": clean, "test/pgd": robust, "test/worst_case": robust, "gap/clean": 0.01},
@@ -54,17 +54,17 @@ def run(attack: str, penalty: str, seed: int, clean: float, robust: float, **cha
 
 
 RUNS = [
-    run("none", "none", 0, 0.98, 0.10),
-    run("none", "none", 1, 0.96, 0.20),
-    run("none", "l2", 0, 0.97, 0.15),
-    run("pgd", "none", 0, 0.90, 0.70),
-    run("pgd", "none", 1, 0.92, 0.72),
+    finished_run("none", "none", 0, 0.98, 0.10),
+    finished_run("none", "none", 1, 0.96, 0.20),
+    finished_run("none", "l2", 0, 0.97, 0.15),
+    finished_run("pgd", "none", 0, 0.90, 0.70),
+    finished_run("pgd", "none", 1, 0.92, 0.72),
 ]
 
 
-def audited(attack: str, seed: int, **statuses: str) -> RunRecord:
-    """A run whose audit found this."""
-    made = run(attack, "none", seed, 0.9, 0.5)
+def audited_run(attack: str, seed: int, **statuses: str) -> RunRecord:
+    """Return a run whose audit has these statuses."""
+    made = finished_run(attack, "none", seed, 0.9, 0.5)
     evaluation = copy.deepcopy(made.evaluations[SUITE])
     audit = {name: {"status": status, "figure": 0.03, "meaning": "of them"} for name, status in statuses.items()}
     evaluation["checkpoints"]["last"] = evaluation["checkpoints"]["last"] | {"audit": audit}
@@ -72,16 +72,17 @@ def audited(attack: str, seed: int, **statuses: str) -> RunRecord:
 
 
 AUDITED = [
-    audited("fgsm", 0, steps="passed", zero_gradients="failed"),
-    audited("fgsm", 1, steps="warned", zero_gradients="passed"),
-    audited("pgd", 0, steps="passed"),
-    audited("pgd", 1, steps="passed"),
-    audited("trades", 0, steps="warned"),
+    audited_run("fgsm", 0, steps="passed", zero_gradients="failed"),
+    audited_run("fgsm", 1, steps="warned", zero_gradients="passed"),
+    audited_run("pgd", 0, steps="passed"),
+    audited_run("pgd", 1, steps="passed"),
+    audited_run("trades", 0, steps="warned"),
 ]
 COLUMNS = ["test/clean", "attacks", "best:test/pgd", "run:cost/gradient_evaluations"]
 
 
-def written(folder: Path, records: list[RunRecord]) -> Path:
+def write_study(folder: Path, records: list[RunRecord]) -> Path:
+    """Write records as a study and return its folder."""
     for item in records:
         path = folder / "study" / f"{item.attack}+{item.penalty}-{item.digest}" / f"seed-{item.seed}"
         path.mkdir(parents=True)
@@ -92,127 +93,131 @@ def written(folder: Path, records: list[RunRecord]) -> Path:
 def test_mean_and_standard_deviation_over_seeds() -> None:
     shown = table(frame(RUNS, "standard"), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
     assert shown.loc[("none", "none"), "clean %"] == f"97.0 ± {100 * np.std([0.98, 0.96], ddof=1):.1f}"
-    assert shown.loc[("none", "l2"), "PGD %"] == "15.0", "one seed has no spread"
+    assert shown.loc[("none", "l2"), "PGD %"] == "15.0", "one seed has no standard deviation"
     assert shown.loc[("pgd", "none"), "PGD % (best)"] == "71.0 ± 1.4"
     assert shown.loc[("pgd", "none"), "gradients per example"] == "8 ± 0"
 
 
-def test_missing_cells_and_seeds_are_shown_as_missing() -> None:
+def test_missing_cells_and_seeds_are_marked() -> None:
     shown = table(frame(RUNS, "standard"), COLUMNS, ["pgd"]).set_index(["attack", "penalty"])
     assert shown.loc[[("pgd", "l2")]].to_numpy().tolist()[0] == [MISSING] * 4 + ["0 of 2"]
     assert shown.loc[("none", "l2"), "n"] == "1 of 2" and shown.loc[("pgd", "none"), "n"] == "2"
     assert [name for name, _ in shown.index] == ["none", "none", "pgd", "pgd"], "none comes first"
 
 
-def test_cells_of_one_name_are_told_apart_by_their_settings() -> None:
-    strong = [run("pgd", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 2)]
+def test_cells_of_one_name_are_distinguished_by_their_settings() -> None:
+    strong = [finished_run("pgd", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 2)]
     assert list(table(frame(strong, "standard"), ["test/clean"], []).penalty) == ["l2 (strength=1)", "l2 (strength=2)"]
 
 
-def test_a_suite_that_only_some_cells_were_evaluated_by_names_them_as_the_others_do() -> None:
-    strong = [run("none", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 10)]
+def test_a_suite_of_some_cells_names_them_as_other_suites_do() -> None:
+    strong = [finished_run("none", "l2", 0, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in (1, 10)]
     strong[0].evaluations["corruptions-0"] = copy.deepcopy(strong[0].evaluations[SUITE])
     for checkpoint in strong[0].evaluations["corruptions-0"]["checkpoints"].values():
         checkpoint["metrics"] = {"corruptions/mean": 0.4}
-    data = evidence(strong, "standard")
+    data = full_frame(strong, "standard")
     assert set(data[data.metric == "corruptions/mean"].setting) == {"strength=1"} and data.setting.nunique() == 2
 
 
-def test_a_checkpoint_that_some_run_lacks_is_shown_for_the_others(tmp_path: Path) -> None:
-    lasting = run("none", "none", 0, 0.98, 0.10)
-    del lasting.evaluations[SUITE]["checkpoints"]["best"]
+def test_a_checkpoint_is_shown_for_the_runs_that_have_it(tmp_path: Path) -> None:
+    last_only = finished_run("none", "none", 0, 0.98, 0.10)
+    del last_only.evaluations[SUITE]["checkpoints"]["best"]
     settings = cast(Any, OmegaConf.load(Path(CONF) / "report.yaml"))
     settings.table.checkpoint = "best"
-    make_report(written(tmp_path, [lasting, *RUNS[3:]]), tmp_path / "results", settings=settings)
+    make_report(write_study(tmp_path, [last_only, *RUNS[3:]]), tmp_path / "results", settings=settings)
     text = (tmp_path / "results/table.md").read_text()
     assert "none x none was not evaluated at the checkpoint best" in text and "91.0 ± 1.4" in text
 
 
-def test_one_suite_at_several_radii_is_one_report(tmp_path: Path) -> None:
-    other = [run("pgd", "none", seed, 0.9, 0.5, digest="other") for seed in (0, 1)]
+def test_one_suite_at_several_radii_has_one_report(tmp_path: Path) -> None:
+    other = [finished_run("pgd", "none", seed, 0.9, 0.5, digest="other") for seed in (0, 1)]
     for item in other:
         evaluation = item.evaluations.pop(SUITE)
         item.evaluations["standard-1"] = evaluation | {"suite": evaluation["suite"] | {"threat": {"eps": "4/255"}}}
-    study = written(tmp_path, [*RUNS, *other])
+    study = write_study(tmp_path, [*RUNS, *other])
     make_report(study, tmp_path / "results")
     text = (tmp_path / "results/table.md").read_text()
     assert "none (evaluation.threat.eps=8/255)" in text and "none (evaluation.threat.eps=4/255)" in text
 
 
-def test_runs_under_another_suite_are_named(tmp_path: Path) -> None:
-    other = run("pgd", "l1", 0, 0.9, 0.7)
+def test_runs_of_another_suite_are_listed(tmp_path: Path) -> None:
+    other = finished_run("pgd", "l1", 0, 0.9, 0.7)
     other.evaluations = {"quick-9": other.evaluations[SUITE]}
-    make_report(written(tmp_path, [*RUNS, other]), tmp_path / "results")
+    make_report(write_study(tmp_path, [*RUNS, other]), tmp_path / "results")
     assert "pgd x l1, seed 0 was not evaluated by standard" in (tmp_path / "results/table.md").read_text()
 
 
 def test_precision_and_units() -> None:
     values = pd.Series([0.5, 0.6])
-    assert spread(values, Metric("x", 1, 2)) == "0.55 ± 0.07" and spread(values, Metric("x"), precision=0) == "55 ± 7"
-    assert spread(None, Metric("x")) == spread(pd.Series(dtype=float), Metric("x")) == MISSING
+    assert (
+        format_mean_and_sd(values, Metric("x", 1, 2)) == "0.55 ± 0.07"
+        and format_mean_and_sd(values, Metric("x"), precision=0) == "55 ± 7"
+    )
+    assert format_mean_and_sd(None, Metric("x")) == format_mean_and_sd(pd.Series(dtype=float), Metric("x")) == MISSING
 
 
-def test_a_badge_stands_beside_each_robust_accuracy() -> None:
+def test_each_robust_accuracy_has_a_badge() -> None:
     columns = ["test/clean", "attacks", "test/worst_case", "best:test/worst_case"]
     signs = badges([*AUDITED, *RUNS[:1]], "standard")
     shown = table(frame([*AUDITED, *RUNS[:1]], "standard"), columns, ["pgd"], badges=signs).set_index("attack")
-    assert shown["clean %"].tolist() == ["98.0", "90.0 ± 0.0", "90.0 ± 0.0", "90.0"], "a clean accuracy needs none"
+    assert shown["clean %"].tolist() == ["98.0", "90.0 ± 0.0", "90.0 ± 0.0", "90.0"], "a clean accuracy has none"
     assert shown["PGD %"].tolist() == ["10.0", "50.0 ± 0.0 ✗", "50.0 ± 0.0 ✓", "50.0 !"], (
-        "the worst of its seeds; none unaudited"
+        "the worst status over seeds; none without an audit"
     )
     assert shown["worst case %"].tolist() == shown["PGD %"].tolist()
     assert not shown["worst case % (best)"].str.contains("[✓✗!]").any(), "only the last checkpoint was audited"
 
 
-def test_what_an_audit_found_is_told(tmp_path: Path) -> None:
+def test_audit_findings_are_reported(tmp_path: Path) -> None:
     found = findings(AUDITED, "standard", "last")
     assert found[["attack", "check", "verdict", "mean"]].to_numpy().tolist() == [
         ["fgsm", "steps", "warned for 1 of 2", "3.0 %"],
         ["fgsm", "zero_gradients", "failed for 1 of 2", "3.0 %"],
         ["trades", "steps", "warned for 1 of 1", "3.0 %"],
     ]
-    make_report(written(tmp_path, AUDITED), tmp_path / "results")
+    make_report(write_study(tmp_path, AUDITED), tmp_path / "results")
     text = (tmp_path / "results/table.md").read_text()
     assert "failed for 1 of 2" in text and "✗ it failed for some seed" in text
-    make_report(written(tmp_path / "good", AUDITED[2:4]), tmp_path / "good/results")
+    make_report(write_study(tmp_path / "good", AUDITED[2:4]), tmp_path / "good/results")
     assert "Every check passed." in (tmp_path / "good/results/table.md").read_text()
 
 
-def test_the_radii_are_drawn_where_they_were_measured(tmp_path: Path) -> None:
+def test_the_eps_curve_is_drawn_if_measured(tmp_path: Path) -> None:
     made = [dataclasses.replace(r, evaluations=copy.deepcopy(r.evaluations)) for r in RUNS]
     for finished in made:
         metrics = {f"curve/{factor}": 0.9 / (1 + factor) for factor in (0, 0.5, 1)} | {"curve/area": 0.6}
         finished.evaluations[SUITE]["checkpoints"]["last"]["metrics"] |= metrics
-    make_report(written(tmp_path, made), tmp_path / "results")
+    make_report(write_study(tmp_path, made), tmp_path / "results")
     assert (tmp_path / "results/radii.png").stat().st_size > 10_000
     assert "| area under the eps curve % |" in (tmp_path / "results/table.md").read_text().replace("  ", " ").replace("  ", " ")
-    assert "median distance" not in (tmp_path / "results/table.md").read_text(), "no column of blanks"
-    make_report(written(tmp_path / "other", RUNS), tmp_path / "other/results")
+    assert "median distance" not in (tmp_path / "results/table.md").read_text(), "no empty column"
+    make_report(write_study(tmp_path / "other", RUNS), tmp_path / "other/results")
     assert not (tmp_path / "other/results/radii.png").exists()
 
 
-def test_strength_is_drawn_where_it_was_swept(tmp_path: Path) -> None:
+def test_strength_is_drawn_if_swept(tmp_path: Path) -> None:
     swept = [
-        run("pgd", "l2", seed, 0.9 - s / 100, 0.7, digest=f"l2{s}", config=RUNS[0].config | {"strength": s})
+        finished_run("pgd", "l2", seed, 0.9 - s / 100, 0.7, digest=f"l2{s}", config=RUNS[0].config | {"strength": s})
         for s in (0.1, 1, 10)
         for seed in (0, 1)
     ]
     assert strengths_of([*RUNS, *swept]) == {"nonel2": 1, "l20.1": 0.1, "l21": 1, "l210": 10}
-    make_report(written(tmp_path, [*RUNS, *swept]), tmp_path / "results")
+    make_report(write_study(tmp_path, [*RUNS, *swept]), tmp_path / "results")
     assert (tmp_path / "results/strength.png").stat().st_size > 10_000
     axes = strength_figure(frame([*RUNS, *swept], "standard"), strengths_of(swept)).axes
     assert len(axes) == 6 and [axis.get_ylabel() for axis in axes[::3]] == ["attack: none", "attack: pgd"]
     clean = cast(Any, axes[3].containers[0]).lines[0]
     assert clean.get_xdata() == pytest.approx([0.1, 1, 10]) and clean.get_ydata() == pytest.approx([89.9, 89, 80])
-    assert axes[3].lines[0].get_ydata() == pytest.approx([91, 91]), "the cell without penalties is a line across"
+    assert axes[3].lines[0].get_ydata() == pytest.approx([91, 91]), "the cell without penalties is a horizontal line"
 
 
-def test_strengths_that_differ_between_penalties_alone_are_no_sweep(tmp_path: Path) -> None:
+def test_strengths_that_differ_only_between_penalties_are_no_sweep(tmp_path: Path) -> None:
     tuned = [
-        run("pgd", penalty, 0, 0.9, 0.7, config=RUNS[0].config | {"strength": s}) for penalty, s in (("l1", 0.1), ("l2", 3))
+        finished_run("pgd", penalty, 0, 0.9, 0.7, config=RUNS[0].config | {"strength": s})
+        for penalty, s in (("l1", 0.1), ("l2", 3))
     ]
     assert strengths_of(tuned) == {}
-    make_report(written(tmp_path, [*RUNS[3:], *tuned]), tmp_path / "results")
+    make_report(write_study(tmp_path, [*RUNS[3:], *tuned]), tmp_path / "results")
     assert not (tmp_path / "results/strength.png").exists()
     assert "Strengths: pgd x l1 0.1, pgd x l2 3." in (tmp_path / "results/table.md").read_text()
 
@@ -222,17 +227,17 @@ def test_the_pareto_front() -> None:
     assert list(x) == [1, 2, 2.5, 3] and list(y) == [5, 4, 2, 1]
 
 
-def test_the_suite_that_most_runs_have_is_reported() -> None:
-    other = run("pgd", "l1", 0, 0.9, 0.7)
+def test_the_suite_of_most_runs_is_reported() -> None:
+    other = finished_run("pgd", "l1", 0, 0.9, 0.7)
     other.evaluations["autoattack-1"] = other.evaluations[SUITE]
     assert choose_suite([*RUNS, other]) == "standard"
     assert choose_suite([*RUNS, other], "autoattack") == "autoattack"
-    with pytest.raises(ValueError, match="there are autoattack, standard"):
+    with pytest.raises(ValueError, match="Available: autoattack, standard"):
         choose_suite([*RUNS, other], "full")
 
 
-def test_of_suites_that_equally_many_runs_have_the_one_with_the_most_attacks_is_reported() -> None:
-    several = run("pgd", "l1", 0, 0.9, 0.7)
+def test_among_equally_frequent_suites_the_one_with_most_attacks_is_reported() -> None:
+    several = finished_run("pgd", "l1", 0, 0.9, 0.7)
     wide = several.evaluations[SUITE]["suite"] | {"attacks": {"pgd": {}, "square": {}}}
     several.evaluations = {"curve-1": several.evaluations[SUITE], "standard-0": several.evaluations[SUITE] | {"suite": wide}}
     assert choose_suite([several]) == "standard"
@@ -243,7 +248,7 @@ def test_of_suites_that_equally_many_runs_have_the_one_with_the_most_attacks_is_
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+    study = write_study(tmp_path, RUNS)
     for name in ("one", "other"):
         make_report(study, tmp_path / name)
     made = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
@@ -253,23 +258,25 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_every_number_is_in_runs_csv(tmp_path: Path) -> None:
-    make_report(written(tmp_path, RUNS), tmp_path / "results")
+    make_report(write_study(tmp_path, RUNS), tmp_path / "results")
     data = pd.read_csv(tmp_path / "results/runs.csv", keep_default_na=False)
     row = data[(data.attack == "pgd") & (data.seed == 1) & (data.checkpoint == "last") & (data.metric == "test/pgd")]
     assert row.value.astype(float).item() == 0.72 and row.kind.item() == "combined"
 
 
-def test_broken_and_failed_runs_are_named_and_left_out(tmp_path: Path) -> None:
-    study = written(tmp_path, [*RUNS, run("pgd", "l1", 0, 0, 0, status="failed", error="it diverged\nTraceback …")])
+def test_damaged_and_failed_runs_are_reported_and_left_out(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, [*RUNS, finished_run("pgd", "l1", 0, 0, 0, status="failed", error="it diverged\nTraceback …")]
+    )
     broken = study / "none+l2-nonel2" / "seed-0" / RECORD
     broken.write_text(broken.read_text()[:300])
     shown = "\n".join(str(line) for line in make_report(study, tmp_path / "results"))
     text = (tmp_path / "results/table.md").read_text()
-    for said in (shown, text):
-        assert str(broken) in said and "pgd x l1, seed 0 failed: it diverged" in said and "Traceback" not in said
+    for output in (shown, text):
+        assert str(broken) in output and "pgd x l1, seed 0 failed: it diverged" in output and "Traceback" not in output
 
 
-def test_a_study_without_finished_runs(tmp_path: Path) -> None:
+def test_a_study_without_finished_runs_has_no_report(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     assert "no run" in make_report(tmp_path / "study", tmp_path / "results")[0]
 
@@ -278,8 +285,10 @@ def test_a_study_without_finished_runs(tmp_path: Path) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    many = [run("trades", "l2", s, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in range(1, 60)]
-    make_report(written(tmp_path, [*RUNS[:3], *AUDITED, *many]), tmp_path / "results")
+    many = [
+        finished_run("trades", "l2", s, 0.9, 0.7, digest=str(s), config=RUNS[0].config | {"strength": s}) for s in range(1, 60)
+    ]
+    make_report(write_study(tmp_path, [*RUNS[:3], *AUDITED, *many]), tmp_path / "results")
     tex = (tmp_path / "results/table.tex").read_text()
     bibliography = r"\bibliographystyle{plain}\bibliography{references}"
     for name in ("accuracy", "comparison"):
@@ -291,19 +300,19 @@ def test_latex_compiles(tmp_path: Path) -> None:
     for command in (pdflatex, ["bibtex", "paper"], pdflatex, pdflatex):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
-    assert b"undefined" not in done.stdout, "every citation is found"
+    assert b"undefined" not in done.stdout, "every citation is resolved"
     overfull = re.findall(r"Overfull .hbox \((\d+)", done.stdout.decode(errors="replace"))
-    assert all(int(points) < 5 for points in overfull), "what is wider than its page"
+    assert all(int(points) < 5 for points in overfull), "no table is wider than the page"
 
 
-def test_latex_escapes_what_it_must() -> None:
+def test_latex_special_characters_are_escaped() -> None:
     shown = pd.DataFrame([{"attack": "pgd_l2", "penalty": "a & b", "clean %": "97.0 ± 1.0", "n": MISSING}])
     tex = to_latex(shown, "100 % of it")
     assert r"pgd\_l2" in tex and r"a \& b" in tex and r"clean \%" in tex and r"$\pm$" in tex and "--" in tex
 
 
-def test_a_report_is_made_again_at_any_time(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    written(tmp_path / "outputs", RUNS)
+def test_a_report_can_be_regenerated_with_other_settings(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    write_study(tmp_path / "outputs", RUNS)
     status, output = temper("report", "study=study", "table.precision=2", "table.tables={accuracy:[test/clean]}")
     assert status == 0 and "97.00 ± 1.41" in output, output
     assert "97.00 ± 1.41" in Path("results/study/table.md").read_text()

@@ -1,4 +1,4 @@
-"""The dashboard of a study: its panels show what real offline runs have logged, its sentences what the records say."""
+"""W&B dashboard of a study: its panels refer to metrics that offline runs log, its sentences to the records."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import pytest
 
 from temper.report.records.long_format import COLUMNS
 from temper.report.statistics.paired_differences import PairedRuns
-from temper.report.wandb_dashboard import comparisons
+from temper.report.wandb_dashboard import compare_kinds
 from temper.runs.record import RunRecord
 from tests.conftest import QUICK
 from tests.training.test_wandb_logger import AUDITED, history, wandb_summary
@@ -31,7 +31,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def study(temper: Temper) -> Path:
-    """Four kinds, two seeds."""
+    """Run a study of four kinds and two seeds."""
     grid = ("attack=none,pgd", "penalty=none,l2", "seed=0,1", "study=grid", "-m", "logger=[csv,wandb]")
     status, output = temper("train", *grid, *QUICK, *AUDITED)
     assert status == 0, output
@@ -39,7 +39,7 @@ def study(temper: Temper) -> Path:
 
 
 def names(value: Any) -> Iterator[str]:
-    """Every metric, config key, table and picture that a specification refers to, as W&B writes it."""
+    """Yield every metric, config key, table and picture that a specification refers to, as W&B names it."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key in ("xAxis", "yAxis", "accessor", "groupBy") and isinstance(item, str):
@@ -57,7 +57,7 @@ def names(value: Any) -> Iterator[str]:
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> set[str]:
-    """Keys of nested values, inner ones and leaves, dotted."""
+    """Return the dotted keys of nested values, of inner nodes and leaves."""
     found = set()
     for key, item in value.items():
         found |= {prefix + key} | (flat(item, f"{prefix}{key}.") if isinstance(item, dict) else set())
@@ -65,10 +65,12 @@ def flat(value: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 @pytest.mark.slow
-def test_every_panel_shows_what_every_run_has_logged(study: Path, temper: Temper) -> None:
+def test_every_panel_refers_to_logged_values(study: Path, temper: Temper) -> None:
     status, output = temper("dashboard", "study=grid")
     assert status == 0, output
-    assert "combined against adversarial" in output and "wandb sync outputs/grid/wandb" in output and "wandb login" in output
+    assert (
+        "combined vs. adversarial training" in output and "wandb sync outputs/grid/wandb" in output and "wandb login" in output
+    )
     folder = Path("results/grid/dashboard")
     specifications = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("report", "workspace")}
     files = sorted(study.glob("wandb/*/*.wandb"))
@@ -80,12 +82,12 @@ def test_every_panel_shows_what_every_run_has_logged(study: Path, temper: Temper
         seen = set()
         for specification in specifications.values():
             for name in names(specification):
-                if name.startswith("run:"):  # W&B's own, such as the name that it shows
+                if name.startswith("run:"):  # fields of W&B itself, such as the display name
                     continue
                 seen.add(name)
                 known = {re.sub(r"^(summary_metrics\.|summary:)", "", name)} & logged
                 key = re.sub(r"^config[.:]", "", name).replace(".value", "", 1)
-                assert known or key in config, f"{name} is nothing that a run logs"
+                assert known or key in config, f"no run logs {name}"
         expected = {"epoch", "val/clean", "val/pgd", "train/risk", "train/penalty", "summary:last/test/clean"}
         expected |= {"summary:last/test/worst_case", "summary:last/test/fgsm", "summary:last/audit/verdict", "final/pictures"}
         expected |= {"summary_metrics.last/test/worst_case", "summary_metrics.cost/seconds", "config:cell.value.kind"}
@@ -93,7 +95,7 @@ def test_every_panel_shows_what_every_run_has_logged(study: Path, temper: Temper
 
 
 @pytest.mark.slow
-def test_the_same_records_give_the_same_bytes_and_the_tables_numbers(study: Path, temper: Temper) -> None:
+def test_the_same_records_give_the_same_bytes_and_the_numbers_of_the_table(study: Path, temper: Temper) -> None:
     temper("dashboard", "study=grid")
     folder = Path("results/grid/dashboard")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -109,22 +111,22 @@ def test_the_same_records_give_the_same_bytes_and_the_tables_numbers(study: Path
 
 
 @pytest.mark.slow
-def test_a_login_that_is_refused_says_what_to_check(study: Path, temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_login_is_an_error_with_checks(study: Path, temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
     status, output = temper("dashboard", "study=grid", "entity=us")
-    assert status == 1 and "W&B did not take the dashboard" in output and "wandb sync" in output
-    assert Path("results/grid/dashboard/report.json").exists(), "what would have been published is written all the same"
+    assert status == 1 and "W&B rejected the dashboard" in output and "wandb sync" in output
+    assert Path("results/grid/dashboard/report.json").exists(), "the files are written anyway"
 
 
-def test_mistakes_are_named(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_options_are_errors(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     status, output = temper("dashboard", "study=nowhere")
-    assert status == 1 and "study=nowhere: there is no outputs/nowhere" in output
+    assert status == 1 and "study=nowhere: folder outputs/nowhere does not exist" in output
     temper("train", *QUICK)
     status, output = temper("dashboard", "study=default")
-    assert status == 1 and "run them with logger=wandb" in output
+    assert status == 1 and "Train with logger=wandb" in output
     (run,) = Path("outputs/default").glob("*/seed-0")
     record = RunRecord.read(run)
     record.config["logger"]["wandb"] = {}
@@ -149,8 +151,8 @@ def rows(kind: str, attack: str, penalty: str, seed: int, clean: float, seconds:
     return [[*identity, "last", "test/clean", clean], [*identity, "run", "cost/seconds", seconds]]
 
 
-def test_kinds_are_compared_seed_by_seed_with_the_cell_that_lacks_one_part() -> None:
-    """By hand: two seeds; regularized has two cells, each compared with the same standard one."""
+def test_kinds_are_compared_by_seed_with_cells_that_differ_in_one_axis() -> None:
+    """Compare by hand: two seeds, and two regularized cells with the same standard cell."""
     data = pd.DataFrame(
         [
             *rows("standard", "none", "none", 0, 0.90, 1),
@@ -165,8 +167,8 @@ def test_kinds_are_compared_seed_by_seed_with_the_cell_that_lacks_one_part() -> 
         ],
         columns=COLUMNS,
     )
-    assert comparisons(PairedRuns.of(data)) == [
-        "regularized against standard: clean accuracy +7.0 ± 5.7 points, training +2.0 ± 0.0 s; "
+    assert compare_kinds(PairedRuns.of(data)) == [
+        "regularized vs. standard training: clean accuracy +7.0 ± 5.7 points, training +2.0 ± 0.0 s; "
         "mean ± standard deviation over 2 seeds",
-        "combined against regularized: clean accuracy -24.0 points, training +5.0 s; one seed, which is not a result",
-    ], "no adversarial run, so nothing against it; dropout has no regularized partner"
+        "combined vs. regularized training: clean accuracy -24.0 points, training +5.0 s; one seed, which is not a result",
+    ], "no adversarial run, so no comparison with it; dropout has no regularized partner"

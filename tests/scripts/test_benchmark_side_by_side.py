@@ -1,4 +1,4 @@
-"""How many runs share a device is measured on real ones."""
+"""Tests of scripts/benchmarks/benchmark_side_by_side.py."""
 
 import re
 import subprocess
@@ -11,16 +11,16 @@ from benchmark_side_by_side import ENOUGH, Rung, Window, recommended
 TINY = ("model.width=2", "model.hidden=4", "data.train_size=100", "attack.steps=1")
 
 
-def test_the_fewest_that_reach_nearly_the_best_throughput() -> None:
+def test_recommended_number_of_runs() -> None:
     assert recommended({1: 10.0, 2: 19.0, 4: 20.0, 8: 18.0}) == 2
     assert recommended({1: 10.0, 2: 18.9, 4: 20.0, 8: 18.0}) == 4
     assert recommended({1: 10.0, 2: 9.0}) == 1
 
 
-def test_throughput_is_of_the_whole_time_from_the_first_start_to_the_last_end() -> None:
+def test_throughput_from_the_first_start_to_the_last_end() -> None:
     rung = Rung()
-    rung.note([Window(0.0, 2.0, 30, None), Window(1.0, 5.0, 30, None)])
-    assert rung.rate == 60 / 5 and rung.unevenness == [2.0]
+    rung.add([Window(0.0, 2.0, 30, None), Window(1.0, 5.0, 30, None)])
+    assert rung.rate == 60 / 5 and rung.imbalance == [2.0]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,22 +30,22 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_on_the_cpu() -> None:
+def test_concurrent_runs_on_the_cpu() -> None:
     done = run("--most", "2")
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
     rows = re.findall(r"│ +(\d+) │ +([\d.]+) │ +([\d.]+) │ +([\d.]+) │ +– │", done.stdout)
     assert [row[0] for row in rows] == ["1", "2"], done.stdout
     rates = {int(k): float(rate) for k, rate, _, _ in rows}
     assert all(rates.values()) and rows[0][2:] == ("1.00", "1.00") and float(rows[1][3]) >= 1
-    told = re.search(r"hydra\.launcher\.n_jobs=(\d+): the fewest", done.stdout)
-    assert told is not None, done.stdout
-    # It is chosen by the exact rates, of which one decimal is printed.
-    fewest, best, half = int(told[1]), max(rates.values()), 0.05
+    recommendation = re.search(r"hydra\.launcher\.n_jobs=(\d+): the fewest", done.stdout)
+    assert recommendation is not None, done.stdout
+    # The recommendation uses the exact rates, the table shows one decimal place.
+    fewest, best, half = int(recommendation[1]), max(rates.values()), 0.05
     assert rates[fewest] + half >= ENOUGH * (best - half)
     assert all(rate - half < ENOUGH * (best + half) for k, rate in rates.items() if k < fewest)
 
 
 @pytest.mark.slow
-def test_a_cell_that_cannot_be_trained_is_named() -> None:
+def test_invalid_cell_is_an_error() -> None:
     done = run("--most", "1", "attack.eps=8")
     assert done.returncode == 1 and "did you mean 8/255?" in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -1,4 +1,4 @@
-"""`experiment=fast50` and the script that measures it: everything that a GPU will run, at the scale of a toy."""
+"""Tests of `experiment=fast50` and scripts/benchmarks/time_to_accuracy.py at a tiny scale."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ TOY = (
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_recipe_is_valid_as_it_stands(temper: Temper) -> None:
+def test_experiment_is_valid(temper: Temper) -> None:
     status, output = temper("train", "experiment=fast50", "trainer=cpu", f"paths.data={real_data()}", "dry_run=true")
     assert status == 0 and "to run" in output, output
     assert "warning" not in output
@@ -34,7 +34,7 @@ def test_the_recipe_is_valid_as_it_stands(temper: Temper) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_recipe_runs_from_end_to_end(temper: Temper) -> None:
+def test_experiment_runs_end_to_end(temper: Temper) -> None:
     status, output = temper("train", "experiment=fast50", *TOY, f"paths.data={real_data()}")
     assert status == 0, output
     ((record,), _) = collect(Path("outputs/fast50"))
@@ -44,16 +44,16 @@ def test_the_recipe_runs_from_end_to_end(temper: Temper) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_search_tells_what_the_records_say_and_goes_on(tmp_path: Path) -> None:
+def test_table_matches_the_records_and_the_script_resumes(tmp_path: Path) -> None:
     script = REPOSITORY / "scripts" / "benchmarks" / "time_to_accuracy.py"
     weak = ("evaluation=autoattack", "evaluation.attacks.autoattack.steps=2", "evaluation.attacks.autoattack.n_queries=5")
     common = (*TOY, *weak, "evaluation.audit=null", "validation.steps=1", f"paths.data={real_data()}")
 
-    def search(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(script), *arguments, *common]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
-    first = search("--candidate", "attack.steps=1 optimizer.lr=0.1")
+    first = compare("--candidate", "attack.steps=1 optimizer.lr=0.1")
     assert first.returncode == 0, first.stdout + first.stderr
     ((record,), _) = collect(tmp_path / "outputs/fast50")
     assert record.config["optimizer"]["lr"] == 0.1 and record.config["data"]["test_size"] == 50
@@ -71,12 +71,12 @@ def test_the_search_tells_what_the_records_say_and_goes_on(tmp_path: Path) -> No
     ]
     (path,) = tmp_path.rglob("result.json")
     written = path.stat().st_mtime_ns
-    again = search("--candidate", "attack.steps=none", "--candidate", "attack.steps=1 optimizer.lr=0.1")
+    again = compare("--candidate", "attack.steps=none", "--candidate", "attack.steps=1 optimizer.lr=0.1")
     assert again.returncode == 1 and "failed: candidate 1" in again.stdout, again.stdout
-    assert "finished already" in again.stderr and path.stat().st_mtime_ns == written
+    assert "already finished" in again.stderr and path.stat().st_mtime_ns == written
     assert [cells[1:] for cells in rows(again.stdout)] == [row[1:]]
 
 
 def rows(output: str) -> list[list[str]]:
-    """The cells of a printed table."""
+    """Return the cells of a printed table."""
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if line.startswith("│")]

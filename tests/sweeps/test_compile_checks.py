@@ -1,4 +1,4 @@
-"""`model.compile=true`: the same training by other kernels, or an error that names both keys."""
+"""`model.compile=true`: training equals eager training, or gives an error that names both keys."""
 
 import copy
 from collections.abc import Callable
@@ -39,21 +39,20 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def compare(temper: Temper, *settings: str, rtol: float, atol: float) -> None:
-    """Train with and without; the checkpoints have the same keys, load either way, and hold the same weights."""
+    """Train with and without compilation; the checkpoints must be interchangeable and have equal weights."""
     for study in ("plain", "compiled"):
         status, output = temper("train", f"study={study}", *settings, f"model.compile={study == 'compiled'}")
         assert status == 0, output
-    (one, plain), (other, compiled) = record_of("plain"), record_of("compiled")
-    assert plain.digest != compiled.digest, "the last bits may differ: it is part of the cell"
+    (plain_folder, plain), (compiled_folder, compiled) = record_of("plain"), record_of("compiled")
+    assert plain.digest != compiled.digest, "rounding may differ, so compilation is part of the cell"
     assert plain.cost["gradient_evaluations"] == compiled.cost["gradient_evaluations"]
-    before, after = state(one), state(other)
-    assert before.keys() == after.keys()
-    for name, value in before.items():
+    plain_state, compiled_state = state(plain_folder), state(compiled_folder)
+    assert plain_state.keys() == compiled_state.keys()
+    for name, value in plain_state.items():
         if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(after[name], value, rtol=rtol, atol=atol, msg=name)
-    module, _ = load(other / "checkpoints/last.ckpt")
-    module.load_state_dict(before)
-    load(one / "checkpoints/last.ckpt")[0].load_state_dict(after)
+            torch.testing.assert_close(compiled_state[name], value, rtol=rtol, atol=atol, msg=name)
+    load(compiled_folder / "checkpoints/last.ckpt")[0].load_state_dict(plain_state)
+    load(plain_folder / "checkpoints/last.ckpt")[0].load_state_dict(compiled_state)
     assert plain.curves["val/clean"] == pytest.approx(compiled.curves["val/clean"], abs=0.03)
 
 
@@ -62,25 +61,27 @@ def compare(temper: Temper, *settings: str, rtol: float, atol: float) -> None:
     [
         (*QUICK, "attack=trades", "penalty=[l2,dropout,batch_norm,awp]", "penalty.l2.relative=0.1"),
         (*QUICK, "attack=pgd", "attack.mode=train", "penalty=[batch_norm,logit_squeezing,sam]"),
-        (*QUICK, "penalty=[spectral_norm,ema]", "data.batch_size=60"),  # the last batch is a short one
+        (*QUICK, "penalty=[spectral_norm,ema]", "data.batch_size=60"),  # with a short last batch
         (*QUICK_TABLE, "attack=pgd", "penalty=dropout"),
         (*QUICK_TEXTS, "attack=freelb", "penalty=l2"),
     ],
     ids=" ".join,
 )
-def test_traced_training_is_the_same(settings: tuple[str, ...], temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traced_training_equals_eager_training(
+    settings: tuple[str, ...], temper: Temper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Compiler, "of", lambda setting: Compiler(backend="aot_eager") if setting else None)
     compare(temper, *settings, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [QUICK, (*QUICK, "attack=pgd", "penalty=[l2,batch_norm]")], ids=["standard", "combined"])
-def test_compiled_training_is_the_same_to_rounding(settings: tuple[str, ...], temper: Temper) -> None:
+def test_compiled_training_equals_eager_training_up_to_rounding(settings: tuple[str, ...], temper: Temper) -> None:
     compare(temper, *settings, rtol=1e-2, atol=1e-3)
 
 
-def test_each_size_of_batch_keeps_kernels_of_its_own() -> None:
-    """Coming back to a size compiles nothing, and runs what was compiled for it."""
+def test_each_batch_size_has_its_own_kernels() -> None:
+    """An earlier batch size reuses its kernels without compilation."""
     calls: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
@@ -95,28 +96,28 @@ def test_each_size_of_batch_keeps_kernels_of_its_own() -> None:
 
     net = small_net()
     keys = list(net.state_dict())
-    Compiler(backend=backend).network(net)
+    Compiler(backend=backend).compile_network(net)
     for size in (64, 20, 64, 50, 64, 20):
         net(torch.rand(size, 1, 8, 8)).sum().backward()
     assert calls == [3, 2, 1] and list(net.state_dict()) == keys
 
 
-def test_every_part_of_an_attack_takes_the_compiled_step() -> None:
+def test_every_part_of_an_attack_uses_the_compiled_step() -> None:
     attack = build_module(composed(*QUICK, "attack=evolving")).attack
-    attack.step_by(compiled := Compiler(backend="aot_eager").function(take_step))
+    attack.set_step(compiled := Compiler(backend="aot_eager").compile_function(take_step))
     steps = [part.step for part in attack.modules() if isinstance(part, PGD)]
     assert len(steps) == 3 and all(step is compiled for step in steps)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_a_compiled_attack_leaves_the_network_as_it_was(mode: Mode, batch: Batch) -> None:
+def test_a_compiled_attack_does_not_change_the_network(mode: Mode, batch: Batch) -> None:
     net = BatchNorm().prepare(small_net()).train()
     cast(nn.Sequential, net.layers)[1].eval()  # a frozen layer
     compiler = Compiler(backend="aot_eager")
-    compiler.network(net)
+    compiler.compile_network(net)
     attack = PGD(threat=Linf(eps=0.1), steps=3, mode=mode)
     plain = copy.deepcopy(attack)
-    attack.step_by(compiler.function(take_step))
+    attack.set_step(compiler.compile_function(take_step))
     before = [module.training for module in net.modules()], copy.deepcopy(net.state_dict())
     points = []
     for adversary in (attack, plain):
@@ -133,23 +134,23 @@ def test_a_compiled_attack_leaves_the_network_as_it_was(mode: Mode, batch: Batch
     [
         ((), 0),
         (("attack.mode=train", "penalty=batch_norm"), 0),
-        (("attack=evolving",), 2),  # its attacks are drawn: which of them meets a short batch first, and when, is chance
+        (("attack=evolving",), 2),  # attacks are drawn at random, so when each first gets a short batch is random too
     ],
 )
 def test_epochs_after_the_first_compile_nothing(
     settings: tuple[str, ...], settled: int, temper: Temper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through train and eval mode, a short last batch, radii and steps that grow, and a validation."""
+    """Covers train and eval mode, a short last batch, growing radii and steps, and validation."""
     compiled = []
 
-    validated = Classifier.on_validation_epoch_end
+    original = Classifier.on_validation_epoch_end
 
-    def counted(classifier: Classifier) -> None:
+    def counting(classifier: Classifier) -> None:
         compiled.append(counters["stats"]["unique_graphs"])
-        validated(classifier)
+        original(classifier)
 
     monkeypatch.setattr(Compiler, "of", lambda setting: Compiler(backend="aot_eager") if setting else None)
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", counted)
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", counting)
     counters.clear()
     settings = ("attack=pgd", "data.batch_size=60", "trainer.max_epochs=4", "evaluation.checkpoints=[]", *settings)
     assert temper("train", *COMPILED, *settings)[0] == 0
@@ -157,28 +158,28 @@ def test_epochs_after_the_first_compile_nothing(
 
 
 @pytest.mark.parametrize("part", ["jacobian", "input_gradient", "curvature", "local_linearity", "rotation", "[l2,jacobian]"])
-def test_penalties_that_cannot_be_compiled_are_refused(part: str) -> None:
+def test_penalties_that_cannot_be_compiled_are_rejected(part: str) -> None:
     name = part.strip("[]").rpartition(",")[2]
-    with pytest.raises(ConfigError, match=rf"model\.compile=true does not go with penalty\.{name}"):
+    with pytest.raises(ConfigError, match=rf"model\.compile=true: does not support penalty\.{name}"):
         validate(composed(*COMPILED, f"penalty={part}"))
 
 
-def test_attacks_that_cannot_be_compiled_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.compile=true does not go with attack: .*double backward"):
+def test_settings_that_cannot_be_compiled_are_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"model\.compile=true: does not support attack: .*double backward"):
         validate(composed(*COMPILED, "attack=grad_align"))
-    with pytest.raises(ConfigError, match=r"model\.compile=true does not go with trainer\.sync_batchnorm"):
+    with pytest.raises(ConfigError, match=r"model\.compile=true: does not support trainer\.sync_batchnorm=true"):
         validate(composed(*COMPILED, "trainer=ddp", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true"))
-    with pytest.raises(ConfigError, match=r"attack\.stop_after does not go with model\.compile"):
+    with pytest.raises(ConfigError, match=r"attack\.stop_after=0: is not supported by model\.compile"):
         validate(composed(*COMPILED, "attack=pgd", "attack.stop_after=0"))
-    with pytest.raises(ConfigError, match=r"validation\.stop_after does not go with model\.compile"):
+    with pytest.raises(ConfigError, match=r"validation\.stop_after=0: is not supported by model\.compile"):
         validate(composed(*COMPILED, "+validation.stop_after=0"))
-    with pytest.raises(ConfigError, match=r"model\.compile does not go with attack\.ramp_eps under l2"):
+    with pytest.raises(ConfigError, match=r"model\.compile=true: does not support attack\.ramp_eps with norm l2"):
         validate(composed(*COMPILED, "attack=evolving", "attack.attacks.pgd.threat=${data.threats.l2}"))
     with pytest.raises(ConfigError, match=r"model\.compile"):
         validate(composed(*QUICK, "model.compile=maybe"))
 
 
-def test_the_default_leaves_the_identity_as_it_was() -> None:
+def test_the_default_is_not_part_of_the_identity() -> None:
     config = composed(*QUICK)
     digest = Cell.of(config).digest
     config.model = {name: value for name, value in config.model.items() if name != "compile"}

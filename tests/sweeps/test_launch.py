@@ -1,4 +1,4 @@
-"""What a sweep does about runs that are lost with their process, and about those that another sweep works on."""
+"""Launching: runs whose process died, and runs that another sweep is running."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 
 from temper.config.cell import Cell, Kind
 from temper.config.errors import ConfigError
-from temper.runs.jobs import Job, State, stamp
+from temper.runs.jobs import Job, State, record_mtime
 from temper.runs.record import RunRecord
 from temper.sweeps.launch import launch
 from temper.sweeps.progress import Progress
@@ -22,10 +22,8 @@ from tests.conftest import composed
 DIE = """
 import os, sys
 from pathlib import Path
-from temper.config.errors import ConfigError
-from temper.config.errors import ConfigError
-from temper.runs.lock import sole_owner
-with sole_owner(Path(sys.argv[1])):
+from temper.runs.lock import run_lock
+with run_lock(Path(sys.argv[1])):
     os.kill(os.getpid(), 9)
 """
 
@@ -36,7 +34,7 @@ def jobs_in(folder: Path, *names: str) -> list[Job]:
 
 
 def leave_record(folder: Path) -> None:
-    """A failed one: it ends a run as well as a finished one does."""
+    """Write the record of a failed run, which has ended like a finished one."""
     record = RunRecord(
         status="failed",
         study="s",
@@ -54,16 +52,16 @@ def leave_record(folder: Path) -> None:
 
 
 class Scripted:
-    """A launcher that notes what it was given and does what a function says."""
+    """Launcher that records its batches and calls a function for each run."""
 
     def __init__(self, act: Callable[[str, int], None], isolates: bool) -> None:
         self.act, self.isolates = act, isolates
-        self.given: list[list[str]] = []
+        self.batches: list[list[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        self.given.append([names[0] for names in job_overrides])
+        self.batches.append([names[0] for names in job_overrides])
         for names in job_overrides:
-            self.act(names[0], len(self.given))
+            self.act(names[0], len(self.batches))
         return []
 
 
@@ -73,14 +71,14 @@ def run_all(
     jobs = jobs_in(folder, *names)
     launcher, progress = Scripted(act, isolates), Progress(composed(), jobs, jobs)
     launch(cast(Launcher, launcher), jobs, progress)
-    return launcher.given, progress
+    return launcher.batches, progress
 
 
 def die(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", DIE, folder], check=False)
 
 
-def test_a_lost_run_is_tried_once_more_and_alone_where_it_broke_the_launcher(tmp_path: Path) -> None:
+def test_a_run_whose_process_died_is_retried_alone_if_it_stopped_the_launcher(tmp_path: Path) -> None:
     def act(name: str, launch: int) -> None:
         folder = tmp_path / name / "seed-0"
         if name == "b":
@@ -88,48 +86,48 @@ def test_a_lost_run_is_tried_once_more_and_alone_where_it_broke_the_launcher(tmp
             raise RuntimeError("a worker was killed")
         leave_record(folder)
 
-    given, progress = run_all(tmp_path, act, "a", "b", "c", "d")
-    assert given == [["a", "b", "c", "d"], ["b"], ["c", "d"]]
-    (lost,) = [line for line in progress.failures() if "left no record" in line]
-    assert "/b/seed-0" in lost
+    batches, progress = run_all(tmp_path, act, "a", "b", "c", "d")
+    assert batches == [["a", "b", "c", "d"], ["b"], ["c", "d"]]
+    (failure,) = [line for line in progress.failures() if "its process died and left no record" in line]
+    assert "/b/seed-0" in failure
 
 
-def test_a_run_lost_on_a_machine_of_its_own_is_tried_again_beside_the_others(tmp_path: Path) -> None:
+def test_runs_of_an_isolating_launcher_are_retried_together(tmp_path: Path) -> None:
     def act(name: str, launch: int) -> None:
         folder = tmp_path / name / "seed-0"
         die(folder) if launch == 1 and name in "bc" else leave_record(folder)
         if launch == 1 and name == "c":
             raise RuntimeError("the cluster takes no more jobs")
 
-    given, progress = run_all(tmp_path, act, "a", "b", "c", isolates=True)
-    assert given == [["a", "b", "c"], ["b", "c"]]
+    batches, progress = run_all(tmp_path, act, "a", "b", "c", isolates=True)
+    assert batches == [["a", "b", "c"], ["b", "c"]]
     assert not [line for line in progress.failures() if "left no record" in line]
 
 
-def test_a_launcher_that_starts_nothing_is_one_error(tmp_path: Path) -> None:
+def test_a_launcher_that_starts_no_run_gives_one_error(tmp_path: Path) -> None:
     def act(name: str, launch: int) -> None:
         raise RuntimeError("no workers here")
 
-    with pytest.raises(ConfigError, match="no run could be started: no workers here"):
+    with pytest.raises(ConfigError, match="hydra/launcher: no run could be started: no workers here"):
         run_all(tmp_path, act, "a", "b")
 
 
-def test_a_run_that_another_sweep_finished_meanwhile_has_ended(tmp_path: Path) -> None:
-    """Between this sweep's look at the run and its start, which can be minutes."""
+def test_a_run_that_another_sweep_finished_after_planning_has_ended(tmp_path: Path) -> None:
+    """Minutes may pass between planning and the start of a run."""
     (job,) = jobs_in(tmp_path, "a")
     leave_record(job.folder)
     assert Progress(composed(), [job], [job]).has_ended(job)
-    later = job._replace(stamp=stamp(job.folder))
-    assert not Progress(composed(), [later], [later]).has_ended(later), "it was there before"
+    later = job._replace(record_mtime=record_mtime(job.folder))
+    assert not Progress(composed(), [later], [later]).has_ended(later), "the record is older than the sweep"
 
 
-def test_a_run_of_another_sweep_is_waited_for(tmp_path: Path) -> None:
+def test_a_sweep_waits_for_runs_of_another_sweep(tmp_path: Path) -> None:
     folder, started = tmp_path / "a" / "seed-0", threading.Event()
     code = """
 import sys, time
 from pathlib import Path
-from temper.runs.lock import sole_owner
-with sole_owner(Path(sys.argv[1])):
+from temper.runs.lock import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -144,6 +142,6 @@ with sole_owner(Path(sys.argv[1])):
 
     thread = threading.Thread(target=finish)
     thread.start()
-    given, progress = run_all(tmp_path, lambda name, launch: started.set(), "a")
+    batches, progress = run_all(tmp_path, lambda name, launch: started.set(), "a")
     thread.join()
-    assert given == [["a"]] and "no reason" in progress.failures()[0]
+    assert batches == [["a"]] and "no reason" in progress.failures()[0]

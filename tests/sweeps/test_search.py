@@ -1,4 +1,4 @@
-"""A search: what it asks, what it finds, and that a stopped one goes on to the same end."""
+"""Searches: suggested trials, the Pareto front, its report, and resuming of interrupted searches."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from temper.cli.run import run
 from temper.config.errors import ConfigError
 from temper.runs.record import RECORD, RunRecord
-from temper.sweeps.axes import Axis, split
-from temper.sweeps.sampling import Budget
-from temper.sweeps.search_report import About, Tried, pareto_set, search_page
+from temper.sweeps.axes import Axis, split_axes
+from temper.sweeps.sampling import SearchBudget
+from temper.sweeps.search_report import SearchInfo, TrialResult, pareto_trials, search_page
 from tests.conftest import QUICK
 
 Temper = Callable[..., tuple[int, str]]
@@ -31,12 +31,12 @@ SEARCH = ("-m", "study=found", *QUICK, "penalty=[l2,label_smoothing]")
 TPE = "{_target_:optuna.samplers.TPESampler,seed:0,n_startup_trials:2}"
 
 
-def search(trials: int, side_by_side: int = 1, seed: str = "100", sampler: str = TPE) -> str:
-    return f"hydra.sweeper.search={{n_trials:{trials},n_jobs:{side_by_side},seed:[{seed}],sampler:{sampler}}}"
+def search(trials: int, concurrent: int = 1, seed: str = "100", sampler: str = TPE) -> str:
+    return f"hydra.sweeper.search={{n_trials:{trials},n_jobs:{concurrent},seed:[{seed}],sampler:{sampler}}}"
 
 
 def axes_of(*arguments: str) -> list[Axis]:
-    return split(cast(Any, None), arguments)[0]
+    return split_axes(cast(Any, None), arguments)[0]
 
 
 def records(study: str) -> list[RunRecord]:
@@ -44,7 +44,7 @@ def records(study: str) -> list[RunRecord]:
 
 
 class Runs:
-    """Every run that is started, by its folder; Ctrl-C comes in place of the one after the first `stop`."""
+    """Records the folders of started runs, and raises KeyboardInterrupt after `stop` of them."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -65,11 +65,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 
 @pytest.mark.slow
-def test_a_stopped_search_goes_on_to_the_same_end(
+def test_an_interrupted_search_resumes_to_the_same_result(
     temper: Temper, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages, counts = [], []
-    stops: dict[str, list[int | None]] = {"undisturbed": [None], "stopped": [3, 6, 10, None]}
+    stops: dict[str, list[int | None]] = {"uninterrupted": [None], "interrupted": [3, 6, 10, None]}
     for folder in stops:
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
@@ -77,7 +77,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(
         for runs.stop in stops[folder]:
             status, output = temper("train", *SEARCH, *AXES, search(5, 2, "100,101"))
             assert (status == 0) == (runs.stop is None), output
-            assert runs.stop is None or "the same command goes on" in output, output
+            assert runs.stop is None or "Run the same command again to resume" in output, output
         assert len(set(runs.started)) == len(runs.started), "no run is started twice"
         pages.append(Path("results/found/search.md").read_bytes())
         counts.append(sorted(runs.started))
@@ -92,18 +92,18 @@ def test_a_stopped_search_goes_on_to_the_same_end(
         ]
         for run in trials
     }
-    beaten = {a for a, x in values.items() for y in values.values() if y != x and y[0] >= x[0] and y[1] >= x[1]}
-    assert {r.digest for r in reported} == set(values) - beaten, "the Pareto set, worked out here once more"
+    dominated = {a for a, x in values.items() for y in values.values() if y != x and y[0] >= x[0] and y[1] >= x[1]}
+    assert {r.digest for r in reported} == set(values) - dominated, "the report contains the Pareto front"
 
     runs.started.clear()
     status, output = temper("train", *SEARCH, *AXES, search(6, 2, "100,101"), "dry_run=true")
-    assert status == 0 and not runs.started and "trials 4 to 5 of 0 to 5" in output, output
+    assert status == 0 and not runs.started and "trials 4 to 5 (6 in total)" in output, output
     assert "2 cells, 4 runs, 2 done, 2 to run" in output and "then 0 trials" in output, output
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(temper: Temper) -> None:
-    """SIGKILL for the whole process group; joblib's workers run side by side."""
+def test_a_killed_search_resumes(temper: Temper) -> None:
+    """SIGKILL ends the whole process group; joblib's workers run concurrently."""
     command = [sys.executable, "-m", "temper.cli.train", *SEARCH, *AXES, search(4, 2)]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
@@ -119,62 +119,62 @@ def test_a_killed_search_goes_on(temper: Temper) -> None:
     assert len(records("found-search")) == 4 and done == {path: path.stat().st_mtime_ns for path in done}
 
 
-def test_a_search_leaves_the_test_set_alone(temper: Temper) -> None:
+def test_a_search_does_not_use_the_test_set(temper: Temper) -> None:
     status, output = temper("train", *SEARCH, *AXES, search(1))
-    assert status == 0 and "Pareto set: trials 0" in output and "report: results/found" in output, output
+    assert status == 0 and "Pareto front: trials 0" in output and "report: results/found" in output, output
     (trial,) = records("found-search")
     assert trial.finished and [entry["checkpoints"] for entry in trial.evaluations.values()] == [{}]
-    assert "test/" not in json.dumps(trial.evaluations), "no number of the test set in the record"
+    assert "test/" not in json.dumps(trial.evaluations), "no test metric in the record"
     assert not list(Path("outputs/found-search").rglob("*.npz")) and not list(Path("outputs/found-search").rglob("*.ckpt"))
-    assert list(Path("outputs/found").rglob("*.npz")), "the Pareto set itself is evaluated"
+    assert list(Path("outputs/found").rglob("*.npz")), "the Pareto front is evaluated"
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_stops_nothing_and_is_named(temper: Temper, runs: Runs) -> None:
+def test_a_failed_trial_stops_no_other_and_is_reported(temper: Temper, runs: Runs) -> None:
     sampler = "{_target_:optuna.samplers.RandomSampler,seed:0}"
     status, output = temper("train", *SEARCH, "penalty.l2.weight=1e-3,1e20", search(4, sampler=sampler))
     assert status == 0 and "diverged" in output, output
     page = Path("results/found/search.md").read_text()
-    assert "## Failed" in page and "(penalty.l2.weight=1e+20): " in page and " failed |" in page, page
+    assert "## Failed trials" in page and "(penalty.l2.weight=1e+20): " in page and " failed |" in page, page
     assert [run.config["penalty"]["l2"]["weight"] for run in records("found")] == [1e-3]
-    assert len(runs.started) == 3, "a setting that is asked again is not run again"
+    assert len(runs.started) == 3, "settings that are suggested again are not run again"
 
 
 @pytest.mark.slow
-def test_a_search_of_which_every_trial_fails(temper: Temper) -> None:
+def test_a_search_fails_if_every_trial_fails(temper: Temper) -> None:
     status, output = temper("train", *SEARCH, "penalty.l2.weight=1e20,1e21", search(1))
     assert status == 1 and "every trial failed" in output and not records("found"), output
     assert "Every trial failed." in Path("results/found/search.md").read_text()
 
 
-def asked(seed: int, trials: int, side_by_side: int) -> list[dict[str, str]]:
-    """What is asked where the first axis is clean and the second robust accuracy."""
-    budget = Budget.of({"n_trials": trials, "n_jobs": side_by_side, "seed": [1], "sampler": sampler_of(seed)})
+def suggested(seed: int, trials: int, concurrent: int) -> list[dict[str, str]]:
+    """Return the suggestions if the first axis is the clean accuracy and the second the robust accuracy."""
+    budget = SearchBudget.of({"n_trials": trials, "n_jobs": concurrent, "seed": [1], "sampler": sampler_of(seed)})
     axes, study = axes_of(*AXES), budget.study()
-    found: list[dict[str, str]] = []
-    while len(found) < trials:
-        size = min(side_by_side, trials - len(found))
+    suggestions: list[dict[str, str]] = []
+    while len(suggestions) < trials:
+        size = min(concurrent, trials - len(suggestions))
         batch = [study.ask({axis.key: axis.distribution for axis in axes}) for _ in range(size)]
-        found += [{axis.key: axis.value(trial.params[axis.key]) for axis in axes} for trial in batch]
+        suggestions += [{axis.key: axis.value(trial.params[axis.key]) for axis in axes} for trial in batch]
         for trial in batch:
             study.tell(trial, list(trial.params.values()))
-    return found
+    return suggestions
 
 
 def sampler_of(seed: int) -> dict[str, Any]:
     return {"_target_": "optuna.samplers.TPESampler", "seed": seed, "n_startup_trials": 3}
 
 
-def test_the_same_seed_asks_the_same_trials_and_a_longer_search_begins_as_a_shorter_one() -> None:
-    assert asked(0, 12, 3) == asked(0, 12, 3) != asked(1, 12, 3)
-    assert asked(0, 12, 3)[:8] == asked(0, 8, 3)
+def test_the_same_seed_suggests_the_same_trials_and_a_longer_search_extends_a_shorter_one() -> None:
+    assert suggested(0, 12, 3) == suggested(0, 12, 3) != suggested(1, 12, 3)
+    assert suggested(0, 12, 3)[:8] == suggested(0, 8, 3)
 
 
-def test_what_is_asked_is_short_and_within_its_interval() -> None:
+def test_suggested_values_are_rounded_and_within_their_interval() -> None:
     for axis in axes_of(
         *AXES, "attack.eps=interval(0.01234,0.25)", "attack.steps=int(interval(2,9))", "model.width=range(2,9,3)"
     ):
-        study = Budget.of({"n_trials": 1, "seed": 1}).study()
+        study = SearchBudget.of({"n_trials": 1, "seed": 1}).study()
         for _ in range(20):
             value = axis.value(study.ask({axis.key: axis.distribution}).params[axis.key])
             assert len(value.lstrip("0.").replace(".", "").partition("e")[0]) <= 4
@@ -182,26 +182,26 @@ def test_what_is_asked_is_short_and_within_its_interval() -> None:
             assert value in axis.values or not axis.values
 
 
-def test_the_ends_of_an_axis() -> None:
+def test_ends_of_an_axis() -> None:
     log, linear, whole, steps, choice = axes_of(
         *AXES, "attack.steps=int(interval(2,9))", "model.width=range(2,9,3)", "penalty=[l2],none"
     )
-    assert log.ends == ("0.0001", "0.1") and log.near_an_end("0.00013") and not log.near_an_end("0.001")
-    assert linear.ends == ("0.0", "0.4") and linear.near_an_end("0.39") and not linear.near_an_end("0.03")
-    assert whole.ends == ("2", "9") and whole.near_an_end("9") and not whole.near_an_end("8")
-    assert steps.ends == ("2", "8") and steps.near_an_end("8") and not steps.near_an_end("5")
-    assert choice.ends == ("[l2]", "none") and not choice.near_an_end("none")
+    assert log.ends == ("0.0001", "0.1") and log.is_near_end("0.00013") and not log.is_near_end("0.001")
+    assert linear.ends == ("0.0", "0.4") and linear.is_near_end("0.39") and not linear.is_near_end("0.03")
+    assert whole.ends == ("2", "9") and whole.is_near_end("9") and not whole.is_near_end("8")
+    assert steps.ends == ("2", "8") and steps.is_near_end("8") and not steps.is_near_end("5")
+    assert choice.ends == ("[l2]", "none") and not choice.is_near_end("none")
 
 
-def tried(values: Sequence[tuple[int, int] | None]) -> list[Tried]:
+def results_of(values: Sequence[tuple[int, int] | None]) -> list[TrialResult]:
     return [
-        Tried(i, {"x": str(i)}, [v[0] / 9], [v[1] / 9]) if v else Tried(i, {"x": str(i)}, [], [], "diverged")
+        TrialResult(i, {"x": str(i)}, [v[0] / 9], [v[1] / 9]) if v else TrialResult(i, {"x": str(i)}, [], [], "diverged")
         for i, v in enumerate(values)
     ]
 
 
 @given(st.lists(st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
-def test_the_pareto_set_is_that_of_optuna(values: list[tuple[int, int] | None]) -> None:
+def test_the_pareto_front_equals_that_of_optuna(values: list[tuple[int, int] | None]) -> None:
     study = optuna.create_study(directions=["maximize", "maximize"])
     for value in values:
         study.add_trial(
@@ -209,25 +209,25 @@ def test_the_pareto_set_is_that_of_optuna(values: list[tuple[int, int] | None]) 
             if value
             else optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
         )
-    best = pareto_set(tried(values))
+    best = pareto_trials(results_of(values))
     assert {trial.number for trial in best} == {trial.number for trial in study.best_trials}
     assert [trial.values[0] for trial in best] == sorted(trial.values[0] for trial in best)
 
 
-def test_two_trials_of_one_setting_are_one_of_the_pareto_set() -> None:
-    first, second = (trial._replace(parameters={"x": "1"}) for trial in tried([(5, 5), (5, 5)]))
-    assert pareto_set([first, second]) == [first]
+def test_two_trials_with_equal_settings_are_one_on_the_pareto_front() -> None:
+    first, second = (trial._replace(parameters={"x": "1"}) for trial in results_of([(5, 5), (5, 5)]))
+    assert pareto_trials([first, second]) == [first]
 
 
-def test_the_page() -> None:
-    about = About("found", {"x": "interval(0, 9)"}, "RandomSampler (seed=0)", 2, [100, 101], [0, 1], "pgd", {"x": [3]})
-    page = search_page(about, tried([(1, 1), None, (9, 0), (0, 9)]))
-    assert "Pareto set: 3 of 4" in page and "trial 1 (x=1): diverged" in page and "- `x`: interval(0, 9)" in page
-    assert "a better value may lie beyond: `x` (trial 3)." in page and "seed 0, 1 and evaluated" in page
+def test_page_of_a_search() -> None:
+    info = SearchInfo("found", {"x": "interval(0, 9)"}, "RandomSampler (seed=0)", 2, [100, 101], [0, 1], "pgd", {"x": [3]})
+    page = search_page(info, results_of([(1, 1), None, (9, 0), (0, 9)]))
+    assert "## Pareto front: 3 of 4 trials" in page and "trial 1 (x=1): diverged" in page and "- `x`: interval(0, 9)" in page
+    assert "a better value may be outside of it: `x` (trial 3)." in page and "seed 0, 1 and evaluated" in page
     assert page.count("**100.0**") == 2 and "val/pgd" in page and page.index("| 3 ") < page.index("| 2 ")
 
 
-def test_wrong_values_are_named_with_the_way_out() -> None:
+def test_wrong_settings_are_rejected_with_a_way_out() -> None:
     good = {"n_trials": 4, "seed": [100]}
     wrong: dict[str, Any] = {
         "needs the keys n_trials and seed": {"n_trials": 3},
@@ -239,49 +239,49 @@ def test_wrong_values_are_named_with_the_way_out() -> None:
     }
     for message, given_search in wrong.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
-            Budget.of(given_search)
+            SearchBudget.of(given_search)
     samplers: dict[str, Any] = {
         "sampler.seed should be a whole number (got None)": {"_target_": "optuna.samplers.TPESampler"},
-        "such as hydra.sweeper.search.sampler={_target_:": {"_target_": "optuna.samplers.Oracle", "seed": 0},
+        "Example: hydra.sweeper.search.sampler={_target_:": {"_target_": "optuna.samplers.Oracle", "seed": 0},
         "startups": {"_target_": "optuna.samplers.TPESampler", "seed": 0, "startups": 3},
         "is a grid": {"_target_": "optuna.samplers.GridSampler", "seed": 0},
-        "is no sampler of Optuna": {"_target_": "types.SimpleNamespace", "seed": 0},
+        "is not an Optuna sampler": {"_target_": "types.SimpleNamespace", "seed": 0},
     }
     for message, sampler in samplers.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
-            Budget.of(good | {"sampler": sampler}).study()
+            SearchBudget.of(good | {"sampler": sampler}).study()
     axes: dict[str, Sequence[str]] = {
-        "nothing to search": ["penalty.l2.weight=0.1", "seed=0,1"],
-        "an axis of a search is written": ["penalty.l2.weight=interval(1)"],
+        "there is no axis to search": ["penalty.l2.weight=0.1", "seed=0,1"],
+        "a,b or range(1, 9) for an axis of a search": ["penalty.l2.weight=interval(1)"],
         "an interval needs 0 < low < high": ["penalty.l2.weight=tag(log,interval(0,1))"],
         "an interval needs low < high": ["penalty.l2.weight=interval(1,0)"],
         "the only tag of an interval is log": ["penalty.l2.weight=tag(exp,interval(0,1))"],
-        "it has 1 values": ["penalty.l2.weight=range(0,1)"],
-        "seed is no axis of a search": [*AXES, "seed=interval(0,9)"],
-        "study is no axis of a search": [*AXES, "study=a,b"],
+        "an axis of a search needs at least 2 values, but it has 1": ["penalty.l2.weight=range(0,1)"],
+        "seed cannot be searched": [*AXES, "seed=interval(0,9)"],
+        "study cannot be searched": [*AXES, "study=a,b"],
     }
     for message, arguments in axes.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
             axes_of(*arguments)
 
 
-def test_nothing_is_tried_before_everything_is_right(temper: Temper) -> None:
+def test_nothing_is_started_if_a_setting_is_wrong(temper: Temper) -> None:
     one = search(1)
     for settings, message in (
         (("penalty.label_smoothing.smoothing=interval(0,2)", one), "penalty.label_smoothing.smoothing"),
-        (("data.threats.linf.eps=interval(0.1,0.2)", one), "moves what trials are judged by"),
-        (("validation.steps=1,5", one), "moves what trials are judged by"),
-        (("evaluation.batch_size=100,200", one), "give one and the same run"),
-        ((*AXES, one, "hydra.sweeper.tune={strength:[1],seed:[100]}"), "set one of them to null"),
+        (("data.threats.linf.eps=interval(0.1,0.2)", one), "changes the validation attack or the validation split"),
+        (("validation.steps=1,5", one), "changes the validation attack or the validation split"),
+        (("evaluation.batch_size=100,200", one), "100 and 200 give the same run"),
+        ((*AXES, one, "hydra.sweeper.tune={strength:[1],seed:[100]}"), "Set one of them to null"),
         ((*AXES, search(1, sampler="{_target_:optuna.samplers.CmaEsSampler,seed:0}")), "hydra.sweeper.search.sampler: "),
-        (AXES, "an interval is for a search"),
+        (AXES, "an interval needs a search"),
     ):
         status, output = temper("train", *SEARCH, *settings)
         assert status == 1 and message in output and "Traceback" not in output, output
     assert not Path("outputs").exists()
 
 
-def test_optuna_is_asked_for_where_it_is_missing(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_optuna_names_the_package_to_install(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     for name in ("search", "sampling", "axes"):
         monkeypatch.delitem(sys.modules, f"temper.sweeps.{name}", raising=False)
@@ -294,10 +294,12 @@ def test_the_experiment_can_be_overridden(temper: Temper) -> None:
     status, output = temper("train", *less)
     assert status == 0 and "3 cells, 6 runs, 0 done, 6 to run" in output, output
     assert (
-        "then 0 trials that depend on these" in output
-        and "the Pareto set with seed 0, 1, 2" in output
+        "then 0 trials, whose settings depend on these results" in output
+        and "then the settings on the Pareto front, each with seed 0, 1, 2" in output
         and "warning" not in output
     )
     status, output = temper("train", *less, "seed=100", "attack.eps=0.1", "hydra.sweeper.search.n_jobs=1")
-    assert status == 0 and "seed 100 is tuned with and reported" in output and "attack.eps" not in output, output
+    assert status == 0 and "seed 100 is used both for selection and in the report" in output and "attack.eps" not in output, (
+        output
+    )
     assert "1 cells, 2 runs, 0 done, 2 to run" in output and "then 2 trials" in output, output

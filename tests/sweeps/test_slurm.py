@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM of one node: what is preempted, cancelled or out of time ends as if nothing had happened."""
+"""Sweeps on a real SLURM cluster of one node: preempted, cancelled or timed-out jobs give the same results."""
 
 import math
 import os
@@ -35,9 +35,9 @@ LONG = (*QUICK, "attack=pgd", "penalty=dropout", "trainer.max_epochs=60", "data.
 
 
 def free_ports() -> int:
-    """The first of two neighbours, below the ports that the system gives to whoever connects."""
+    """Return the first of two adjacent free ports below the range of ephemeral ports."""
     while True:
-        port = random.SystemRandom().randrange(10000, 32000)  # tests seed the other one
+        port = random.SystemRandom().randrange(10000, 32000)  # the global generator is seeded by tests
         with suppress(OSError), socket.socket() as first, socket.socket() as second:
             first.bind(("", port))
             second.bind(("", port + 1))
@@ -46,13 +46,13 @@ def free_ports() -> int:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Callable[[str], None]]:
-    """A cluster of its own for this process; call it to stop and start its controller."""
+    """Start a cluster for this process; the returned function stops and starts its controller."""
     if missing := [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if shutil.which(name) is None]:
         pytest.skip(f"no {missing[0]}: apt-get install slurm-wlm munge")
     if os.getuid() != 0:
-        pytest.skip("a cluster of one's own needs root")
+        pytest.skip("starting a cluster needs root")
     folder = Path(tempfile.mkdtemp(prefix="temper-slurm-"))
-    folder.chmod(0o755)  # munged is another user, and pytest's folders are closed to it
+    folder.chmod(0o755)  # munged runs as another user, who cannot read pytest's folders
     environment = os.environ | {"PORT": str(free_ports())}
 
     def control(command: str) -> None:
@@ -70,7 +70,7 @@ def cluster() -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: object) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `temper-train -m …` in an empty folder, in a process group of its own."""
+    """Return a function that starts `temper-train -m …` in an empty folder and a new process group."""
     monkeypatch.chdir(tmp_path)
     started: list[subprocess.Popen[str]] = []
 
@@ -91,31 +91,31 @@ def ended(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def until(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     deadline = time.monotonic() + 180
-    while not (found := what()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, "waited too long"
         assert process.poll() is None, ended(process)
         time.sleep(0.1)
-    return found
+    return value
 
 
 def job_of(study: str) -> str:
-    """The job that is in the middle of training."""
+    """Return the id of a job that is training, or an empty text."""
     trained = next(iter(Path("outputs", study).glob("*/seed-*/checkpoints/last.ckpt")), None)
     lines = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True)
     running = [line.split()[0] for line in lines.stdout.splitlines() if line.endswith("RUNNING")]
     return running[0] if trained and running else ""
 
 
-def start_again(process: subprocess.Popen[str], *settings: str) -> None:
-    """A requeued job: SLURM would let two minutes pass."""
+def restart(process: subprocess.Popen[str], *settings: str) -> None:
+    """Start a requeued job at once; SLURM would wait for two minutes."""
 
     def pending() -> str:
         lines = subprocess.run(["squeue", "--me", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True)
         return next((line.split()[0] for line in lines.stdout.splitlines() if line.endswith("PENDING")), "")
 
-    job = until(pending, process)
+    job = wait_for(pending, process)
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now", *settings], check=True)
 
 
@@ -123,24 +123,24 @@ def logs(study: str) -> str:
     return "".join(path.read_text() for path in sorted(Path("outputs", study).glob("*/seed-*/train.log")))
 
 
-def assert_as_undisturbed(study: str) -> None:
-    """The records of this study equal those of the same runs, done here one after another."""
+def assert_equal_to_uninterrupted(study: str) -> None:
+    """Compare the records of a study with those of the same runs without SLURM."""
     folders = sorted(Path("outputs", study).glob("*/seed-*"))
     assert folders
     for folder in folders:
-        twin = Path("outputs/undisturbed", *folder.parts[-2:])
-        records = [untimed(twin), untimed(folder)]
+        expected = Path("outputs/uninterrupted", *folder.parts[-2:])
+        records = [untimed(expected), untimed(folder)]
         for record in records:
             record["config"]["study"] = record["study"] = ""
         assert records[0] == records[1]
-        for array in (twin / "evaluations").rglob("*.npz"):
-            assert array.read_bytes() == (folder / array.relative_to(twin)).read_bytes()
+        for array in (expected / "evaluations").rglob("*.npz"):
+            assert array.read_bytes() == (folder / array.relative_to(expected)).read_bytes()
 
 
 @pytest.fixture
-def undisturbed(sweep: object) -> Callable[..., None]:
+def uninterrupted(sweep: object) -> Callable[..., None]:
     def run(*arguments: str) -> None:
-        command = [sys.executable, "-m", "temper.cli.train", "-m", "study=undisturbed", "hydra/launcher=basic", *arguments]
+        command = [sys.executable, "-m", "temper.cli.train", "-m", "study=uninterrupted", "hydra/launcher=basic", *arguments]
         subprocess.run(command, check=True, capture_output=True)
 
     return run
@@ -149,7 +149,7 @@ def undisturbed(sweep: object) -> Callable[..., None]:
 Sweep = Callable[..., subprocess.Popen[str]]
 
 
-def test_a_grid_with_a_job_that_fails(sweep: Sweep) -> None:
+def test_a_grid_with_failed_runs(sweep: Sweep) -> None:
     process = sweep("study=grid", "attack=none,fgsm", "optimizer.lr=0.1,1e30", *QUICK, *SLURM)
     output = ended(process)
     assert process.returncode == 1 and "report: results/grid" in output, output
@@ -158,17 +158,17 @@ def test_a_grid_with_a_job_that_fails(sweep: Sweep) -> None:
     assert sorted(record.status for record in records) == ["failed", "failed", "finished", "finished"]
 
 
-def test_several_runs_in_a_job(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+def test_several_runs_in_a_job(sweep: Sweep, uninterrupted: Callable[..., None]) -> None:
     grid = ("seed=0,1,2,3", *QUICK)
     packed = (*SLURM[1:], "hydra/launcher=slurm_packed", "hydra.launcher.side_by_side=2", "hydra.launcher.runs_per_job=3")
     output = ended(process := sweep("study=packed", *grid, *packed))
     assert process.returncode == 0, output
     assert len(list(Path("outputs/packed/.submitit").glob("*/*_result.pkl"))) == 2, "two jobs"
-    undisturbed(*grid)
-    assert_as_undisturbed("packed")
+    uninterrupted(*grid)
+    assert_equal_to_uninterrupted("packed")
 
 
-def test_a_run_on_two_devices_is_two_tasks_of_one_job(sweep: Sweep) -> None:
+def test_a_run_on_two_devices_is_one_job_with_two_tasks(sweep: Sweep) -> None:
     two = ("trainer=ddp", "trainer.accelerator=cpu", "attack=pgd", *QUICK)
     output = ended(process := sweep("study=two", "seed=0,1", *two, *SLURM))
     assert process.returncode == 0, output
@@ -176,14 +176,14 @@ def test_a_run_on_two_devices_is_two_tasks_of_one_job(sweep: Sweep) -> None:
     assert [record.finished for record in records] == [True, True] and logs("two").count("epoch 2 of 2") == 2
 
 
-def test_a_wrong_partition_is_an_error_and_not_a_wait(sweep: Sweep) -> None:
+def test_a_wrong_partition_is_an_error(sweep: Sweep) -> None:
     output = ended(process := sweep("study=grid", *QUICK, *SLURM, "hydra.launcher.partition=nowhere"))
     assert process.returncode == 1 and "invalid partition" in output, output
     assert output.count("no run could be started") == 1 and "left no record" not in output
 
 
-def test_a_cluster_that_takes_a_part_of_the_jobs(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has taken is waited for; the rest is submitted after that."""
+def test_a_cluster_that_accepts_a_part_of_the_jobs(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep waits for the accepted jobs, then submits the others."""
     refusing = tmp_path / "bin" / "sbatch"
     refusing.parent.mkdir()
     refusing.write_text(
@@ -198,59 +198,59 @@ def test_a_cluster_that_takes_a_part_of_the_jobs(sweep: Sweep, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("how", ["preempted", "cancelled"])
-def test_a_job_that_is_stopped_in_the_middle_goes_on(how: str, sweep: Sweep, undisturbed: Callable[..., None]) -> None:
-    """Preempted, it is requeued by submitit; cancelled, the sweep submits it once more."""
+def test_a_stopped_job_resumes(how: str, sweep: Sweep, uninterrupted: Callable[..., None]) -> None:
+    """A preempted job is requeued by submitit; a cancelled job is submitted again by the sweep."""
     process = sweep(f"study={how}", *LONG, *SLURM)
-    job = until(lambda: job_of(how), process)
+    job = wait_for(lambda: job_of(how), process)
     subprocess.run(["scancel", job, *(["--signal=USR2"] if how == "preempted" else [])], check=True)
     if how == "preempted":
-        start_again(process)
+        restart(process)
     output = ended(process)
     assert process.returncode == 0, output
     assert "resuming from" in logs(how)
-    undisturbed(*LONG)
-    assert_as_undisturbed(how)
+    uninterrupted(*LONG)
+    assert_equal_to_uninterrupted(how)
 
 
-def test_the_time_limit_comes_in_the_middle(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
-    """SLURM tells the job before its time is over; it is requeued, and goes on."""
-    undisturbed(*LONG)
-    (folder,) = Path("outputs/undisturbed").glob("*/seed-*")
+def test_a_job_that_reaches_its_time_limit_resumes(sweep: Sweep, uninterrupted: Callable[..., None]) -> None:
+    """SLURM signals the job before its time limit; it is requeued and resumes."""
+    uninterrupted(*LONG)
+    (folder,) = Path("outputs/uninterrupted").glob("*/seed-*")
     record = RunRecord.read(folder)
     seconds = record.cost["seconds"]
     assert seconds is not None
-    # Training has to last beyond the limit below, on a fast machine too.
+    # Training must last longer than the time limit below, on a fast machine too.
     epochs = max(400, math.ceil(75 * record.epochs / seconds))
     long = [argument for argument in LONG if "max_epochs" not in argument] + [f"trainer.max_epochs={epochs}"]
     process = sweep("study=late", *long, *SLURM)
-    job = until(lambda: job_of("late"), process)
-    # A limit counts in minutes, and is looked at every half a minute: it is moved to where training is.
+    job = wait_for(lambda: job_of("late"), process)
+    # Time limits are in minutes and are checked every 30 s, so the limit is set during training.
     subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=1"], check=True)
-    start_again(process, "TimeLimit=10")
+    restart(process, "TimeLimit=10")
     output = ended(process)
     assert process.returncode == 0, output
     assert "resuming from" in logs("late")
-    undisturbed(*long)
-    assert_as_undisturbed("late")
+    uninterrupted(*long)
+    assert_equal_to_uninterrupted("late")
 
 
-def test_two_sweeps_share_one_study(sweep: Sweep, undisturbed: Callable[..., None]) -> None:
+def test_two_sweeps_share_one_study(sweep: Sweep, uninterrupted: Callable[..., None]) -> None:
     grid = ("seed=0,1,2,3", *QUICK, "trainer.max_epochs=20")
     both = [sweep("study=shared", *grid, *SLURM) for _ in range(2)]
     outputs = [ended(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     trained = [logs("shared").count(f"epoch {epoch} of 20") for epoch in (1, 20)]
-    assert trained == [4, 4], "each run was trained once"
-    undisturbed(*grid)
-    assert_as_undisturbed("shared")
+    assert trained == [4, 4], "each run is trained once"
+    uninterrupted(*grid)
+    assert_equal_to_uninterrupted("shared")
 
 
-def test_the_controller_goes_away_and_comes_back(
-    sweep: Sweep, cluster: Callable[[str], None], undisturbed: Callable[..., None]
+def test_a_restart_of_the_controller_loses_no_job(
+    sweep: Sweep, cluster: Callable[[str], None], uninterrupted: Callable[..., None]
 ) -> None:
     grid = ("seed=0,1,2", *LONG)
     process = sweep("study=orphans", *grid, *SLURM)
-    until(lambda: job_of("orphans"), process)
+    wait_for(lambda: job_of("orphans"), process)
     cluster("controller-stop")
     try:
         time.sleep(8)
@@ -259,5 +259,5 @@ def test_the_controller_goes_away_and_comes_back(
         cluster("controller-start")
     output = ended(process)
     assert process.returncode == 0 and logs("orphans").count("epoch 1 of 60") == 3, output
-    undisturbed(*grid)
-    assert_as_undisturbed("orphans")
+    uninterrupted(*grid)
+    assert_equal_to_uninterrupted("orphans")

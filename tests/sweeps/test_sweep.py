@@ -1,4 +1,4 @@
-"""Grids: which cells run, what a failure costs, and what is left after a kill."""
+"""Grid sweeps: planned cells, failed runs, resuming after a kill."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def runs(study: str = "grid") -> list[Path]:
     return sorted(Path("outputs", study).glob("*/seed-*"))
 
 
-def test_a_grid_runs_reports_and_is_then_left_alone(temper: Temper) -> None:
+def test_a_grid_runs_and_reports_once(temper: Temper) -> None:
     status, output = temper("train", *GRID, "seed=0,1")
     assert status == 0, output
     assert len(runs()) == 8 and "[8/8]" in output and "report: results/grid" in output
@@ -40,12 +40,12 @@ def test_a_grid_runs_reports_and_is_then_left_alone(temper: Temper) -> None:
     assert stamps == [(folder / RECORD).stat().st_mtime_ns for folder in runs()]
 
 
-def test_two_ways_to_type_a_cell_are_one_run(temper: Temper) -> None:
+def test_equivalent_overrides_are_one_run(temper: Temper) -> None:
     status, output = temper("train", "penalty=[l1,l2],[l2,l1],[l2,none,l1]", "study=grid", "-m", *QUICK, "dry_run=true")
     assert status == 0 and "1 cells, 1 runs" in output
 
 
-def test_an_experiment_is_a_sweep_by_itself_and_its_axes_can_be_overridden(temper: Temper) -> None:
+def test_an_experiment_is_a_sweep_and_its_axes_can_be_overridden(temper: Temper) -> None:
     status, output = temper("train", "experiment=comparison", "dry_run=true")
     assert status == 0 and "12 cells, 60 runs, 0 done, 60 to run" in output
     status, output = temper("train", "experiment=comparison", "seed=7", "attack=trades", "dry_run=true")
@@ -53,7 +53,7 @@ def test_an_experiment_is_a_sweep_by_itself_and_its_axes_can_be_overridden(tempe
     assert not Path("outputs/comparison").exists() or not runs("comparison")
 
 
-def test_runs_on_several_data_sets_are_told_by_their_name(temper: Temper) -> None:
+def test_runs_on_several_data_sets_show_the_name_of_the_data_set(temper: Temper) -> None:
     quick = ("trainer.max_epochs=1", "evaluation=quick", "data.train_size=200", "data.test_size=60")
     grid = ("data=digits,breast_cancer", "model=mlp", "model.hidden=[8]", "study=grid", "-m", *quick)
     status, output = temper("train", *grid, "dry_run=true")
@@ -63,38 +63,38 @@ def test_runs_on_several_data_sets_are_told_by_their_name(temper: Temper) -> Non
     assert "BreastCancer: none x none, seed 0: clean" in output
 
 
-def test_a_failed_cell_stops_no_other_and_is_named(temper: Temper) -> None:
+def test_a_failed_cell_stops_no_other_and_is_reported(temper: Temper) -> None:
     status, output = temper("train", "optimizer.lr=1e30,0.1", "study=grid", "-m", *QUICK)
     assert status == 1 and "failed: outputs/grid/" in output and "diverged" in output
     assert sorted(RunRecord.read(folder).status for folder in runs()) == ["failed", "finished"]
     assert "report: results/grid" in output
-    assert "diverged" in Path("results/grid/table.md").read_text(), "a failed run is shown, not dropped"
+    assert "diverged" in Path("results/grid/table.md").read_text(), "the table lists a failed run"
 
 
-def test_one_wrong_cell_is_found_before_any_starts(temper: Temper) -> None:
+def test_nothing_is_started_if_a_cell_is_invalid(temper: Temper) -> None:
     status, output = temper("train", "attack=pgd", "attack.steps=3,0,-1", "study=grid", "-m", *QUICK)
     assert status == 1 and "attack.steps" in output and "(got 0)" in output and "(got -1)" in output
     assert not Path("outputs/grid").exists()
 
 
-def test_stale_runs_stop_a_sweep_until_the_user_decides(temper: Temper) -> None:
+def test_stale_runs_are_an_error_until_the_user_decides(temper: Temper) -> None:
     temper("train", "study=grid", "-m", "seed=0,1", *QUICK)
     path = runs()[0] / RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "yesterday"}))
     status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK)
-    assert status == 1 and "1 of 2 runs were finished by other code" in output
+    assert status == 1 and "stale=ask: 1 of 2 runs were finished by different code" in output
     status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK, "stale=keep")
     assert status == 0 and "2 done, 0 to run" in output
     status, output = temper("train", "study=grid", "-m", "seed=0,1", *QUICK, "stale=rerun")
     assert status == 0 and RunRecord.read(runs()[0]).code != "yesterday"
 
 
-def test_a_wrong_seed_among_others_is_found_before_any_starts(temper: Temper) -> None:
+def test_nothing_is_started_if_a_seed_is_invalid(temper: Temper) -> None:
     status, output = temper("train", "seed=0,one", "study=grid", "-m", *QUICK)
     assert status == 1 and "seed should be a valid integer" in output and not Path("outputs/grid").exists()
 
 
-def test_several_suites_and_radii_in_one_sweep_all_run_and_are_reported(temper: Temper) -> None:
+def test_several_suites_and_radii_can_be_axes(temper: Temper) -> None:
     settings = [setting for setting in QUICK if not setting.startswith("evaluation=")]
     status, output = temper("train", "evaluation=quick,standard", "study=suites", "-m", *settings)
     assert status == 0 and "2 runs, 0 done, 2 to run" in output, output
@@ -106,7 +106,7 @@ def test_several_suites_and_radii_in_one_sweep_all_run_and_are_reported(temper: 
     assert "eps=0.1)" in text and "eps=0.2)" in text
 
 
-def test_a_kept_stale_run_is_still_evaluated_by_a_new_suite(temper: Temper) -> None:
+def test_a_kept_stale_run_is_evaluated_by_a_new_suite(temper: Temper) -> None:
     temper("train", "study=grid", "-m", *QUICK)
     path = runs()[0] / RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "yesterday"}))
@@ -130,9 +130,9 @@ def test_a_sweep_over_strength_has_one_cell_without_penalties(temper: Temper) ->
     assert Path("results/grid/strength.png").stat().st_size > 10_000
 
 
-def test_a_sweep_that_evaluates_nothing_is_finished_and_can_be_evaluated_later(temper: Temper) -> None:
+def test_a_sweep_without_evaluation_is_finished_and_can_be_evaluated_later(temper: Temper) -> None:
     status, output = temper("train", "study=grid", "-m", *QUICK, "evaluation.checkpoints=[]")
-    assert status == 0 and "was evaluated on the test set: no report" in output and "val/clean" in output, output
+    assert status == 0 and "was evaluated on the test set. No report" in output and "val/clean" in output, output
     status, output = temper("train", "study=grid", "-m", *QUICK, "evaluation.checkpoints=[]")
     assert status == 0 and "1 done, 0 to run" in output
     status, output = temper("train", "study=grid", "-m", *QUICK)
@@ -141,24 +141,24 @@ def test_a_sweep_that_evaluates_nothing_is_finished_and_can_be_evaluated_later(t
     assert status == 1 and "evaluation.checkpoints is empty" in output
 
 
-def test_an_axis_of_dicts_is_planned_as_it_is_run(temper: Temper) -> None:
+def test_an_axis_of_dicts_is_planned_and_run_alike(temper: Temper) -> None:
     weights = "penalty.elastic_net={l1:{weight:0.01}},{l2:{weight:0.01}}"
     status, output = temper("train", "study=grid", "penalty=elastic_net", weights, "-m", *QUICK)
     assert status == 0 and len(runs()) == 2, output
 
 
-def test_seeds_that_reach_into_the_cell_are_cells_of_their_own(temper: Temper) -> None:
+def test_seeds_that_change_the_cell_give_separate_cells(temper: Temper) -> None:
     status, output = temper("train", "study=grid", "seed=0,1,0", "data.split_seed=${seed}", "-m", *QUICK)
     assert status == 0 and len({run.parent for run in runs()}) == 2, output
 
 
-def test_a_study_is_a_plain_name(temper: Temper) -> None:
+def test_a_study_must_be_a_plain_name(temper: Temper) -> None:
     for study in ("../up", "a/b", ".hidden"):
         status, output = temper("train", f"study={study}", *QUICK)
         assert status == 1 and "should be a plain name" in output
 
 
-def test_a_sweep_runs_where_there_is_no_git(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_runs_without_git(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     done = subprocess.run(command("study=grid", "-m", "dry_run=true", *QUICK), capture_output=True, text=True)
     assert done.returncode == 0 and "1 to run" in done.stdout, done.stdout + done.stderr
@@ -169,18 +169,18 @@ def command(*arguments: str) -> list[str]:
 
 
 def comparable(study: str) -> tuple[pd.DataFrame, str]:
-    """All numbers and the tables of accuracy and model: everything but what a clock or the memory measured."""
+    """Return all metrics and tables of a study that do not depend on time or memory."""
     data = pd.read_csv(f"results/{study}/runs.csv").drop(columns="study")
     data = data[~data.metric.isin(["cost/seconds", "cost/wall_seconds", "cost/peak_memory"])]
-    table = Path(f"results/{study}/table.md").read_text().partition("## Accuracy")[2].partition("## What training cost")[0]
+    table = Path(f"results/{study}/table.md").read_text().partition("## Accuracy")[2].partition("## Training cost")[0]
     return data.reset_index(drop=True), table
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_to_the_same_table(temper: Temper, tmp_path: Path) -> None:
-    """SIGKILL for the whole process group in the middle; then the same command again, with joblib's workers."""
+def test_a_killed_sweep_resumes_to_the_same_table(temper: Temper, tmp_path: Path) -> None:
+    """SIGKILL ends the whole process group with joblib's workers; the same command resumes."""
     settings = ("attack=none,pgd", "penalty=none,dropout", "-m", *QUICK, "trainer.max_epochs=4")
-    subprocess.run(command("study=undisturbed", *settings), check=True, capture_output=True)
+    subprocess.run(command("study=uninterrupted", *settings), check=True, capture_output=True)
     process = subprocess.Popen(command("study=killed", *settings), start_new_session=True, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not list(Path("outputs/killed").glob(f"*/seed-*/{RECORD}")):
@@ -192,20 +192,20 @@ def test_a_killed_sweep_goes_on_to_the_same_table(temper: Temper, tmp_path: Path
     assert 0 < done < 4
     again = subprocess.run(command("study=killed", *settings), capture_output=True, text=True)
     assert again.returncode == 0 and f"{done} done, {4 - done} to run" in again.stdout, again.stdout + again.stderr
-    numbers, table = comparable("undisturbed")
+    numbers, table = comparable("uninterrupted")
     numbers_again, table_again = comparable("killed")
     pd.testing.assert_frame_equal(numbers, numbers_again, check_exact=True)
     assert table == table_again
 
 
 def workers(sweep: int) -> list[int]:
-    """The processes in which joblib runs the jobs of a sweep."""
-    found = subprocess.run(["pgrep", "-P", str(sweep), "-f", "loky.backend.popen"], capture_output=True, text=True)
-    return [int(process) for process in found.stdout.split()]
+    """Return the ids of the processes in which joblib runs the jobs of a sweep."""
+    output = subprocess.run(["pgrep", "-P", str(sweep), "-f", "loky.backend.popen"], capture_output=True, text=True)
+    return [int(process) for process in output.stdout.split()]
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_no_other_run(temper: Temper) -> None:
+def test_a_killed_worker_loses_no_run(temper: Temper) -> None:
     settings = ("seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=30", "study=grid", "hydra.launcher.n_jobs=2")
     process = subprocess.Popen(command(*settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300
@@ -220,7 +220,7 @@ def test_a_killed_worker_costs_no_other_run(temper: Temper) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_their_sweep(how: signal.Signals, temper: Temper) -> None:
+def test_workers_exit_with_their_sweep(how: signal.Signals, temper: Temper) -> None:
     settings = ("seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=2000", "study=grid", "hydra.launcher.n_jobs=2")
     process = subprocess.Popen(command(*settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
@@ -235,18 +235,18 @@ def test_workers_end_with_their_sweep(how: signal.Signals, temper: Temper) -> No
     while (left := [worker for worker in left if Path(f"/proc/{worker}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not alive("-p", ",".join(map(str, left))), left
-    # A zombie that nobody reaps keeps its number, and by that its claim.
+    # A zombie that is not reaped keeps its process id, and with it its lock.
     assert left or all(
         was_interrupted(folder) for folder in Path("outputs/grid").glob("*/seed-*") if (folder / "checkpoints").exists()
     )
 
 
 @pytest.mark.slow
-def test_interrupted_by_the_keyboard(temper: Temper) -> None:
+def test_a_keyboard_interrupt_ends_a_sweep_without_a_traceback(temper: Temper) -> None:
     process = subprocess.Popen(
         command("study=grid", "seed=0,1,2,3", "-m", *QUICK, "trainer.max_epochs=200"),
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored by what a shell runs behind itself
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in background processes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -257,12 +257,12 @@ def test_interrupted_by_the_keyboard(temper: Temper) -> None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode != 0 and "the same command goes on" in output, output
+    assert process.returncode != 0 and "Run the same command again to resume" in output, output
     assert "Traceback" not in output, output
 
 
 @pytest.mark.slow
-def test_the_smoke_experiment(temper: Temper) -> None:
+def test_smoke_experiment(temper: Temper) -> None:
     done = subprocess.run(command("experiment=smoke"), capture_output=True, text=True)
     assert done.returncode == 0 and len(runs("smoke")) == 4, done.stdout + done.stderr
     assert "report: results/smoke" in done.stdout

@@ -1,4 +1,4 @@
-"""One run on two devices: the steps of one with the whole batch, one record, every example once."""
+"""Tests of one run on two devices: the same steps as on one device, one record, every example counted once."""
 
 import os
 import subprocess
@@ -19,39 +19,43 @@ from temper.training.distributed import LaunchDecision, broadcast_decision, devi
 from tests.conftest import QUICK, QUICK_TABLE, QUICK_TEXTS, alive
 
 Temper = Callable[..., tuple[int, str]]
-TWO = ("trainer=ddp", "trainer.accelerator=cpu")
-# No draw of its own on each device: an attack that starts at the input, no dropout. 203 examples leave a last batch of 11.
-ALIKE = ("attack=pgd", "attack.start=zero", "trainer.max_epochs=3", "optimizer.lr=0.05")
-SAME = (*QUICK, *ALIKE, "data.train_size=203")
+TWO_DEVICES = ("trainer=ddp", "trainer.accelerator=cpu")
+# Nothing random per device: the attack starts at the input, no dropout. 203 examples leave a last batch of 11.
+DETERMINISTIC = ("attack=pgd", "attack.start=zero", "trainer.max_epochs=3", "optimizer.lr=0.05")
+SETTINGS = (*QUICK, *DETERMINISTIC, "data.train_size=203")
 
 
 def train(study: str, *arguments: str) -> tuple[dict[str, torch.Tensor], RunRecord, str]:
+    """Run temper-train in a new process; return the last checkpoint's weights, the record and the output."""
     command = [sys.executable, "-m", "temper.cli.train", f"study={study}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = Path("outputs", study).glob("*/seed-*")
     state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    return state, RunRecord.read(folder), done.stdout + done.stderr
+    return state, RunRecord.read(folder), result.stdout + result.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
-        (*SAME, "penalty=l2"),
-        (*SAME, "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5"),
-        (*SAME, "penalty=batch_norm", "attack.mode=train"),
-        (*QUICK_TABLE, *ALIKE),
-        (*QUICK_TEXTS, *ALIKE, "data.batch_size=16", "attack.threat=${data.threats.l2}"),
+        (*SETTINGS, "penalty=l2"),
+        (*SETTINGS, "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5"),
+        (*SETTINGS, "penalty=batch_norm", "attack.mode=train"),
+        (*QUICK_TABLE, *DETERMINISTIC),
+        (*QUICK_TEXTS, *DETERMINISTIC, "data.batch_size=16", "attack.threat=${data.threats.l2}"),
     ],
     ids=["penalty", "accumulated", "batch_norm", "table", "texts"],
 )
 def test_two_devices_take_the_steps_of_one(settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal weights after twelve steps to 1e-4 of the largest: sums over a batch are taken in another order, and signs of
-    gradients that are nearly 0 may flip. Without synchronized batch norm they differ by far more."""
+    """Compare the weights after twelve steps, to 1e-4 of the largest.
+
+    Sums over a batch are in another order, and signs of gradients near 0 may flip. Without synchronized batch norm the weights
+    differ by far more.
+    """
     monkeypatch.chdir(tmp_path)
     one, record, _ = train("one", *settings)
-    two, record_of_two, output = train("two", *settings, *TWO)
+    two, record_of_two, output = train("two", *settings, *TWO_DEVICES)
     assert one.keys() == two.keys()
     for name in one:
         if name.startswith("net.") and one[name].is_floating_point():
@@ -59,12 +63,12 @@ def test_two_devices_take_the_steps_of_one(settings: tuple[str, ...], tmp_path: 
             torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4 * largest, msg=name)
     for name, values in record.curves.items():
         if name.startswith("train/ratio"):
-            continue  # gradients of each device's part of the batch: noisier, so longer
+            continue  # norms of the gradients of each device's part of the batch, which are noisier and so longer
         assert record_of_two.curves[name] == pytest.approx(values, abs=0.01), name
     assert record_of_two.cost["gradient_evaluations"] == record.cost["gradient_evaluations"]
     tested = 30 if "data=csv_text" in settings else 60
-    assert output.count("epoch 1 of 3") == 1, "the first speaks for both"
-    # The record was written once, the evaluation counts each example once.
+    assert output.count("epoch 1 of 3") == 1, "rank 0 logs for both"
+    # The record is written once, and the evaluation counts each example once.
     for evaluation, folder in zip(record_of_two.evaluations, Path("outputs/two").glob("*/seed-*"), strict=True):
         with np.load(folder / "evaluations" / evaluation / "last.npz") as arrays:
             assert {len(arrays[name]) for name in arrays.files if name in ("clean", "y", "index")} <= {tested}
@@ -72,19 +76,19 @@ def test_two_devices_take_the_steps_of_one(settings: tuple[str, ...], tmp_path: 
 
 
 @pytest.mark.slow
-def test_batch_norm_that_is_not_synchronized_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsynchronized_batch_norm_gives_different_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    one, _, _ = train("one", *SAME, "penalty=batch_norm")
-    two, _, _ = train("two", *SAME, "penalty=batch_norm", *TWO, "trainer.sync_batchnorm=false")
+    one, _, _ = train("one", *SETTINGS, "penalty=batch_norm")
+    two, _, _ = train("two", *SETTINGS, "penalty=batch_norm", *TWO_DEVICES, "trainer.sync_batchnorm=false")
     assert max(float((one[n] - two[n]).abs().max()) for n in one if n.startswith("net.") and one[n].is_floating_point()) > 1e-3
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_on_two_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first process is killed: the other does not linger, and the same command goes on to the same weights."""
+def test_killed_run_resumes_on_two_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill rank 0: the other rank exits too, and the same command resumes to the same weights."""
     monkeypatch.chdir(tmp_path)
-    long = (*SAME, "trainer.max_epochs=12", "attack.start=uniform", "penalty=dropout", *TWO)
-    undisturbed, _, _ = train("undisturbed", *long)
+    long = (*SETTINGS, "trainer.max_epochs=12", "attack.start=uniform", "penalty=dropout", *TWO_DEVICES)
+    uninterrupted, _, _ = train("uninterrupted", *long)
     process = subprocess.Popen(
         [sys.executable, "-m", "temper.cli.train", "study=killed", *long],
         stderr=subprocess.PIPE,
@@ -97,52 +101,53 @@ def test_killed_and_resumed_on_two_devices(tmp_path: Path, monkeypatch: pytest.M
     process.wait()
     deadline = time.monotonic() + 60
     while alive("-s", str(process.pid)):
-        assert time.monotonic() < deadline, "the second process lingers"
+        assert time.monotonic() < deadline, "rank 1 is still running"
         time.sleep(0.5)
     killed, _, output = train("killed", *long)
     assert "resuming from" in output
-    assert all(torch.equal(undisturbed[name], killed[name]) for name in undisturbed if name.startswith("net."))
+    assert all(torch.equal(uninterrupted[name], killed[name]) for name in uninterrupted if name.startswith("net."))
 
 
-def test_a_sweep_with_several_devices_is_refused(temper: Temper) -> None:
-    status, output = temper("train", "-m", "seed=0,1", *TWO, *QUICK)
-    assert status == 1 and "trainer.devices=2 in a sweep" in output and "hydra/launcher=slurm" in output
+def test_sweep_with_several_devices_is_rejected(temper: Temper) -> None:
+    status, output = temper("train", "-m", "seed=0,1", *TWO_DEVICES, *QUICK)
+    assert status == 1 and "trainer.devices=2: each run of a local sweep" in output and "hydra/launcher=slurm" in output
     assert not list(Path().rglob("*.ckpt"))
 
 
-def test_parts_of_a_batch_are_the_batch(digits: DataModule) -> None:
+def test_batches_of_all_ranks_make_up_the_batch(digits: DataModule) -> None:
     x, y = digits.split("train")
     whole = list(Loader(x[:203], y[:203], batch_size=64, seed=3))
-    parts = [list(Loader(x[:203], y[:203], batch_size=64, seed=3, rank=rank, ranks=3)) for rank in range(3)]
+    parts = [list(Loader(x[:203], y[:203], batch_size=64, seed=3, rank=rank, world_size=3)) for rank in range(3)]
     for number, batch in enumerate(whole):
-        of_it = [part[number] for part in parts]
-        assert sorted(torch.cat([part.index for part in of_it]).tolist()) == sorted(batch.index.tolist())
-        # The mean over devices of what each weighs is the mean over the batch.
-        mean = sum(part.share * float(part.x.mean((1, 2, 3)).mean()) for part in of_it) / 3
+        pieces = [part[number] for part in parts]
+        assert sorted(torch.cat([part.index for part in pieces]).tolist()) == sorted(batch.index.tolist())
+        # The weighted mean over devices is the mean over the batch.
+        mean = sum(part.rank_weight * float(part.x.mean((1, 2, 3)).mean()) for part in pieces) / 3
         assert mean == pytest.approx(float(batch.x.mean()), rel=1e-5)
-    with pytest.raises(DataError, match=r"data\.batch_size.*2 of them for 3 devices"):
-        Loader(x[:66], y[:66], batch_size=64, ranks=3)
+    with pytest.raises(DataError, match=r"data\.batch_size=64: .* 2 of 66 examples for 3 devices"):
+        Loader(x[:66], y[:66], batch_size=64, world_size=3)
 
 
-def test_how_many_devices_are_asked_for() -> None:
+def test_device_count() -> None:
     assert [device_count(devices) for devices in (1, "1", 2, [0], [0, 3])] == [1, 1, 2, 1, 2]
     assert device_count(-1) > 1 and device_count("auto") > 1
 
 
-def test_ranks_learn_what_the_first_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("temper.training.distributed.PATIENCE", 0.5)
+def test_ranks_receive_the_decision_of_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("temper.training.distributed.LAUNCH_TIMEOUT", 0.5)
     monkeypatch.setenv("TEMPER_FIRST_RANK", str(os.getpid()))
-    with broadcast_decision(tmp_path, several=True) as tell:
-        with pytest.raises(TimeoutError, match="did it die"):
+    with broadcast_decision(tmp_path, several=True) as announce:
+        with pytest.raises(TimeoutError, match="Did rank 0 die"):
             receive_decision(tmp_path)
-        tell(LaunchDecision(train=True, checkpoint="last.ckpt"))
+        announce(LaunchDecision(train=True, checkpoint="last.ckpt"))
         assert receive_decision(tmp_path) == LaunchDecision(train=True, checkpoint="last.ckpt")
     with pytest.raises(RuntimeError), broadcast_decision(tmp_path, several=True):
         raise RuntimeError("before anything was decided")
     assert receive_decision(tmp_path) == LaunchDecision(train=False)
 
 
-def test_an_attack_that_stops_by_example_does_not_synchronize(temper: Temper) -> None:
-    settings = ("attack=pgd", "attack.stop_after=1", "penalty=batch_norm", *TWO)
-    status, output = temper("train", *SAME, *settings, "attack.mode=train", "trainer.sync_batchnorm=true")
-    assert status == 1 and "attack.stop_after does not go with attack.mode=train and trainer.sync_batchnorm" in output
+def test_per_example_stopping_is_rejected_with_synchronized_batch_norm(temper: Temper) -> None:
+    settings = ("attack=pgd", "attack.stop_after=1", "penalty=batch_norm", *TWO_DEVICES)
+    status, output = temper("train", *SETTINGS, *settings, "attack.mode=train", "trainer.sync_batchnorm=true")
+    message = "attack.stop_after=1: is not supported with attack.mode=train and trainer.sync_batchnorm=true"
+    assert status == 1 and message in output

@@ -1,4 +1,4 @@
-"""A loss that is no longer finite ends the run: the record says where, and what was saved stays good."""
+"""Tests of divergence: a loss that is not finite ends the run, the record says where, and saved checkpoints stay finite."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def only_run() -> Path:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("step", [0, 23])
-def test_the_record_names_the_step_and_the_loss_before_it(
+def test_record_names_the_step_and_the_last_finite_loss(
     bad: float, step: int, temper: Temper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     risk, seen = Attack.risk, []
@@ -37,23 +37,23 @@ def test_the_record_names_the_step_and_the_loss_before_it(
         return value * bad if len(seen) == step + 1 else value
 
     monkeypatch.setattr(Attack, "risk", broken)
-    monkeypatch.setattr(epoch_losses, "CHECKED_EVERY", 2)
+    monkeypatch.setattr(epoch_losses, "CHECK_INTERVAL", 2)
     assert temper("train", *SETTINGS)[0] == 1
     record = RunRecord.read(only_run())
     assert not record.finished and record.error is not None
-    assert f"diverged in epoch {step // 10} at step {step}" in record.error and "would do so again" in record.error
-    assert len(seen) <= step + 3, "not the whole epoch is trained on nothing"
+    assert f"diverged at epoch {step // 10}, step {step}" in record.error and "will diverge again" in record.error
+    assert len(seen) <= step + 3, "training stops before the epoch ends"
     if step:
-        assert f"after a loss of {seen[step - 1]:.4g}" in record.error
+        assert f"(last finite loss {seen[step - 1]:.4g})" in record.error
         for name in ("best", "last"):
             checkpoint = torch.load(only_run() / f"checkpoints/{name}.ckpt", weights_only=True)
             assert checkpoint["epoch"] <= 1
             assert all(v.isfinite().all() for v in checkpoint["state_dict"].values() if isinstance(v, Tensor))
     else:
-        assert "nothing was saved" in record.error and not list(only_run().rglob("*.ckpt"))
+        assert "No checkpoint was saved" in record.error and not list(only_run().rglob("*.ckpt"))
 
 
-def test_weights_that_are_lost_in_the_last_step_are_not_saved(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_diverge_in_the_last_step_are_not_saved(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Classifier.optimizer_step
 
     def broken(self: Classifier, *arguments: object, **named: object) -> None:
@@ -64,11 +64,11 @@ def test_weights_that_are_lost_in_the_last_step_are_not_saved(temper: Temper, mo
     monkeypatch.setattr(Classifier, "optimizer_step", broken)
     assert temper("train", *SETTINGS)[0] == 1
     error = RunRecord.read(only_run()).error
-    assert error is not None and "epoch 1 at step 20" in error and "weights are no longer finite" in error
+    assert error is not None and "epoch 1, step 20" in error and "weights are not finite" in error
     assert torch.load(only_run() / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
 
 
-def test_training_goes_on_from_the_last_good_checkpoint_at_a_lower_rate(
+def test_training_resumes_from_the_last_finite_checkpoint_at_a_lower_rate(
     temper: Temper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
@@ -76,9 +76,9 @@ def test_training_goes_on_from_the_last_good_checkpoint_at_a_lower_rate(
         assert temper("train", *SETTINGS, "schedule=constant", "optimizer.lr=0.1")[0] == 1
     error = RunRecord.read(only_run()).error
     assert error is not None
-    named = re.search(r"ckpt_path=(\S+)", error)
-    assert named is not None
-    settings = (*SETTINGS, "schedule=constant", "optimizer.lr=0.01", "study=next", f"ckpt_path={named[1]}")
+    path = re.search(r"ckpt_path=(\S+)", error)
+    assert path is not None
+    settings = (*SETTINGS, "schedule=constant", "optimizer.lr=0.01", "study=next", f"ckpt_path={path[1]}")
     status, output = temper("train", *settings)
     assert status == 0, output
     (checkpoint,) = Path("outputs/next").rglob("last.ckpt")

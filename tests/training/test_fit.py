@@ -1,4 +1,4 @@
-"""Options of the trainer do what they say, for all four kinds of training."""
+"""Tests of trainer options for all four kinds of training: clipping, accumulation, precision."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +19,8 @@ KINDS = [("attack=none",), ("attack=fgsm",), ("penalty=l2",), ("attack=fgsm", "p
 PLAIN = ("optimizer.momentum=0", "optimizer.nesterov=false", "schedule=constant", "trainer.max_epochs=1")
 
 
-def fitted(*overrides: str) -> tuple[Classifier, pl.Trainer, dict[str, torch.Tensor]]:
-    """A module after one epoch, and its weights before that."""
+def fit(*overrides: str) -> tuple[Classifier, pl.Trainer, dict[str, torch.Tensor]]:
+    """Return a module after one epoch, its trainer, and its weights before."""
     config = composed(*QUICK, *PLAIN, *overrides)
     module, data = build_module(config), build_data(config)
     before = {name: value.detach().clone() for name, value in module.net.named_parameters()}
@@ -31,37 +31,37 @@ def fitted(*overrides: str) -> tuple[Classifier, pl.Trainer, dict[str, torch.Ten
     return module, trainer, before
 
 
-def moved(module: Classifier, before: dict[str, torch.Tensor]) -> torch.Tensor:
+def update(module: Classifier, before: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([(value.detach() - before[name]).flatten() for name, value in module.net.named_parameters()])
 
 
-def moved_by(*overrides: str) -> torch.Tensor:
-    module, _, before = fitted(*overrides)
-    return moved(module, before)
+def update_for(*overrides: str) -> torch.Tensor:
+    module, _, before = fit(*overrides)
+    return update(module, before)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_a_clipped_step_is_as_long_as_the_bound(kind: tuple[str, ...]) -> None:
-    """One step of plain SGD on all examples moves the weights by lr times the gradient."""
+def test_clipped_gradient_has_the_given_norm(kind: tuple[str, ...]) -> None:
+    """Compare updates of plain SGD on all examples, which are lr times the gradient."""
     whole = ("data.batch_size=200", "optimizer.lr=0.5", *kind)
-    free = moved_by(*whole)
-    assert float(free.norm()) > 0.005
-    clipped = moved_by(*whole, "trainer.gradient_clip_val=0.01")
-    torch.testing.assert_close(clipped, free * (0.5 * 0.01 / free.norm()), rtol=1e-3, atol=1e-7)
-    by_value = moved_by(*whole, "trainer.gradient_clip_val=0.01", "+trainer.gradient_clip_algorithm=value")
-    torch.testing.assert_close(by_value, free.clamp(-0.005, 0.005), rtol=1e-3, atol=1e-7)
+    unclipped = update_for(*whole)
+    assert float(unclipped.norm()) > 0.005
+    clipped = update_for(*whole, "trainer.gradient_clip_val=0.01")
+    torch.testing.assert_close(clipped, unclipped * (0.5 * 0.01 / unclipped.norm()), rtol=1e-3, atol=1e-7)
+    by_value = update_for(*whole, "trainer.gradient_clip_val=0.01", "+trainer.gradient_clip_algorithm=value")
+    torch.testing.assert_close(by_value, unclipped.clamp(-0.005, 0.005), rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_accumulated_batches_take_the_step_of_the_big_batch(kind: tuple[str, ...]) -> None:
-    one, trainer, before = fitted("data.batch_size=200", *kind)
-    other, accumulating, _ = fitted("data.batch_size=50", "trainer.accumulate_grad_batches=4", *kind)
+def test_accumulated_batches_equal_one_large_batch(kind: tuple[str, ...]) -> None:
+    large, trainer, before = fit("data.batch_size=200", *kind)
+    small, accumulating, _ = fit("data.batch_size=50", "trainer.accumulate_grad_batches=4", *kind)
     assert trainer.global_step == accumulating.global_step == 1
-    torch.testing.assert_close(moved(one, before), moved(other, before), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(update(large, before), update(small, before), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_bfloat16_trains_and_is_evaluated_in_float32(kind: tuple[str, ...], temper: Temper) -> None:
+def test_bfloat16_training_is_evaluated_in_float32(kind: tuple[str, ...], temper: Temper) -> None:
     status, output = temper("train", *QUICK, "trainer.precision=bf16-mixed", "trainer.max_epochs=6", *kind)
     assert status == 0, output
     (folder,) = Path("outputs/default").glob("*/seed-*")
@@ -75,5 +75,5 @@ def test_bfloat16_trains_and_is_evaluated_in_float32(kind: tuple[str, ...], temp
         logits = module(batch.x)
     assert logits.dtype == torch.float32
     (evaluation,) = record.evaluations.values()
-    found = evaluation["checkpoints"]["last"]["metrics"]["test/clean"]
-    assert found == pytest.approx(float((logits.argmax(1) == batch.y).float().mean()))
+    accuracy = evaluation["checkpoints"]["last"]["metrics"]["test/clean"]
+    assert accuracy == pytest.approx(float((logits.argmax(1) == batch.y).float().mean()))

@@ -1,4 +1,4 @@
-"""The hot path: a training step gives what a plain loop gives, asks the host for nothing, and leaves no trace."""
+"""Tests of the hot path: training steps equal a plain loop and never wait for the device."""
 
 import warnings
 from pathlib import Path
@@ -20,12 +20,12 @@ from temper.training.classifier import Classifier
 from temper.training.modules import build_module
 from tests.conftest import QUICK, composed
 
-# 25 epochs of four batches, the last of them a short one.
+# 25 epochs of four batches, of which the last is smaller.
 SMALL = ("attack.steps=3", "data.train_size=200", "model.width=4", "model.hidden=16", "trainer.max_epochs=25")
 
 
 def trained(config: DictConfig, *, validated: bool = False) -> Classifier:
-    """All epochs through Lightning."""
+    """Return a module trained with Lightning."""
     module = build_module(config)
     trainer: pl.Trainer = build(
         config,
@@ -42,8 +42,8 @@ def trained(config: DictConfig, *, validated: bool = False) -> Classifier:
     return module
 
 
-def by_hand(config: DictConfig, *, l2: float = 0.0) -> Classifier:
-    """The same in a plain float32 loop: PGD as papers' code writes it, with weights that want gradients all the while."""
+def trained_by_plain_loop(config: DictConfig, *, l2: float = 0.0) -> Classifier:
+    """Return a module trained by a plain float32 loop, with PGD as in the papers' code: weights always require gradients."""
     module = build_module(config)
     net, steps = module.net.train(), config.attack.steps
     eps = 2 / 16  # conf/data/digits.yaml
@@ -51,7 +51,7 @@ def by_hand(config: DictConfig, *, l2: float = 0.0) -> Classifier:
     optimizer = module.optimizer(net.parameters())
     total = config.trainer.max_epochs * len(loader)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: module.schedule(min((step + 0.5) / total, 1.0)))
-    done = 0
+    steps_done = 0
     for epoch in range(config.trainer.max_epochs):
         loader.set_epoch(epoch)
         for number, batch in enumerate(loader):
@@ -73,8 +73,8 @@ def by_hand(config: DictConfig, *, l2: float = 0.0) -> Classifier:
             loss.backward()
             optimizer.step()
             schedule.step()
-            done += 1
-    assert done == 100
+            steps_done += 1
+    assert steps_done == 100
     return module
 
 
@@ -82,17 +82,17 @@ def weights(module: Classifier) -> Tensor:
     return torch.cat([parameter.detach().flatten().cpu() for parameter in module.net.parameters()])
 
 
-def test_a_hundred_steps_equal_a_plain_loop_to_the_bit() -> None:
-    """Digits and their eps are multiples of 1/16, so that the plain loop's ball is rounded nowhere."""
+def test_100_steps_are_bit_identical_to_a_plain_loop() -> None:
+    """Use digits, whose pixels and eps are multiples of 1/16, so the plain loop has no rounding at the bounds."""
     config = composed("attack=pgd", *SMALL)
-    fast, plain = weights(trained(config)), weights(by_hand(config))
+    fast, plain = weights(trained(config)), weights(trained_by_plain_loop(config))
     assert torch.equal(fast, plain) and not torch.equal(fast, weights(build_module(config)))
 
 
-def test_a_hundred_combined_steps_equal_a_plain_loop() -> None:
-    """To rounding: the norm of all weights is summed in another order."""
+def test_100_combined_steps_equal_a_plain_loop() -> None:
+    """Compare up to rounding, since the norm of all weights is summed in another order."""
     config = composed("attack=pgd", "penalty=l2", "penalty.l2.weight=5e-3", *SMALL)
-    torch.testing.assert_close(weights(trained(config)), weights(by_hand(config, l2=5e-3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(trained(config)), weights(trained_by_plain_loop(config, l2=5e-3)), rtol=1e-4, atol=1e-5)
 
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
@@ -110,20 +110,23 @@ GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason
         pytest.param("trainer=gpu model.compile=cuda_graphs", 0.1, marks=GPU),
     ],
 )
-def test_a_hundred_steps_of_another_arithmetic_end_nearby(how: str, tolerance: float) -> None:
-    """Where signs of small gradients flip, steps differ; the tolerance is a share of the way that training has gone. Nothing is
-    drawn, which a GPU would do differently."""
+def test_100_steps_at_other_precisions_end_nearby(how: str, tolerance: float) -> None:
+    """Compare with float32 on the CPU: steps differ where signs of small gradients flip.
+
+    The tolerance is a fraction of the distance from the initial weights. Nothing is drawn at random, since a GPU draws
+    different numbers.
+    """
     settings = ("attack=pgd", "attack.start=zero", *SMALL)
-    start, plain = weights(build_module(composed(*settings))), weights(by_hand(composed(*settings)))
-    away = (weights(trained(composed(*how.split(), *settings))) - plain).norm()
-    assert away < tolerance * (plain - start).norm()
+    start, plain = weights(build_module(composed(*settings))), weights(trained_by_plain_loop(composed(*settings)))
+    distance = (weights(trained(composed(*how.split(), *settings))) - plain).norm()
+    assert distance < tolerance * (plain - start).norm()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("attack", ["none", "trades", "pgd", "free"])
 @pytest.mark.parametrize("model", ["cnn", "preact_resnet18"])
-def test_cuda_graphs_live_through_epochs_and_validations(attack: str, model: str) -> None:
+def test_cuda_graphs_survive_epochs_and_validations(attack: str, model: str) -> None:
     size = ["model.width=4"] if model == "preact_resnet18" else []
     settings = (f"attack={attack}", f"model={model}", *size, "data.train_size=200", "trainer.max_epochs=3", "trainer=gpu")
     graphs, plain = (
@@ -133,8 +136,8 @@ def test_cuda_graphs_live_through_epochs_and_validations(attack: str, model: str
     torch.testing.assert_close(graphs, plain, rtol=0.05, atol=0.05)
 
 
-class Host(TorchDispatchMode):
-    """Notes what would wait for the device, if `meta` were one: copies to it that block; what is read from it is an error."""
+class SyncRecorder(TorchDispatchMode):
+    """Record blocking copies to the device `meta`, which would wait for a real one; reading a value from it raises an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,14 +146,17 @@ class Host(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
-            source, freely = args[-1] if len(args) < 3 else args[1], (kwargs or {}).get("non_blocking") or args[2:] == (True,)
-            if out.is_meta and not source.is_meta and source.ndim and not freely:
+            source, non_blocking = (
+                args[-1] if len(args) < 3 else args[1],
+                (kwargs or {}).get("non_blocking") or args[2:] == (True,),
+            )
+            if out.is_meta and not source.is_meta and source.ndim and not non_blocking:
                 self.waits.append(f"{func} of {list(source.shape)}")
         return out
 
 
-def one_step(config: DictConfig, device: str, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """What one training step on a device asks of the host."""
+def one_step(config: DictConfig, device: str, monkeypatch: pytest.MonkeyPatch) -> SyncRecorder:
+    """Run one training step on a device and return its recorded synchronizations."""
     module, data = build_module(config), build_data(config)
     trainer = type(
         "Trainer", (), {"max_epochs": 2, "limit_train_batches": None, "accumulate_grad_batches": 1, "datamodule": data}
@@ -160,40 +166,40 @@ def one_step(config: DictConfig, device: str, monkeypatch: pytest.MonkeyPatch) -
     batch = next(iter(data.loader("train", batch_size=16))).to(device)
     module.to(device)
     optimizer = module.optimizer(module.parameters())
-    with Host() as host:
+    with SyncRecorder() as recorder:
         loss = module.objective(batch, 0)
-        penalty = module.penalties.weighted(loss.terms)
+        penalty = module.penalties.weighted_sum(loss.terms)
         (loss.risk if penalty is None else loss.risk + penalty).backward()
         module.on_after_backward()
         module.penalties.before_step(module.net, 0.1)
         optimizer.step()
         module.penalties.after_step(module.net)
-    return host
+    return recorder
 
 
 def options(group: str) -> list[str]:
     return sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
 
 
-# The first two read their success rates once in fifty batches; the third has moments at which it looks at gradients.
+# The first two read their success rates every fifty batches; the third reads gradients at some steps.
 READS = {"evolving", "pgd_warmup", "meta"}
-UNKNOWN = {"orthogonal", "spectral"}  # torch.autocast knows no device meta
+UNSUPPORTED = {"orthogonal", "spectral"}  # torch.autocast does not support the device meta
 
 
 @pytest.mark.parametrize("attack", [name for name in options("attack") if name not in READS])
-def test_no_attack_waits_for_the_device(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attacks_never_wait_for_the_device(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one_step(composed(f"attack={attack}", *QUICK), "meta", monkeypatch).waits == []
 
 
-@pytest.mark.parametrize("penalty", [name for name in options("penalty") if name not in READS | UNKNOWN])
-def test_no_penalty_waits_for_the_device(penalty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("penalty", [name for name in options("penalty") if name not in READS | UNSUPPORTED])
+def test_penalties_never_wait_for_the_device(penalty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steered = f"[l2,{penalty}]" if penalty in ("controlled", "dynamic") else penalty
     model = ["model=preact_resnet18", "model.width=4"] if penalty == "stochastic_depth" else QUICK
     assert one_step(composed("attack=pgd", f"penalty={steered}", *model), "meta", monkeypatch).waits == []
 
 
-def test_what_waits_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check can fail: for a copy that blocks, and for a value that is read."""
+def test_recorder_detects_synchronization(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detect a blocking copy and a value that is read."""
     from temper.attacks import PGD
 
     def blocking(attack: PGD, net: Any, batch: Any) -> Tensor:
@@ -212,9 +218,9 @@ def test_what_waits_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("penalty", ["none", "[l2,dropout]", "[crop_flip,cutmix]", "awp"])
-def test_no_step_on_a_gpu_waits_for_it(penalty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_never_wait_for_the_gpu(penalty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("attack=pgd", f"penalty={penalty}", *QUICK)
-    one_step(config, "cuda", monkeypatch)  # what is loaded lazily has been
+    one_step(config, "cuda", monkeypatch)  # first, since lazy loading synchronizes
     objective = Classifier.objective
 
     def watched(module: Classifier, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Loggers, read back from the files that they write."""
+"""Tests of loggers, read back from the files that they write."""
 
 from collections.abc import Callable
 from pathlib import Path

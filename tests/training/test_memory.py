@@ -1,6 +1,6 @@
-"""Training holds on to nothing: after a thousand steps it takes the memory that it took after ten. The data lie in it once.
+"""Tests of memory: training leaks nothing from step 10 to step 1000, and the data are in memory once.
 
-Each is measured in a process of its own: what other tests left behind is given back whenever it pleases.
+Each measurement runs in a new process, since memory of other tests may be freed at any time.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from tests.conftest import composed
 
 pytestmark = pytest.mark.slow
 
-# Ten steps an epoch: what is kept of them is given back at its end, so that is where memory is compared.
+# Ten steps per epoch: buffers of an epoch are freed at its end, so memory is compared there.
 FEW, MANY = 10, 1000
 SMALL = ("data.train_size=200", "data.batch_size=20", "model.width=4", "model.hidden=16", "validation.steps=1")
 CELLS = {
@@ -36,79 +36,80 @@ CELLS = {
     "averaged weights": ("penalty=ema",),
 }
 Measured = TypeVar("Measured")
-NOISE = 2.0  # MiB by which a process grows that holds on to nothing
+NOISE = 2.0  # MiB by which a process without leaks grows
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is read from /proc")
 
 
-class Held(NamedTuple):
-    """What is held at one moment: tensors that Python knows, and MiB of the process or, where it trains on one, the GPU."""
+class MemoryUse(NamedTuple):
+    """Memory in use: number of live tensors in Python, and MiB of the process or of the GPU that it trains on."""
 
     tensors: int
     memory: float
 
 
-class Watch(pl.Callback):
-    """Notes what is held after few steps and after many."""
+class MemoryRecorder(pl.Callback):
+    """Record memory use after few and after many steps."""
 
     def __init__(self) -> None:
-        self.held: dict[int, Held] = {}
+        self.usage: dict[int, MemoryUse] = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step in (FEW, MANY):
             gc.collect()
             tensors = sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
             memory = torch.cuda.memory_allocated() / 2**20 if pl_module.device.type == "cuda" else resident()
-            self.held[trainer.global_step] = Held(tensors, memory)
+            self.usage[trainer.global_step] = MemoryUse(tensors, memory)
 
 
 def resident() -> float:
-    """MiB of this process's own in memory, once what was freed is given back to the system: pages of files come and go."""
+    """Return the anonymous resident memory of this process in MiB, after freed memory is returned to the system."""
     ctypes.CDLL(None).malloc_trim(0)
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:"))
     return int(line.split()[1]) / 2**10
 
 
-def alone(measure: Callable[..., Measured], *args: Any, **kwargs: Any) -> Measured:
-    """What a function measures in a process that has done nothing else."""
+def in_new_process(measure: Callable[..., Measured], *args: Any, **kwargs: Any) -> Measured:
+    """Return a function's result from a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(measure, *args, **kwargs).result()
 
 
-def growth(*overrides: str, prepare: Callable[[nn.Module], object] = nn.Module.train) -> Held:
-    """What training holds after many steps beyond what it holds after few.
+def growth(*overrides: str, prepare: Callable[[nn.Module], object] = nn.Module.train) -> MemoryUse:
+    """Return the growth of memory use from few to many training steps.
 
     Args:
-        prepare: is given the network before.
+        overrides: overrides of the config.
+        prepare: called with the network before training.
     """
     config = composed(f"trainer.max_epochs={MANY // 10 + 1}", *SMALL, *overrides)
-    module, watch = build_module(config), Watch()
+    module, recorder = build_module(config), MemoryRecorder()
     prepare(module.net)
-    trainer_of(config, module, watch).fit(module, build_data(config))
-    before, after = watch.held[FEW], watch.held[MANY]
-    return Held(after.tensors - before.tensors, after.memory - before.memory)
+    trainer_of(config, module, recorder).fit(module, build_data(config))
+    before, after = recorder.usage[FEW], recorder.usage[MANY]
+    return MemoryUse(after.tensors - before.tensors, after.memory - before.memory)
 
 
 @LINUX
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_thousand_steps_take_the_memory_of_ten(cell: str) -> None:
-    grown = alone(growth, *CELLS[cell])
-    assert grown.tensors == 0 and grown.memory < NOISE
+def test_memory_is_constant_over_1000_steps(cell: str) -> None:
+    difference = in_new_process(growth, *CELLS[cell])
+    assert difference.tensors == 0 and difference.memory < NOISE
 
 
 @CUDA
 @pytest.mark.gpu
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_thousand_steps_take_the_memory_of_ten_on_a_gpu(cell: str) -> None:
-    assert alone(growth, "trainer=gpu", *CELLS[cell]) == (0, 0)
+def test_memory_is_constant_over_1000_steps_on_a_gpu(cell: str) -> None:
+    assert in_new_process(growth, "trainer=gpu", *CELLS[cell]) == (0, 0)
 
 
-def hold_every_graph(net: nn.Module) -> None:
+def leak_every_graph(net: nn.Module) -> None:
     kept: list[Tensor] = []
     net.register_forward_hook(lambda module, inputs, logits: kept.append(logits) if logits.grad_fn else None)
 
 
-def hold_a_chain_of_graphs(net: nn.Module) -> None:
+def leak_a_chain_of_graphs(net: nn.Module) -> None:
     total: list[Any] = [0.0]
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
@@ -119,13 +120,13 @@ def hold_a_chain_of_graphs(net: nn.Module) -> None:
 
 
 @LINUX
-def test_graphs_that_are_held_show() -> None:
-    assert alone(growth, *CELLS["pgd"], prepare=hold_every_graph).tensors > MANY / 2
-    assert alone(growth, *CELLS["pgd"], prepare=hold_a_chain_of_graphs).memory > 2 * NOISE
+def test_leaked_graphs_are_detected() -> None:
+    assert in_new_process(growth, *CELLS["pgd"], prepare=leak_every_graph).tensors > MANY / 2
+    assert in_new_process(growth, *CELLS["pgd"], prepare=leak_a_chain_of_graphs).memory > 2 * NOISE
 
 
 class Images:
-    """A source of random images, 64 MiB of them to train on."""
+    """Source of random images, 64 MiB of training data."""
 
     def load(self) -> Arrays:
         x, y = (torch.randint(256, (2**14, 1, 64, 64), dtype=torch.uint8), torch.arange(2**14) % 10)
@@ -133,20 +134,20 @@ class Images:
 
 
 def growth_by_data() -> float:
-    """MiB that a data module takes whose loaders were run through, twice."""
+    """Return the memory in MiB of a data module whose loaders were iterated twice."""
     gc.collect()
     before = resident()
     data = DataModule(source=Images(), shape=(1, 64, 64), classes=10, batch_size=64)
     data.setup()
     for seed in (0, 1):
         for name in ("train", "val"):
-            for batch in data.ordered(seed=seed, repeats=1).loader(name, batch_size=64, seed=seed):
+            for batch in data.for_run(seed=seed, repeats=1).loader(name, batch_size=64, seed=seed):
                 assert batch.x.dtype == torch.float32
     gc.collect()
     return resident() - before
 
 
 @LINUX
-def test_the_data_lie_in_memory_once() -> None:
-    """Not beside what was read, nor again for each loader, epoch or run."""
-    assert alone(growth_by_data) < 1.25 * 64
+def test_data_are_in_memory_once() -> None:
+    """Allow no second copy for reading, loaders, epochs or runs."""
+    assert in_new_process(growth_by_data) < 1.25 * 64

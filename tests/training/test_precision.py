@@ -1,5 +1,4 @@
-"""`trainer.precision=bf16-mixed`: the network computes in bfloat16 while it is trained and attacked; losses are taken, and the
-evaluation is made, in float32."""
+"""Tests of `trainer.precision=bf16-mixed`: training and attacks use bfloat16, losses and evaluation use float32."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -29,32 +28,40 @@ KINDS = [
     ("attack=mart",),
     ("attack=pgd", "attack.loss=dlr", "penalty=[l2,logit_squeezing]"),
 ]
-# What is done with logits on the way to a loss.
-OF_LOGITS = (F.cross_entropy, Tensor.softmax, Tensor.log_softmax, Tensor.topk, Tensor.gather, Tensor.scatter, Tensor.square)
+# Functions that losses apply to logits.
+LOGIT_FUNCTIONS = (
+    F.cross_entropy,
+    Tensor.softmax,
+    Tensor.log_softmax,
+    Tensor.topk,
+    Tensor.gather,
+    Tensor.scatter,
+    Tensor.square,
+)
 
 
 class Stage:
-    """Which part of a run goes on."""
+    """Current part of a run."""
 
     def __init__(self) -> None:
         self.name = "outside"
 
     def during(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function; while it runs, this stage goes on."""
+        """Return the function, wrapped to set the stage while it runs."""
 
-        def inside(*arguments: Any, **named: Any) -> Any:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
             before, self.name = self.name, name
             try:
                 return function(*arguments, **named)
             finally:
                 self.name = before
 
-        return inside
+        return wrapped
 
 
 @contextmanager
-def layers(stage: Stage) -> Iterator[Dtypes]:
-    """By stage, in what the linear and convolutional layers of all networks gave their outputs."""
+def layer_dtypes(stage: Stage) -> Iterator[Dtypes]:
+    """Record the output dtypes of all linear and convolutional layers, by stage."""
     seen: Dtypes = defaultdict(set)
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -68,21 +75,21 @@ def layers(stage: Stage) -> Iterator[Dtypes]:
         handle.remove()
 
 
-class Losses(TorchFunctionMode):
-    """In what each function that a loss is made of got its logits, by its name."""
+class LossDtypes(TorchFunctionMode):
+    """Record the dtypes of the logits that each function of a loss receives, by its name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: Dtypes = defaultdict(set)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in OF_LOGITS and args[0].ndim == 2 and args[0].shape[1] == 10:
+        if func in LOGIT_FUNCTIONS and args[0].ndim == 2 and args[0].shape[1] == 10:
             self.seen[func.__name__].add(args[0].dtype)
         return func(*args, **(kwargs or {}))
 
 
 def fit(stage: Stage, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[Dtypes, Dtypes]:
-    """Two batches of training and a validation: what layers gave out by stage, and what losses were taken of."""
+    """Train on two batches and validate; return the dtypes of layers by stage, and of logits in losses by function."""
     config = composed(*QUICK, "trainer.max_epochs=1", "trainer.limit_train_batches=2", *overrides)
     module, data = build_module(config), build_data(config)
     monkeypatch.setattr(module.attack, "perturb", stage.during("attack", module.attack.perturb))
@@ -90,30 +97,28 @@ def fit(stage: Stage, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple
     trainer: pl.Trainer = build(
         config, "trainer", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
     )
-    with layers(stage) as outputs, Losses() as losses:
+    with layer_dtypes(stage) as outputs, LossDtypes() as losses:
         stage.during("training", trainer.fit)(module, data)
     return outputs, losses.seen
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
-def test_attack_and_training_compute_in_bfloat16_and_losses_in_float32(
-    kind: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_and_attack_use_bfloat16_and_losses_float32(kind: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, losses = fit(Stage(), monkeypatch, "trainer.precision=bf16-mixed", *kind)
     assert outputs == {stage: {torch.bfloat16} for stage in ("training", "attack", "validation")}
     assert losses and all(dtypes == {torch.float32} for dtypes in losses.values()), losses
 
 
-def test_without_it_nothing_is_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_precision_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, _ = fit(Stage(), monkeypatch, "attack=pgd")
     assert outputs == {stage: {torch.float32} for stage in ("training", "attack", "validation")}
 
 
-def test_the_outcomes_are_those_of_a_float32_network(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_uses_float32(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
     monkeypatch.setattr(suite, "attack_all", stage.during("evaluation", suite.attack_all))
     monkeypatch.setattr(run, "train", stage.during("training", run.train))
-    with layers(stage) as outputs:
+    with layer_dtypes(stage) as outputs:
         status, output = temper("train", *QUICK, "attack=pgd", "trainer.precision=bf16-mixed")
     assert status == 0, output
     assert outputs["training"] == {torch.bfloat16} and outputs["evaluation"] == {torch.float32}

@@ -1,4 +1,4 @@
-"""A run in a terminal shows a bar; what it writes into its log is plain."""
+"""Tests of the progress bar: shown in a terminal, absent from log files."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ from temper.training.progress_bar import TrainingBar
 from tests.conftest import QUICK, composed
 
 
-def test_a_terminal_gets_a_bar_and_the_log_plain_lines(tmp_path: Path) -> None:
+def test_terminal_shows_a_bar_and_the_log_file_has_plain_lines(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "temper.cli.train", *QUICK, "attack=fgsm", "evaluation.checkpoints=[]"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
     with subprocess.Popen(command, cwd=tmp_path, stdin=follower, stdout=follower, stderr=follower, env=environment) as process:
         os.close(follower)
         shown = b""
-        with contextlib.suppress(OSError):  # the end of a terminal
+        with contextlib.suppress(OSError):  # the terminal is closed
             while part := os.read(leader, 4096):
                 shown += part
     os.close(leader)
@@ -37,21 +37,20 @@ def test_a_terminal_gets_a_bar_and_the_log_plain_lines(tmp_path: Path) -> None:
     assert "━" not in text and "\x1b" not in text and text.count("epoch 2 of 2:") == 1
 
 
-def test_a_file_gets_lines_alone(tmp_path: Path) -> None:
+def test_redirected_output_has_no_bar(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "temper.cli.train", *QUICK, "evaluation.checkpoints=[]"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and "epoch 2 of 2:" in done.stderr
-    assert not {"━", "\x1b", "\r"} & set(done.stdout + done.stderr)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0 and "epoch 2 of 2:" in result.stderr
+    assert not {"━", "\x1b", "\r"} & set(result.stdout + result.stderr)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_log_is_given_back_at_the_end(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_handlers_are_restored_at_the_end(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed(*QUICK)
     module, out = build_module(config), io.StringIO()
     bar = TrainingBar(Console(file=out, force_terminal=True, width=140))
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    before = handler.stream
     if fails:
         monkeypatch.setattr(module, "on_validation_epoch_end", lambda: 1 / 0)
     trainer = build(
@@ -60,5 +59,5 @@ def test_the_log_is_given_back_at_the_end(fails: bool, monkeypatch: pytest.Monke
     )  # fmt: skip
     with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
         trainer.fit(module, build_data(config))
-    assert handler.stream is before is sys.stderr and not bar.bar.live.is_started
+    assert logging.getLogger().handlers == [handler] and handler.stream is sys.stderr and not bar.bar.live.is_started
     assert f"epoch {1 if fails else 2}/2" in out.getvalue() and ("val/clean" in out.getvalue()) != fails

@@ -1,4 +1,4 @@
-"""What W&B shows of a run, read back from the file of a real offline run and compared with the run's record."""
+"""Tests of the W&B logger: files of real offline runs are read back and compared with the record."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from temper.attacks import PGD, Cascade, Linf
 from temper.data import DataModule, Loader
 from temper.evaluation import attack_all
 from temper.models import CNN
-from temper.runs.record import RunRecord, outcomes_file
-from temper.training.loggers import content
+from temper.runs.record import RunRecord, load_outcomes
+from temper.training.loggers import wandb_identity
 from temper.training.wandb_logger import WandbLogger, direction
-from temper.training.wandb_summary import amplified, contact_sheet, final_numbers, pictures
+from temper.training.wandb_summary import contact_sheet, final_numbers, input_images, perturbation_images
 from tests.cli.test_run import kill
 from tests.conftest import QUICK, composed
 
@@ -34,12 +34,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def wandb_records(path: Path) -> list[dict[str, Any]]:
-    """What a run's own file holds, as W&B's own reader prints it."""
+    """Return the contents of a run's file, as printed by W&B's own reader."""
     return [json.loads(line) for line in _inspect("--json", path).splitlines()]
 
 
 def wandb_summary(path: Path) -> dict[str, Any]:
-    """State, summary and config of a run, likewise."""
+    """Return state, summary and config of a run, as printed by W&B's own reader."""
     return json.loads(_inspect("--summary", "--json", path))
 
 
@@ -53,7 +53,7 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 
 def only_file(study: str) -> Path:
-    """The one file of the one run that `wandb leet` and `wandb sync` see in a study."""
+    """Return the file of the only run that `wandb leet` and `wandb sync` see in a study."""
     (path,) = Path(f"outputs/{study}/wandb").glob("*/*.wandb")
     return path
 
@@ -66,14 +66,14 @@ def logged_table(path: Path, key: str) -> tuple[list[str], list[list[Any]]]:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunRecord, str]]:
-    """One run that shows everything: its folder, its record and the key of its evaluation."""
+    """Train a run that logs everything; yield its folder, its record and the key of its evaluation."""
     folder = tmp_path_factory.mktemp("logged")
     settings = ["logger=[csv,wandb]", "attack=pgd", "penalty=l2", *QUICK, *AUDITED, "trainer.max_epochs=3"]
-    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_DATA_DIR": str(folder / "of-the-user")}
-    done = subprocess.run(
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_DATA_DIR": str(folder / "user-data")}
+    result = subprocess.run(
         [sys.executable, "-m", "temper.cli.train", *settings], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     (run,) = folder.glob("outputs/default/*/seed-0")
     record = RunRecord.read(run)
     (suite,) = record.evaluations
@@ -86,14 +86,14 @@ def file_of(run: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_curves_and_final_numbers_are_those_of_the_record(logged: tuple[Path, RunRecord, str]) -> None:
+def test_curves_and_final_metrics_equal_the_record(logged: tuple[Path, RunRecord, str]) -> None:
     run, record, suite = logged
     rows = history(file_of(run))
     curves = [row for row in rows if "val/clean" in row]
-    assert [row["epoch"] for row in curves] == [row["_step"] for row in curves] == [0, 1, 2], "once each, at its own step"
+    assert [row["epoch"] for row in curves] == [row["_step"] for row in curves] == [0, 1, 2], "each epoch once, at its own step"
     for name, values in record.curves.items():
         assert [row[name] for row in curves] == values, name
-    assert {"train/risk", "train/penalty", "val/clean", "val/pgd"} <= set(curves[0]), "risk and penalty apart"
+    assert {"train/risk", "train/penalty", "val/clean", "val/pgd"} <= set(curves[0]), "risk and penalty are separate"
     summary = wandb_summary(file_of(run))["summary"]
     numbers = final_numbers(record, suite)
     assert {name: summary[name] for name in numbers} == numbers
@@ -103,23 +103,23 @@ def test_curves_and_final_numbers_are_those_of_the_record(logged: tuple[Path, Ru
 
 
 @pytest.mark.slow
-def test_a_run_says_what_it_is_and_which_way_is_better(logged: tuple[Path, RunRecord, str]) -> None:
+def test_run_metadata_and_better_directions(logged: tuple[Path, RunRecord, str]) -> None:
     run, record, _ = logged
     items = wandb_records(file_of(run))
-    told = next(item["run"] for item in items if item["type"] == "run")
-    assert told["project"] == "temper" and told["run_group"] == run.parent.name and told["job_type"] == "combined"
-    assert told["tags"] == ["default"] and told["run_id"].startswith(f"default-{record.digest}-0-{record.code}")
+    run_item = next(item["run"] for item in items if item["type"] == "run")
+    assert run_item["project"] == "temper" and run_item["run_group"] == run.parent.name and run_item["job_type"] == "combined"
+    assert run_item["tags"] == ["default"] and run_item["run_id"].startswith(f"default-{record.digest}-0-{record.code}")
     config = wandb_summary(file_of(run))["config"]
     assert config["cell"] == {"attack": "pgd", "penalty": "l2", "kind": "combined", "digest": record.digest}
     assert config["made_by"]["code"] == record.code and config["made_by"]["commit"] == record.commit
     assert config["optimizer"]["lr"] == record.config["optimizer"]["lr"]
     better = {
-        item["metric"]["name"]: [way for way in ("max", "min") if item["metric"].get("summary", {}).get(way)]
+        item["metric"]["name"]: [goal for goal in ("max", "min") if item["metric"].get("summary", {}).get(goal)]
         for item in items
         if item["type"] == "metric" and "name" in item["metric"]
     }
-    for name, way in {"val/pgd": "max", "train/risk": "min", "last/test/pgd": "max", "last/gap/robust": "min"}.items():
-        assert better[name] == [way]
+    for name, goal in {"val/pgd": "max", "train/risk": "min", "last/test/pgd": "max", "last/gap/robust": "min"}.items():
+        assert better[name] == [goal]
     assert better["cost/seconds"] == ["min"] and "train/penalty" not in better
     curves, summary = record.curves, wandb_summary(file_of(run))["summary"]
     assert summary["val/pgd"] == {"max": max(curves["val/pgd"]), "last": curves["val/pgd"][-1]}
@@ -127,7 +127,7 @@ def test_a_run_says_what_it_is_and_which_way_is_better(logged: tuple[Path, RunRe
 
 
 @pytest.mark.slow
-def test_tables_are_those_of_the_record(logged: tuple[Path, RunRecord, str]) -> None:
+def test_tables_equal_the_record(logged: tuple[Path, RunRecord, str]) -> None:
     run, record, suite = logged
     path, checkpoints = file_of(run), record.evaluations[suite]["checkpoints"]
     columns, rows = logged_table(path, "final/results")
@@ -147,11 +147,11 @@ def test_tables_are_those_of_the_record(logged: tuple[Path, RunRecord, str]) -> 
 
 
 @pytest.mark.slow
-def test_the_confusion_matrix_counts_what_the_strongest_attack_left(logged: tuple[Path, RunRecord, str]) -> None:
+def test_confusion_matrix_is_under_the_strongest_attack(logged: tuple[Path, RunRecord, str]) -> None:
     run, record, suite = logged
     metrics = record.evaluations[suite]["checkpoints"]["last"]["metrics"]
     strongest = min(("fgsm", "pgd"), key=lambda name: metrics[f"test/{name}"])
-    arrays = outcomes_file(run, suite, "last")
+    arrays = load_outcomes(run, suite, "last")
     columns, rows = logged_table(file_of(run), "final/confusion_table")
     assert columns == ["Actual", "Predicted", "nPredictions"]
     counts = np.zeros((10, 10), int)
@@ -161,12 +161,12 @@ def test_the_confusion_matrix_counts_what_the_strongest_attack_left(logged: tupl
 
 
 @pytest.mark.slow
-def test_examples_lie_in_the_runs_folder_as_the_evaluation_left_them(logged: tuple[Path, RunRecord, str]) -> None:
+def test_examples_equal_the_outcomes_and_are_staged_in_the_run_folder(logged: tuple[Path, RunRecord, str]) -> None:
     run, _, suite = logged
-    path, arrays = file_of(run), outcomes_file(run, suite, "last")
+    path, arrays = file_of(run), load_outcomes(run, suite, "last")
     columns, rows = logged_table(path, "final/examples")
     assert columns[:5] == ["example", "label", "prediction, clean", "prediction, fgsm", "prediction, pgd"]
-    assert columns[5].startswith("as it is") and [row[0] for row in rows] == arrays["examples"].tolist() and len(rows) == 8
+    assert columns[5].startswith("clean input") and [row[0] for row in rows] == arrays["examples"].tolist() and len(rows) == 8
     for row, label, clean, *attacked, _ in rows:
         assert (label, clean) == (arrays["y"][row], arrays["clean_prediction"][row])
         for name, prediction in zip(("fgsm", "pgd"), attacked, strict=True):
@@ -174,25 +174,25 @@ def test_examples_lie_in_the_runs_folder_as_the_evaluation_left_them(logged: tup
     for name in ("fgsm", "pgd"):
         assert np.abs(arrays[f"examples/{name}"] - arrays["examples/clean"]).max() <= 2 / 16 + 1e-6
     assert len(list(path.parent.glob("files/media/images/final/pictures_*.png"))) == 1
-    pictured = [file for file in (run / "wandb/staged").rglob("*") if file.is_file() and file.read_bytes()[1:4] == b"PNG"]
-    assert len(pictured) == 8, "those of the table are staged here"
-    assert not (run.parents[3] / "of-the-user").exists(), "nothing is left in a folder of the user's"
+    staged = [file for file in (run / "wandb/staged").rglob("*") if file.is_file() and file.read_bytes()[1:4] == b"PNG"]
+    assert len(staged) == 8, "the images of the table are staged here"
+    assert not (run.parents[3] / "user-data").exists(), "nothing is left in the user's data folder"
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path) -> None:
-    """SIGKILL after the third epoch: one id, one file for `wandb sync`, every epoch once, the values of an undisturbed run."""
+def test_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path) -> None:
+    """Kill a run after the third epoch: it keeps its id, leaves one file for `wandb sync`, and logs every epoch once."""
     settings = ("attack=pgd", *QUICK, "trainer.max_epochs=8", "logger=[csv,wandb]", "study=killed")
     command = [sys.executable, "-m", "temper.cli.train", *settings]
-    # Processes of their own, not children of W&B's service in this one.
+    # Independent processes, not clients of this process's W&B service.
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     kill(command, "killed", "epoch 3 ", environment=environment)
     first = only_file("killed")
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0 and "resuming from" in done.stderr, done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0 and "resuming from" in result.stderr, result.stderr
     path = only_file("killed")
-    told = next(item["run"] for item in wandb_records(path) if item["type"] == "run")
-    assert path != first and first.name == path.name == f"run-{told['run_id']}.wandb", "one id"
+    run_item = next(item["run"] for item in wandb_records(path) if item["type"] == "run")
+    assert path != first and first.name == path.name == f"run-{run_item['run_id']}.wandb", "one id"
     (run,) = Path("outputs/killed").glob("*/seed-0")
     assert len(list(run.glob("wandb/superseded/*/*.wandb"))) == 1, "nothing is deleted"
     curves = RunRecord.read(run).curves
@@ -206,7 +206,7 @@ def test_an_interrupted_run_continues_its_curves(temper: Temper, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_failed_run_ends_as_failed_and_what_it_told_stays(temper: Temper) -> None:
+def test_failed_run_ends_with_its_exit_status_and_error(temper: Temper) -> None:
     status, _ = temper("train", "logger=[csv,wandb]", "optimizer.lr=1e30", *QUICK)
     assert status == 1
     path = only_file("default")
@@ -215,10 +215,8 @@ def test_a_failed_run_ends_as_failed_and_what_it_told_stays(temper: Temper) -> N
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_failed_is_told_with_all_curves_when_it_succeeds(
-    temper: Temper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is left to train then, so no epoch ends that could tell of the others."""
+def test_retried_evaluation_logs_all_curves(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry a failed evaluation, where no epoch is left to train that would log the earlier ones."""
     with monkeypatch.context() as patch:
         patch.setattr("temper.cli.run.evaluate_checkpoints", _broken)
         assert temper("train", "logger=[csv,wandb]", *QUICK)[0] == 1
@@ -232,7 +230,7 @@ def _broken(*_: object, **__: object) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_cannot_be_reached_makes_the_run_an_offline_one(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_is_logged_offline_if_the_server_cannot_be_reached(temper: Temper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -243,8 +241,8 @@ def test_a_server_that_cannot_be_reached_makes_the_run_an_offline_one(temper: Te
 
 
 @pytest.mark.slow
-def test_36_runs_of_a_grid_are_36_finished_runs_of_their_own(temper: Temper) -> None:
-    """Six cells, six seeds, one process: each its own id, its own curves, its own end."""
+def test_36_runs_of_a_grid_are_36_finished_wandb_runs(temper: Temper) -> None:
+    """Run six cells with six seeds in one process: each run has its own id, curves and exit status."""
     status, output = temper(
         "train", "-m", "logger=[csv,wandb]", "attack=none,fgsm,pgd", "penalty=none,l2", "seed=0,1,2,3,4,5", "study=grid", *QUICK
     )
@@ -266,8 +264,8 @@ def test_36_runs_of_a_grid_are_36_finished_runs_of_their_own(temper: Temper) -> 
 
 
 @pytest.mark.slow
-def test_every_run_of_a_sweep_ends_with_its_own_status(temper: Temper) -> None:
-    """One process, four jobs, two of which fail."""
+def test_each_run_of_a_sweep_ends_with_its_own_exit_status(temper: Temper) -> None:
+    """Run four jobs in one process, two of which fail."""
     status, output = temper("train", "logger=[csv,wandb]", "optimizer.lr=0.1,1e30", "seed=0,1", "study=grid", "-m", *QUICK)
     assert status == 1, output
     files = sorted(Path("outputs/grid").glob("*/*/wandb/offline-run-*/*.wandb"))
@@ -280,18 +278,18 @@ def test_every_run_of_a_sweep_ends_with_its_own_status(temper: Temper) -> None:
     assert sorted(exits) == [0, 0, 1, 1]
 
 
-def test_an_id_is_that_of_the_content() -> None:
-    """The same run, the same id; another seed, cell, study or other code another."""
-    one = content(composed("attack=pgd", "seed=1"))["id"]
-    assert one == content(composed("seed=1", "attack=pgd", "logger=[csv,wandb]", "threads=2"))["id"]
-    others = {content(composed(*changed))["id"] for changed in ([], ["attack=pgd"], ["attack=pgd", "seed=1", "study=x"])}
-    assert len(others | {one}) == 4
-    strange = content(composed("study='a:b, c'"))["id"]
-    assert not set(":;,#?/' ") & set(strange) and len(content(composed(f"study={'x' * 300}"))["id"]) <= 128
+def test_id_depends_on_the_identity_of_the_run() -> None:
+    """Keep the id when only loggers or threads differ; change it with seed, cell or study."""
+    first = wandb_identity(composed("attack=pgd", "seed=1"))["id"]
+    assert first == wandb_identity(composed("seed=1", "attack=pgd", "logger=[csv,wandb]", "threads=2"))["id"]
+    others = {wandb_identity(composed(*changed))["id"] for changed in ([], ["attack=pgd"], ["attack=pgd", "seed=1", "study=x"])}
+    assert len(others | {first}) == 4
+    escaped = wandb_identity(composed("study='a:b, c'"))["id"]
+    assert not set(":;,#?/' ") & set(escaped) and len(wandb_identity(composed(f"study={'x' * 300}"))["id"]) <= 128
 
 
 @pytest.mark.parametrize(
-    ("metric", "way"),
+    ("metric", "goal"),
     [
         ("val/clean", "max"),
         ("last/test/worst_case", "max"),
@@ -313,18 +311,18 @@ def test_an_id_is_that_of_the_content() -> None:
         ("last/audit/steps", None),
     ],
 )
-def test_which_way_is_better(metric: str, way: str | None) -> None:
-    assert direction(metric) == way
+def test_better_direction(metric: str, goal: str | None) -> None:
+    assert direction(metric) == goal
 
 
-def test_predictions_and_kept_points_belong_to_the_outcomes(trained: CNN, digits: DataModule) -> None:
-    """Counted again from the kept points themselves; whatever the size of a batch."""
+def test_predictions_and_kept_points_match_the_outcomes(trained: CNN, digits: DataModule) -> None:
+    """Recompute predictions from the kept points, for different batch sizes."""
     x, y = digits.split("test")
     pgd = PGD(threat=Linf(eps=0.06), steps=5, start="zero")
     attacks = {"pgd": pgd, "cascade": Cascade(attacks={"a": PGD(threat=Linf(eps=0.06))})}
     outcomes = attack_all(trained, attacks, Loader(x, y, batch_size=100), seed=0, keep=8)
     for name in attacks:
-        assert torch.equal(outcomes.predicted[name] == y, outcomes.robust[name]), "right after an attack is robust"
+        assert torch.equal(outcomes.predicted[name] == y, outcomes.robust[name]), "correct under attack means robust"
     assert outcomes.kept.tolist() == [number * len(y) // 8 for number in range(8)]
     assert torch.equal(outcomes.points["clean"], x[outcomes.kept]) and "cascade" not in outcomes.points
     with torch.no_grad():
@@ -336,20 +334,20 @@ def test_predictions_and_kept_points_belong_to_the_outcomes(trained: CNN, digits
     assert "examples" not in attack_all(trained, {}, Loader(x[:5], y[:5], batch_size=2), seed=0).arrays()
 
 
-def test_pictures_show_what_changed() -> None:
+def test_images_show_the_perturbation() -> None:
     clean = np.full((2, 1, 8, 8), 0.5, np.float32)
     attacked = clean.copy()
     attacked[0, 0, 0, 0] += 0.1
     attacked[0, 0, 7, 7] -= 0.05
-    changed = amplified(attacked - clean)
+    changed = perturbation_images(attacked - clean)
     assert changed.shape == (2, 64, 64, 3)
     assert (changed[0, :8, :8] == 255).all() and (changed[0, 56:, 56:] == 64).all() and (changed[0, 8:56] == 128).all()
-    assert (changed[1] == 128).all(), "no change is grey"
+    assert (changed[1] == 128).all(), "no change is gray"
     sheet = contact_sheet({"examples/clean": clean, "examples/pgd": attacked, "pgd": np.ones(2)})
     assert sheet is not None and sheet.shape == (2 * 68, 3 * 68, 3)
 
 
 @pytest.mark.parametrize("points", [np.zeros((3, 20)), np.zeros((3, 5, 8, 8)), np.full((3, 1, 8, 8), -1.0)])
-def test_what_is_no_image_has_no_picture(points: np.ndarray) -> None:
-    assert pictures(points) is None and contact_sheet({"examples/clean": points}) is None
+def test_inputs_that_are_not_images_have_no_image(points: np.ndarray) -> None:
+    assert input_images(points) is None and contact_sheet({"examples/clean": points}) is None
     assert contact_sheet({}) is None

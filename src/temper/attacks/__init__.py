@@ -1,4 +1,17 @@
-"""The attack axis: the threat, the inner maximization, and the risks that training minimizes."""
+"""The attack axis: threat models, adversarial attacks and adversarial training objectives.
+
+attack          interface of every attack: `perturb` finds x', `risk` is the loss that training minimizes at x'
+threat, norms   perturbation sets: norm, radius, valid range, and the domain of tabular features
+losses          per-example losses of logits that an adversary maximizes
+gradient_step   one step of gradient ascent on the input
+ascent, pgd     projected gradient ascent and its plain form, PGD (FGSM is one step of it)
+network_state   context in which an attack queries a network without changing it
+noise           random perturbations, the control for every attack
+substitution    synonym substitution in texts
+torchattack     adapter to the attacks of torchattacks
+autoattack/     APGD, FAB and Square, and the cascade of them that is AutoAttack
+objectives/     adversarial training methods with their own risk or inner loop: TRADES, MART, FreeLB, …
+"""
 
 from temper.attacks.attack import Attack, NoAttack
 from temper.attacks.autoattack.apgd import APGD

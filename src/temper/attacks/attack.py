@@ -1,4 +1,4 @@
-"""The interface of the attack axis."""
+"""Interface of the attack axis."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -13,17 +13,17 @@ from temper.models.network import Network
 
 
 class Attack(nn.Module, ABC):
-    """An adversary, and what is trained against it.
+    """Base class of attacks: an adversary and the loss that is trained against it.
 
-    To write one, implement `perturb`; redefine `risk` if training compares more than the adversarial logits with the target.
-    An attack is a module, so that state of its own is moved and saved with the network's.
+    A subclass implements `perturb`. It overrides `risk` if training minimizes more than the cross-entropy of the adversarial
+    logits. An attack is a module, so its state is moved and saved with the network's.
 
     Attributes:
-        replays: how often each training batch is given in a row.
-        version: of an attack that exists in several, for the record.
-        training_only: its points are of no use in an evaluation.
-        evaluation_only: nothing can be trained at its points.
-        step: what an ascent takes its steps by.
+        replays: number of consecutive steps in which training repeats each batch.
+        version: version to record, for an attack that exists in several.
+        training_only: True if the points are of no use in an evaluation.
+        evaluation_only: True if training at the points is impossible.
+        step: function that takes each gradient step.
     """
 
     replays: int = 1
@@ -32,46 +32,59 @@ class Attack(nn.Module, ABC):
     evaluation_only: ClassVar[bool] = False
     step: Step = staticmethod(take_step)
 
-    def meet(self, encoder: Encoder | None) -> None:
-        """Before an evaluation, given what its inputs were encoded by (None: nothing): for an attack that edits what they stand
-        for.
+    def set_encoder(self, encoder: Encoder | None) -> None:
+        """Receive the encoder of the inputs before an evaluation, for an attack that edits what the inputs encode.
+
+        Args:
+            encoder: encoder of the data set; None if the inputs are not encoded.
 
         Raises:
-            ValueError: it cannot edit that.
+            ValueError: The attack cannot edit these inputs.
         """
 
     @abstractmethod
     def perturb(self, net: Network, batch: Batch) -> Tensor:
-        """Adversarial points x' for a batch, (B, ...) in the space of `net.lift(x)`, detached and inside the threat set.
+        """Return adversarial points x' for a batch.
 
-        Of an attack that edits the inputs themselves, and is for evaluation only, other inputs, shaped like `batch.x`.
+        Args:
+            net: the attacked network; its state is unchanged afterwards.
+            batch: B examples.
+
+        Returns:
+            Detached points inside the perturbation set, (B, ...), in the space of `net.lift(x)`. An evaluation-only attack that
+            edits the inputs themselves returns new inputs, shaped like `batch.x`.
         """
 
     def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
-        """Loss of each example, (B,), at the points that `perturb` found: by default their cross-entropy with the target."""
-        return F.cross_entropy(net(land(net, batch.x, x_adv)).float(), batch.target, reduction="none")
+        """Return the training loss of each example at x_adv, (B,): by default the cross-entropy with the target."""
+        return F.cross_entropy(net(with_lift_gradient(net, batch.x, x_adv)).float(), batch.target, reduction="none")
 
     def begin(self, step: int, done: float) -> None:
-        """Before each training step, given its number and the share of training that is done: for an attack that changes."""
+        """Prepare for a training step, for an attack that changes during training.
+
+        Args:
+            step: number of the step.
+            done: completed fraction of training.
+        """
 
     def after_backward(self) -> None:
-        """After each backward pass of training: for an attack that uses the gradient which training took anyway."""
+        """Use the gradients of the training step's own backward pass, for an attack that needs them."""
 
-    def step_by(self, step: Step) -> None:
-        """Take every step by `step` from now on: the same function, compiled; attacks that this one is made of do likewise."""
+    def set_step(self, step: Step) -> None:
+        """Take all further gradient steps with `step`, a compiled `take_step`, in this attack and the attacks it contains."""
         for attack in self.modules():
             if isinstance(attack, Attack):
                 attack.step = step
 
 
-def land(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:
-    """x' as the training forward pass sees it: where `lift` has weights of its own, they receive their gradient."""
+def with_lift_gradient(net: Network, x: Tensor, x_adv: Tensor) -> Tensor:
+    """Return x_adv with a gradient path to the weights of `net.lift`, if it has any: lift(x) + (x_adv - lift(x)).detach()."""
     z = net.lift(x)
     return x_adv if z is x else z + (x_adv - z.detach())
 
 
 class NoAttack(Attack):
-    """The adversary that does nothing: clean training."""
+    """Attack that changes nothing: standard training."""
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         return net.lift(batch.x).detach()

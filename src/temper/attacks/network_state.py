@@ -1,4 +1,4 @@
-"""The network as the adversary sees it."""
+"""Context in which an attack queries a network without changing it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,20 +15,20 @@ Mode = Literal["eval", "train"]
 
 @contextmanager
 def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
-    """Within it gradients are on, they reach the input alone, and the network is in `mode`.
+    """Attack a network in `mode`: gradients are enabled and reach only the input; restore the network on exit.
 
-    On the way out, after an exception too, every submodule's `training` flag, every `requires_grad` and every buffer is as it
-    was. (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules frozen; its
-    forward passes move no running statistics, and whatever else they move is put back. The field uses both modes, with
-    different results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
+    On exit, also after an exception, every submodule's `training` flag, every `requires_grad` and every buffer is as before.
+    (`.grad` is never touched, since attacks call `torch.autograd.grad`.) Mode "train" leaves frozen submodules frozen; its
+    forward passes do not update running statistics, and all other buffers they change are restored. The literature uses both
+    modes, with different results (Pang et al. 2021, https://arxiv.org/abs/2010.00467).
     """
     training = [(module, module.training) for module in net.modules()]
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad and parameter.is_leaf]
-    buffers = [(buffer, buffer.clone()) for buffer in _moved(net)] if mode == "train" else []
+    buffers = [(buffer, buffer.clone()) for buffer in _mutable_buffers(net)] if mode == "train" else []
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
-        # Flags are set where they differ alone: setting one costs more than looking.
+        # Setting a flag costs more than reading it, so only those that differ are set.
         for module, flag in training:
             if flag and mode == "eval":
                 module.training = False
@@ -45,8 +45,8 @@ def probing(net: nn.Module, mode: Mode) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def _moved(net: nn.Module) -> Iterator[Tensor]:
-    """The buffers that a forward pass in train mode may move, those of batch norm apart."""
+def _mutable_buffers(net: nn.Module) -> Iterator[Tensor]:
+    """Yield the buffers that a forward pass in train mode may change, except those of batch norm."""
     for module in net.modules():
         if not isinstance(module, _BatchNorm):
             yield from module.buffers(recurse=False)

@@ -1,4 +1,4 @@
-"""Random perturbations: the control that every attack must beat."""
+"""Random perturbations, the control for every attack."""
 
 from typing import Literal
 
@@ -13,11 +13,11 @@ from temper.models.network import Network
 
 
 class Noise(Attack):
-    """A perturbation that asks no gradient.
+    """Random perturbation, computed without gradients.
 
     Args:
-        threat: the set that x' stays in.
-        eps: another radius than the threat's.
+        threat: the perturbation set.
+        eps: overrides the radius of `threat`.
         distribution: "uniform" in the ball of radius eps, or "gaussian": isotropic normal, scaled to length eps.
     """
 
@@ -26,7 +26,7 @@ class Noise(Attack):
         self, *, threat: Threat, eps: Positive | None = None, distribution: Literal["uniform", "gaussian"] = "uniform"
     ) -> None:
         super().__init__()
-        self.threat = threat.at(eps)
+        self.threat = threat.with_eps(eps)
         self.distribution = distribution
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
@@ -38,4 +38,4 @@ class Noise(Attack):
             delta = delta * per_example(self.threat.eps / self.threat.length(delta), z)
         if batch.mask is not None:
             delta = delta * batch.mask
-        return self.threat.on(batch).finish(z + delta, z)
+        return self.threat.for_batch(batch).finish(z + delta, z)

@@ -5,20 +5,20 @@ from typing import Any
 from torch import Tensor
 
 from temper.attacks.ascent import Ascent
-from temper.attacks.losses import Climb, LossName, climb
+from temper.attacks.losses import LossFn, LossName, loss_by_name
 from temper.config.types import checked
 from temper.data.batch import Batch
 from temper.models.network import Network
 
 
 class PGD(Ascent):
-    """Madry et al. 2018 (https://arxiv.org/abs/1706.06083): steepest ascent on the cross-entropy, projected onto the set.
+    """PGD (Madry et al. 2018, https://arxiv.org/abs/1706.06083): projected steepest ascent on the cross-entropy.
 
-    With one step from zero it is FGSM (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572). With one step of 1.25 eps from
-    a uniform start it is FGSM-RS (Wong et al. 2020, https://arxiv.org/abs/2001.03994).
+    One step from a zero start is FGSM (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572). One step of 1.25 eps from a
+    uniform start is FGSM-RS (Wong et al. 2020, https://arxiv.org/abs/2001.03994).
 
     Args:
-        loss: "ce", or a margin loss ("margin", "dlr"), which still has a gradient where the network is sure of itself.
+        loss: "ce", or a margin loss ("margin", "dlr"), which does not saturate where the network is confident.
         ascent: settings of `Ascent`.
     """
 
@@ -27,5 +27,5 @@ class PGD(Ascent):
         super().__init__(**ascent)
         self.loss = loss
 
-    def climb(self, net: Network, batch: Batch, z: Tensor) -> Climb:
-        return climb(net, batch, self.loss)
+    def inner_loss(self, net: Network, batch: Batch, z: Tensor) -> LossFn:
+        return loss_by_name(net, batch, self.loss)

@@ -1,4 +1,4 @@
-"""Words for words: an attack that leaves a text which can be read."""
+"""Synonym substitution: an attack on texts that leaves them readable, and its reader of WordNet."""
 
 import math
 from collections import Counter, defaultdict
@@ -20,171 +20,185 @@ from temper.data.batch import Batch
 from temper.data.sources import Encoder, Spelling
 from temper.models.network import Network
 
+# Suffix of WordNet's files, and the digits that denote this part of speech in its counts (5: satellite adjectives).
+PARTS_OF_SPEECH = {"noun": "1", "verb": "2", "adj": "35", "adv": "4"}
+INSTALL_HINT = (
+    "Install it (Debian and Ubuntu: apt-get install wordnet-base; elsewhere the dict folder of wordnet.princeton.edu)."
+)
 
-class Version(NamedTuple):
-    """A version of a text, and which one of the batch it is a version of."""
+
+class Candidate(NamedTuple):
+    """A variant of a text, and the row of that text in the batch."""
 
     row: int
     words: list[str]
 
 
 class Substitution(Attack):
-    """Greedy substitution by synonyms, as in Ren et al. 2019 (https://aclanthology.org/P19-1103) and Jin et al. 2020
-    (https://arxiv.org/abs/1907.11932): the words whose loss harms the network most are tried first, and each is exchanged for
-    the synonym that raises the margin loss most, if one does, until the text is misclassified.
+    """Greedy synonym substitution, as in Ren et al. 2019 and Jin et al. 2020.
 
-    It asks for logits alone. Synonyms are those of WordNet that the encoder knows; function words stay. What it returns are
-    tokens of a real text, in no ball around the embeddings.
+    Words are tried in the order of the loss when they are replaced by the unknown word, highest first. Each is replaced by the
+    synonym that raises the margin loss most, if one raises it, until the text is misclassified. Papers:
+    https://aclanthology.org/P19-1103 and https://arxiv.org/abs/1907.11932.
+
+    The attack uses only logits. Synonyms are those of WordNet that the encoder knows; function words are not replaced. It
+    returns tokens of a real text, which need not be in any ball around the embeddings.
 
     Args:
-        max_changed: largest share of a text's words, marks not counted; one is always allowed.
-        most: synonyms that are tried for a word.
-        wordnet: the folder with WordNet's files.
+        max_changed: largest fraction of a text's words that is replaced, not counting punctuation; one word is always allowed.
+        most: largest number of synonyms tried for a word.
+        wordnet: folder with WordNet's files.
     """
 
     evaluation_only = True
 
-    spelling: Spelling
-    known: dict[str, list[str]]
+    encoder: Spelling
+    synonyms: dict[str, list[str]]
 
     @checked
     def __init__(self, *, max_changed: Probability = 0.2, most: Count = 8, wordnet: str = "/usr/share/wordnet") -> None:
         super().__init__()
         self.max_changed, self.most, self.wordnet = max_changed, most, Path(wordnet).expanduser()
 
-    def meet(self, encoder: Encoder | None) -> None:
+    def set_encoder(self, encoder: Encoder | None) -> None:
+        """Receive the encoder of the texts and load the synonyms.
+
+        Raises:
+            ValueError: The inputs are not texts, or WordNet's files are missing.
+        """
         if not isinstance(encoder, Spelling):
-            raise ValueError("it exchanges words, and these inputs are no texts")
-        self.spelling, self.known = encoder, synonyms(self.wordnet)
+            raise ValueError("the attack replaces words, but the inputs are not texts. Use it on a text data set.")
+        self.encoder, self.synonyms = encoder, load_synonyms(self.wordnet)
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         with probing(net, "eval"), torch.no_grad():
-            return self._exchanged(net, batch.x, batch.y)
+            return self._substitute(net, batch.x, batch.y)
 
-    def _exchanged(self, net: Network, x: Tensor, y: Tensor) -> Tensor:
-        """Texts (B, L) int64."""
+    def _substitute(self, net: Network, x: Tensor, y: Tensor) -> Tensor:
+        """Return the tokens of the changed texts, (B, L) int64."""
 
-        def tried(trials: Sequence[Version]) -> tuple[Tensor, list[float]]:
-            """Their tokens and losses, in batches as large as that of the texts."""
-            tokens = self.spelling.join([trial.words for trial in trials]).to(x.device)
-            parts = zip(tokens.split(len(x)), y[[trial.row for trial in trials]].split(len(x)), strict=True)
+        def evaluate(candidates: Sequence[Candidate]) -> tuple[Tensor, list[float]]:
+            """Return the tokens and margin losses of candidates, computed in batches of size B."""
+            tokens = self.encoder.join([candidate.words for candidate in candidates]).to(x.device)
+            rows = [candidate.row for candidate in candidates]
+            parts = zip(tokens.split(len(x)), y[rows].split(len(x)), strict=True)
             return tokens, [loss for part, labels in parts for loss in margin(net(part).float(), labels).tolist()]
 
-        found, texts = x.clone(), self.spelling.split(x)
+        x_adv, texts = x.clone(), self.encoder.split(x)
         loss: list[float] = margin(net(x).float(), y).tolist()
         allowed = [max(int(self.max_changed * sum(map(_is_word, words))), 1) for words in texts]
-        order = self._order(tried, texts)
+        order = self._rank_positions(evaluate, texts)
         for step in range(max(map(len, order))):
-            trials = [
-                Version(row, _exchange(words, order[row][step], other))
+            candidates = [
+                Candidate(row, _replace_word(words, order[row][step], synonym))
                 for row, words in enumerate(texts)
                 if step < len(order[row]) and loss[row] < 0 and allowed[row]
-                for other in self._others(words[order[row][step]])
+                for synonym in self._usable_synonyms(words[order[row][step]])
             ]
-            if not trials:
+            if not candidates:
                 continue
-            tokens, losses = tried(trials)
-            losses = [one if whole else -math.inf for one, whole in zip(losses, self._whole(tokens, trials), strict=True)]
-            for row, versions in groupby(range(len(trials)), key=lambda version: trials[version].row):
-                worst = max(versions, key=losses.__getitem__)
+            tokens, losses = evaluate(candidates)
+            complete = self._complete(tokens, candidates)
+            losses = [value if kept else -math.inf for value, kept in zip(losses, complete, strict=True)]
+            for row, group in groupby(range(len(candidates)), key=lambda index: candidates[index].row):
+                worst = max(group, key=losses.__getitem__)
                 if losses[worst] > loss[row]:
-                    texts[row], found[row], loss[row] = trials[worst].words, tokens[worst], losses[worst]
+                    texts[row], x_adv[row], loss[row] = candidates[worst].words, tokens[worst], losses[worst]
                     allowed[row] -= 1
-        return found
+        return x_adv
 
-    def _whole(self, tokens: Tensor, trials: Sequence[Version]) -> list[bool]:
-        """Whether each reaches to its end: a word of more tokens than the one before it may push others out of the text."""
-        ends = [(len(words), words[-1].strip().lower()) for words in self.spelling.split(tokens)]
+    def _complete(self, tokens: Tensor, candidates: Sequence[Candidate]) -> list[bool]:
+        """Return True for candidates that keep their last word: a word with more tokens can push others out of the text."""
+        ends = [(len(words), words[-1].strip().lower()) for words in self.encoder.split(tokens)]
         return [
-            pieces >= len(trial.words) and last == trial.words[-1].strip().lower()
-            for (pieces, last), trial in zip(ends, trials, strict=True)
+            count >= len(candidate.words) and last == candidate.words[-1].strip().lower()
+            for (count, last), candidate in zip(ends, candidates, strict=True)
         ]
 
-    def _order(
-        self, tried: Callable[[Sequence[Version]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
+    def _rank_positions(
+        self, evaluate: Callable[[Sequence[Candidate]], tuple[Tensor, list[float]]], texts: Sequence[list[str]]
     ) -> list[list[int]]:
-        """The places of each text whose word has synonyms, those first whose word the network can spare least."""
-        places = [[place for place, word in enumerate(words) if self._others(word)] for words in texts]
+        """Return the positions of each text's words with synonyms, by decreasing loss of the text without the word."""
+        positions = [[index for index, word in enumerate(words) if self._usable_synonyms(word)] for words in texts]
         without = [
-            Version(row, _exchange(words, place, self.spelling.unknown))
+            Candidate(row, _replace_word(words, position, self.encoder.unknown))
             for row, words in enumerate(texts)
-            for place in places[row]
+            for position in positions[row]
         ]
-        losses = iter(tried(without)[1] if without else [])
-        harms = [dict(zip(row, islice(losses, len(row)), strict=True)) for row in places]
-        return [sorted(harm, key=harm.__getitem__, reverse=True) for harm in harms]
+        losses = iter(evaluate(without)[1] if without else [])
+        importance = [dict(zip(row, islice(losses, len(row)), strict=True)) for row in positions]
+        return [sorted(losses, key=losses.__getitem__, reverse=True) for losses in importance]
 
-    def _others(self, piece: str) -> list[str]:
-        """What a word may be exchanged for, capitalized as it is."""
-        word = piece.lstrip()
+    def _usable_synonyms(self, word: str) -> list[str]:
+        """Return the synonyms to try for a word, which may begin with blanks, in the word's capitalization."""
+        word = word.lstrip()
         if word.lower() in ENGLISH_STOP_WORDS:
             return []
-        others = [other for other in self.known.get(word.lower(), ()) if other not in ENGLISH_STOP_WORDS]
-        spelled = [other.capitalize() if word[0].isupper() else other for other in others]
-        return [other for other in spelled if self.spelling.knows(other)][: self.most]
+        synonyms = [synonym for synonym in self.synonyms.get(word.lower(), ()) if synonym not in ENGLISH_STOP_WORDS]
+        cased = [synonym.capitalize() if word[0].isupper() else synonym for synonym in synonyms]
+        return [synonym for synonym in cased if self.encoder.knows(synonym)][: self.most]
 
 
-def _is_word(piece: str) -> bool:
-    """Or else a mark."""
-    return any(letter.isalnum() for letter in piece)
+def _is_word(text: str) -> bool:
+    """Return True for a word, False for a punctuation mark."""
+    return any(letter.isalnum() for letter in text)
 
 
-def _exchange(words: Sequence[str], place: int, other: str) -> list[str]:
-    """The words with another one in a place, after the blanks that stood there."""
-    blanks = words[place][: -len(words[place].lstrip())]
-    return [*words[:place], blanks + other, *words[place + 1 :]]
-
-
-# By the suffix of its files: the digits that stand for a part of speech in the counts (adjectives have satellites).
-PARTS = {"noun": "1", "verb": "2", "adj": "35", "adv": "4"}
-HINT = "install it (Debian and Ubuntu: apt-get install wordnet-base; elsewhere the dict folder of wordnet.princeton.edu)"
+def _replace_word(words: Sequence[str], position: int, word: str) -> list[str]:
+    """Return the words with another one at a position, after the same leading blanks."""
+    blanks = words[position][: -len(words[position].lstrip())]
+    return [*words[:position], blanks + word, *words[position + 1 :]]
 
 
 @lru_cache(maxsize=2)
-def synonyms(folder: Path) -> dict[str, list[str]]:
-    """Of each single word the other single words of its synsets, in the order of the files and in lower case.
+def load_synonyms(folder: Path) -> dict[str, list[str]]:
+    """Return the single-word synonyms of each single word of WordNet, in lower case and in the order of its files.
 
-    Of a word that is several parts of speech, the synsets of that which it is most often, by the counts of WordNet (Miller
-    1995, https://doi.org/10.1145/219717.219748). Words stand in their base form alone: a plural has no synonyms here.
+    Synonyms of a word share a synset with it (Miller 1995, https://doi.org/10.1145/219717.219748). Of a word with several parts
+    of speech, only the synsets of the most frequent one count, by WordNet's counts. Words occur only in their base form: a
+    plural has no synonyms here.
+
+    Args:
+        folder: folder with WordNet's files.
 
     Raises:
-        ValueError: the files are not there.
+        ValueError: A file cannot be read.
     """
     try:
-        counts = Counter(dict(_counts(folder / "cntlist.rev")))
-        synsets = {part: list(_synsets(folder / f"data.{part}")) for part in PARTS}
+        counts = _counts(folder / "cntlist.rev")
+        synsets = {part: list(_synsets(folder / f"data.{part}")) for part in PARTS_OF_SPEECH}
     except OSError as error:
         raise ValueError(
-            f"wordnet: {folder} does not hold WordNet's files ({error.strerror}: {error.filename}); {HINT}"
+            f"wordnet: {folder} does not hold WordNet's files ({error.strerror}: {error.filename}). {INSTALL_HINT}"
         ) from None
-    parts: defaultdict[str, dict[str, dict[str, None]]] = defaultdict(dict)
+    by_part: defaultdict[str, dict[str, dict[str, None]]] = defaultdict(dict)
     for part, members in synsets.items():
         for words in members:
             for word in words:
-                # The keys of a dict: a set that keeps its order.
-                parts[word].setdefault(part, {}).update(dict.fromkeys(other for other in words if other != word))
-    return {word: list(of[max(of, key=lambda part: counts[word, part])]) for word, of in parts.items()}
+                # The keys of a dict are an ordered set.
+                by_part[word].setdefault(part, {}).update(dict.fromkeys(other for other in words if other != word))
+    return {word: list(parts[max(parts, key=lambda part: counts[word, part])]) for word, parts in by_part.items()}
 
 
-def _counts(path: Path) -> Iterator[tuple[tuple[str, str], int]]:
-    """How often a word was met as a part of speech, from lines such as `able%3:00:00:: 1 51`."""
+def _counts(path: Path) -> Counter[tuple[str, str]]:
+    """Return the count of each (word, part of speech), from lines such as `able%3:00:00:: 1 51`."""
     total: Counter[tuple[str, str]] = Counter()
-    named = {digit: part for part, digits in PARTS.items() for digit in digits}
+    part_of = {digit: part for part, digits in PARTS_OF_SPEECH.items() for digit in digits}
     for line in path.read_text(encoding="latin-1").splitlines():
         key, _, count = line.split(" ")
         word, _, sense = key.partition("%")
-        total[word, named[sense[0]]] += int(count)
-    return iter(total.items())
+        total[word, part_of[sense[0]]] += int(count)
+    return total
 
 
 def _synsets(path: Path) -> Iterator[list[str]]:
-    """The single words of each synset, from lines such as `00001740 29 v 03 breathe 0 respire 0 take_a_breath 0 …`."""
+    """Yield the single words of each synset, from lines such as `00001740 29 v 03 breathe 0 respire 0 take_a_breath 0 …`."""
     with path.open(encoding="latin-1") as file:
         for line in file:
             if line.startswith(" "):
-                continue  # the licence
+                continue  # the license
             _, _, _, count, rest = line.split(" ", 4)
             words = rest.split(" ", 2 * int(count, 16))[: 2 * int(count, 16) : 2]
-            # An adjective may say where it stands: `bound(p)`.
-            # A letter is no word to a reader: the "s" of "it 's" is not a second.
+            # An adjective may carry its syntactic position, as in `bound(p)`.
+            # Single letters are left out: the "s" of "it 's" is not a synonym of "second".
             yield [word for word in (word.partition("(")[0].lower() for word in words) if word.isalpha() and len(word) > 1]

@@ -1,4 +1,4 @@
-"""temper-dashboard: the W&B report and workspace of a study, published, or written down where there is no login."""
+"""temper-dashboard: publish the W&B report and workspace of a study, or write them to files if there is no login."""
 
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from temper.config.composed import CONF, study_folder
 
 
 def main() -> None:
+    """Run temper-dashboard as a command."""
     entry.run(task)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="dashboard")
 def task(config: DictConfig) -> None:
+    """Publish the dashboard of a study, or write it to files."""
     from temper.report.wandb_dashboard import make_dashboard
     from temper.runs.terminal import say
 

@@ -1,4 +1,4 @@
-"""How the commands speak of errors: a line or two for a user's mistake, a traceback for ours."""
+"""Exit codes and error messages of the commands."""
 
 import os
 import sys
@@ -12,18 +12,25 @@ from temper.runs.lock import LockLost
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a Hydra main function and end the process with its status.
+    """Run a Hydra main function and exit with its status; print a user's error in one or two lines.
 
-    Hydra prints errors itself unless HYDRA_FULL_ERROR is set; with it they come to us. A user who sets it sees everything.
+    Hydra prints errors itself unless HYDRA_FULL_ERROR=1, which makes it raise them. A user who sets HYDRA_FULL_ERROR=1 gets the
+    full traceback.
+
+    Args:
+        main: the decorated function of a command.
+
+    Raises:
+        SystemExit: the command was interrupted or the user made a mistake; the message goes to standard error.
     """
-    everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on where this one stopped")
+        sys.exit("interrupted. Run the same command again to resume.")
     except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError, LockLost) as error:
-        if everything:
+        if full_traceback:
             raise
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         sys.exit("\n".join(["error: " + explain(error), *([str(cause)] if cause else [])]))

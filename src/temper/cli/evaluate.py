@@ -1,4 +1,4 @@
-"""temper-evaluate: evaluate a run, a whole study, a checkpoint or a foreign network by any suite, into the same records."""
+"""temper-evaluate: evaluate a run, a study, a checkpoint or an external network with any suite."""
 
 from pathlib import Path
 
@@ -10,41 +10,49 @@ from temper.cli import entry
 from temper.config.composed import CONF
 from temper.config.errors import ConfigError
 
-# What lies at `path` brings its own; a checkpoint outside of a run's folder needs a study to go to.
-OWN = {"data", "model", "validation", "seed"}
+# Settings that the run or checkpoint at `path` already fixes.
+FIXED_BY_PATH = {"data", "model", "validation", "seed"}
 
 
 def main() -> None:
+    """Run temper-evaluate as a command."""
     entry.run(task)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")
 def task(config: DictConfig) -> None:
-    from temper.cli.reevaluate import evaluate_checkpoint, evaluate_foreign, evaluate_runs  # torch is imported only here
+    """Evaluate the runs or the checkpoint at `path`, or an external network if there is no `path`.
+
+    Raises:
+        ConfigError: a setting has no effect or `path` holds nothing to evaluate.
+    """
+    # These import torch.
+    from temper.cli.reevaluate import evaluate_checkpoint, evaluate_external, evaluate_runs
     from temper.config.settings import validate_settings
     from temper.runs.record import RECORD
 
     validate_settings(config)
     if not config.evaluation.checkpoints:
-        raise ConfigError("evaluation.checkpoints is empty: say which to evaluate, [best], [last] or [best,last]")
-    typed = {override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task}
-    if idle := {key for key in typed if key.startswith("trainer.") and key != "trainer.accelerator"}:
-        raise ConfigError(f"{', '.join(sorted(idle))} has no effect: nothing is trained")
+        raise ConfigError("evaluation.checkpoints=[]: no checkpoint is selected. Use [best], [last] or [best,last].")
+    overridden = {override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task}
+    if ignored := {key for key in overridden if key.startswith("trainer.") and key != "trainer.accelerator"}:
+        raise ConfigError(f"{', '.join(sorted(ignored))} has no effect: temper-evaluate does not train. Remove it.")
     if config.stale == "rerun":
-        raise ConfigError("stale=rerun: temper-train trains again; here runs of other code are kept or asked about")
+        raise ConfigError("stale=rerun: temper-evaluate does not train. Use stale=keep, or train again with temper-train.")
     if config.path is None:
         if config.transfer:
-            raise ConfigError("transfer=true needs path=, the folder of a study")
-        evaluate_foreign(config)
+            raise ConfigError("transfer=true: there is no study. Set path= to the folder of a study.")
+        evaluate_external(config)
         return
     path = Path(config.path).resolve()
-    inside = path.parent.name == "checkpoints" and (path.parents[1] / RECORD).is_file()
-    if idle := {key.split(".")[0] for key in typed} & (OWN | ({"study"} if inside or path.is_dir() else set())):
-        raise ConfigError(f"{', '.join(sorted(idle))} has no effect beside path: what lies there brings its own")
+    inside_run = path.parent.name == "checkpoints" and (path.parents[1] / RECORD).is_file()
+    fixed = FIXED_BY_PATH | ({"study"} if inside_run or path.is_dir() else set())
+    if ignored := {key.split(".")[0] for key in overridden} & fixed:
+        raise ConfigError(f"{', '.join(sorted(ignored))} has no effect with path=: the runs there fix it. Remove it.")
     runs = sorted(record.parent for record in path.glob(f"*/seed-*/{RECORD}"))
     if config.transfer and not runs:
-        raise ConfigError("transfer=true needs path=, the folder of a study")
-    if path.is_file() and inside:
+        raise ConfigError(f"transfer=true: {path} is not a study. Set path= to the folder of a study.")
+    if path.is_file() and inside_run:
         evaluate_runs(config, [path.parents[1]], checkpoint=path.stem)
     elif path.is_file():
         evaluate_checkpoint(config, path)
@@ -53,7 +61,10 @@ def task(config: DictConfig) -> None:
     elif runs:
         evaluate_runs(config, [run for run in runs if run.name.removeprefix("seed-").lstrip("-").isdecimal()], study=path)
     else:
-        raise ConfigError(f"path: {path} is no checkpoint, no folder of a run (with a {RECORD}), and none of a study")
+        raise ConfigError(
+            f"path={path}: there is no checkpoint and no {RECORD} of a run or study. "
+            "Set path= to a checkpoint, or to the folder of a run or study."
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Evaluating what is trained already: runs side by side, a checkpoint, a foreign network."""
+"""Evaluation after training: runs in parallel, a single checkpoint, an external network."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from temper.config.instantiate import build
 from temper.config.resolvers import workers
 from temper.data.loading import load_data
 from temper.evaluation import Suite, fingerprint
-from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, evaluate_networks, forget_pieces
+from temper.evaluation.evaluate_checkpoints import delete_partial_results, evaluate_checkpoints, evaluate_networks
 from temper.evaluation.transfer import transfer
 from temper.models import Network
 from temper.report import make_report
@@ -37,26 +37,28 @@ from temper.training.modules import EXECUTION, load
 def evaluate_runs(
     config: DictConfig, folders: Sequence[Path], *, checkpoint: str | None = None, study: Path | None = None
 ) -> None:
-    """Evaluate finished runs, each into its own record, side by side on cores or GPUs; of a study, report at the end.
+    """Evaluate finished runs in parallel on cores or GPUs, each into its own record, and report on the study if there is one.
 
     Args:
-        checkpoint: evaluate this one alone.
-        study: the folder that the runs make up, if they are all of one.
+        config: the config of temper-evaluate.
+        folders: the folders of the runs.
+        checkpoint: the only checkpoint to evaluate, "best" or "last"; None: those of `evaluation.checkpoints`.
+        study: the folder of the study that the runs form; None: they are not a whole study.
 
     Raises:
-        SystemExit: some run failed (status 1); the others are done.
+        SystemExit: a run failed (status 1); the others are evaluated.
     """
-    together = min(workers(config.trainer.accelerator, config.runs_per_gpu), len(folders))
+    n_jobs = min(workers(config.trainer.accelerator, config.runs_per_gpu), len(folders))
     values = plain(config, without=("hydra", "data", "model", "validation", "evaluation"))
-    # Unresolved: what it refers to are each run's own threats.
+    # Not resolved here, since its references point to the threats of each run.
     values["evaluation"] = OmegaConf.to_container(config.evaluation, resolve=False)
-    if together == 1:
+    if n_jobs == 1:
         results = [_evaluate_run(values, folder, checkpoint, show=True) for folder in folders]
     else:
         jobs = (delayed(_evaluate_run)(values, folder, checkpoint) for folder in folders)
-        done = Parallel(n_jobs=together, return_as="generator_unordered")(jobs)
+        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
         bar = track(done, "evaluating", total=len(folders), console=console, disable=not console.is_terminal)
-        results = list(_told(bar, len(folders)))
+        results = list(_report_progress(bar, len(folders)))
     problems = [result.problem for result in results if result.problem]
     if study is not None and len(problems) < len(results):
         if config.transfer:
@@ -74,7 +76,14 @@ def evaluate_runs(
 
 
 class Result(NamedTuple):
-    """What became of one run: the key of its evaluation and what is to be said of it, or what went wrong."""
+    """Outcome of evaluating one run.
+
+    Attributes:
+        folder: the run's folder.
+        suite: the key of its evaluation; None: it failed.
+        text: its summary.
+        problem: the error message; None: it succeeded.
+    """
 
     folder: Path
     suite: str | None
@@ -82,7 +91,8 @@ class Result(NamedTuple):
     problem: str | None = None
 
 
-def _told(results: Iterable[Result], total: int) -> Iterator[Result]:
+def _report_progress(results: Iterable[Result], total: int) -> Iterator[Result]:
+    """Yield results and print a line for each where no progress bar is shown."""
     for number, result in enumerate(results, start=1):
         if not console.is_terminal:
             say(f"[{number}/{total}] {result.problem or result.folder}")
@@ -90,7 +100,7 @@ def _told(results: Iterable[Result], total: int) -> Iterator[Result]:
 
 
 def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, *, show: bool = False) -> Result:
-    """In a process of its own, or in ours."""
+    """Evaluate one run into its record; called in this process or in a worker process."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(values["threads"])
     try:
@@ -98,21 +108,21 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
             record = RunRecord.read(folder)
             config = _run_config(values, record, checkpoint)
             key = suite_key(plain_part(config, "evaluation"))
-            _same_code(record, folder, values["stale"])
+            _check_code(record, folder, values["stale"])
             if not record.has(key):
                 data = load_data(config)
                 first = load(folder / "checkpoints" / f"{config.evaluation.checkpoints[0]}.ckpt")[0]
                 validate_suite(Suite.of(config), first.net, data)
                 record.evaluations[key] = evaluate_checkpoints(config, data, folder, record, device=device, show=show)
                 record.write(folder)
-                forget_pieces(folder, key)
+                delete_partial_results(folder, key)
             return Result(folder, key, f"{folder}\n{summary(record, key)}")
     except (ValueError, OSError, RuntimeError) as error:
         return Result(folder, None, str(folder), f"failed: {folder}: {explain(error)}")
 
 
 def _run_config(values: dict[str, Any], record: RunRecord, checkpoint: str | None) -> DictConfig:
-    """The run's own config with another evaluation in it."""
+    """Return the config of a run with its evaluation replaced."""
     config = OmegaConf.create(record.config)
     config.evaluation = OmegaConf.create(values["evaluation"])
     if checkpoint is not None:
@@ -120,25 +130,27 @@ def _run_config(values: dict[str, Any], record: RunRecord, checkpoint: str | Non
     return config
 
 
-def _same_code(record: RunRecord, folder: Path, stale: str) -> None:
+def _check_code(record: RunRecord, folder: Path, stale: str) -> None:
+    """Raise a ConfigError if a run is not finished, or was trained by different code and `stale` is not "keep"."""
     if not record.finished and not record.evaluations:
-        raise ConfigError(f"{folder} is not finished; temper-train goes on with it")
+        raise ConfigError(f"path={folder}: the run is not finished. Resume it with temper-train.")
     code = code_digest(targets_of(record.config))
     if record.code != code and stale != "keep":
         raise ConfigError(
-            f"{folder} was trained by other code (digest {record.code}, now {code}): say stale=keep to evaluate it all the same"
+            f"stale={stale}: {folder} was trained by different code (digest {record.code}, now {code}). "
+            "Use stale=keep to evaluate it anyway."
         )
 
 
 def evaluate_checkpoint(config: DictConfig, path: Path) -> None:
-    """Evaluate a checkpoint that lies outside of any run's folder; its record goes into the study of evaluated networks."""
+    """Evaluate a checkpoint outside of any run's folder and write its record into the study `config.study`."""
     torch.set_num_threads(config.threads)
     module, epoch = load(path)
     run = OmegaConf.create(module.config)
     run.evaluation = OmegaConf.create(OmegaConf.to_container(config.evaluation, resolve=False))
     run.evaluation.checkpoints = [path.stem]
     cell = Cell.of(run)
-    # Two checkpoints of one run, both called last.ckpt, are two networks.
+    # The digest covers the weights, since two different checkpoints may both be named last.ckpt.
     digest = fingerprint(module.net, cell.digest)
     name = f"{cell.name.rpartition('-')[0]}-{digest}"
     folder = Path(config.paths.outputs) / str(config.study) / name / f"seed-{run.seed}"
@@ -146,16 +158,18 @@ def evaluate_checkpoint(config: DictConfig, path: Path) -> None:
     _evaluate_into(record, run, {path.stem: (module.net, epoch)}, folder, config.trainer.accelerator)
 
 
-def evaluate_foreign(config: DictConfig) -> None:
-    """Evaluate a network that was made elsewhere; its record goes into the study of evaluated networks."""
+def evaluate_external(config: DictConfig) -> None:
+    """Evaluate a network that was not trained by temper and write its record into the study `config.study`."""
     torch.set_num_threads(config.threads)
     if "factory" not in config.model or OmegaConf.is_missing(config.model, "factory"):
-        raise ConfigError("say what to evaluate: path= for what temper trained, or model.factory= for a foreign network")
+        raise ConfigError(
+            "path=null: nothing to evaluate. Set path= for trained runs, or model.factory= for an external network."
+        )
     config = config.copy()
     config.evaluation.checkpoints = ["last"]
     rekey(config.seed, "weights")
     net: Network = build(config, "model", without=EXECUTION)
-    # Which attack, which penalty and what else it was trained with is not known: model, data and weights make it what it is.
+    # Its attack and penalty are unknown, so that model, data and weights are its identity.
     content = identity(config)
     digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))
     factory = Path(config.model.factory)
@@ -166,7 +180,7 @@ def evaluate_foreign(config: DictConfig) -> None:
 
 
 def _record(config: DictConfig, run: DictConfig, folder: Path, **cell: str) -> RunRecord:
-    """The record that lies in a folder already, or a new one."""
+    """Return the record in a folder, or a new one."""
     if (folder / RECORD).exists():
         return RunRecord.read(folder)
     return RunRecord(
@@ -188,6 +202,7 @@ def _evaluate_into(
     folder: Path,
     accelerator: str,
 ) -> None:
+    """Evaluate networks with the config's suite into a record, unless the record has that evaluation already."""
     key = suite_key(plain_part(config, "evaluation"))
     with run_lock(folder), exclusive_device(accelerator) as device:
         if not record.has(key):
@@ -195,5 +210,5 @@ def _evaluate_into(
             validate_suite(Suite.of(config), next(iter(networks.values()))[0], data)
             record.evaluations[key] = evaluate_networks(config, networks, data, folder, record, device=device, show=True)
             record.write(folder)
-            forget_pieces(folder, key)
+            delete_partial_results(folder, key)
     say(f"{summary(record, key)}\nrecord: {folder / RECORD}")

@@ -1,4 +1,4 @@
-"""The way of one run: train, evaluate, record."""
+"""Run one experiment end to end: train, evaluate, write the record."""
 
 import logging
 import time
@@ -13,14 +13,14 @@ from temper.config.cell import Cell, Kind, identity
 from temper.config.composed import plain, plain_part
 from temper.config.errors import ConfigError, explain
 from temper.data.loading import load_data
-from temper.evaluation.evaluate_checkpoints import evaluate_checkpoints, forget_pieces
+from temper.evaluation.evaluate_checkpoints import delete_partial_results, evaluate_checkpoints
 from temper.runs.atomic_files import set_aside
 from temper.runs.gpu_slots import exclusive_device
 from temper.runs.lock import run_lock
 from temper.runs.parent_watch import exit_with_sweep
 from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
 from temper.runs.record import RECORD, RunRecord
-from temper.runs.terminal import quieten
+from temper.runs.terminal import quiet_libraries
 from temper.sweeps.preflight import validate
 from temper.training.distributed import LaunchDecision, broadcast_decision, device_count, rank
 from temper.training.fit import join, train
@@ -30,18 +30,25 @@ log = logging.getLogger("temper")
 
 
 def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
-    """Train and evaluate one run in its folder, as far as that is not done yet; an error leaves a record too.
+    """Train and evaluate one run in its folder, except for the parts that are done already.
+
+    A failed run also writes a record, with its error.
 
     Args:
-        alone: not a job of a sweep: the config is yet to be validated, progress goes to the terminal, errors are raised, and
-            a run that another process works on is waited for.
+        config: the composed config of the run, without Hydra's own part.
+        folder: the run's folder.
+        alone: whether the run is not a job of a sweep. Then the config is validated here, progress is shown in the terminal,
+            errors are raised, and a run that another process holds is waited for.
+
+    Returns:
+        The record of the run; None in every process but the first of a run on several devices.
 
     Raises:
-        HeldElsewhere: another process works on this run of a sweep.
-        ClaimLost: another process took this run over.
+        LockHeld: the run belongs to a sweep and another process holds it.
+        LockLost: another process took over the run.
     """
     since = time.perf_counter()
-    quieten()
+    quiet_libraries()
     several = device_count(config.trainer.devices) > 1
     if several and rank() > 0:
         join(config, folder)
@@ -53,16 +60,16 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         exit_with_sweep()
     torch.set_num_threads(config.threads)
     with (
-        broadcast_decision(folder, several=several) as tell,
+        broadcast_decision(folder, several=several) as broadcast,
         run_lock(folder, wait=alone),
         exclusive_device(config.trainer.accelerator) as device,
     ):
         record = _open_record(config, folder)
         suite = suite_key(plain_part(config, "evaluation"))
         if record.finished:
-            tell(LaunchDecision(train=False))  # others need not wait for the evaluation
+            broadcast(LaunchDecision(train=False))  # other ranks need not wait for the evaluation
         if record.has(suite):
-            log.info("finished already: %s", folder)
+            log.info("already finished: %s", folder)
             return record
         loggers: list[Logger] = []
         status = 1
@@ -70,17 +77,17 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
             data = load_data(config)
             if not record.finished:
                 loggers = build_loggers(config, folder)
-                train(config, data, folder, record, loggers, tell=tell, device=device, alone=alone)
+                train(config, data, folder, record, loggers, announce=broadcast, device=device, alone=alone)
             evaluated = evaluate_checkpoints(config, data, folder, record, device=device, show=alone)
             record.evaluations[suite] = evaluated
             record.status, record.error = "finished", None
             record.cost["wall_seconds"] = time.perf_counter() - since
             record.write(folder)
-            forget_pieces(folder, suite)
+            delete_partial_results(folder, suite)
             status = 0
         except Exception as error:
             log.error("failed: %s", explain(error), exc_info=not alone)
-            # What was finished before, under another suite, stays finished.
+            # An evaluation by another suite that was finished before stays in the record.
             record.error = f"{explain(error)}\n\n{traceback.format_exc()}"
             record.write(folder)
             if alone:
@@ -95,8 +102,8 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
 
 
 def describe(config: DictConfig, folder: Path) -> None:
-    """What `dry_run=true` says of a single run: whether its config is right, and whether it is done."""
-    quieten()
+    """Validate the config of a single run and log whether the run is finished (`dry_run=true`)."""
+    quiet_libraries()
     for warning in validate(config):
         log.warning("warning: %s", warning)
     done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain_part(config, "evaluation")))
@@ -104,7 +111,7 @@ def describe(config: DictConfig, folder: Path) -> None:
 
 
 def _open_record(config: DictConfig, folder: Path) -> RunRecord:
-    """The finished record of this folder, or a new one; what cannot be used is set aside, never deleted."""
+    """Return the finished record of a folder, or a new one. Stale and damaged files are set aside, never deleted."""
     values = plain(config)
     code = code_digest(targets_of(identity(config)))
     try:
@@ -114,8 +121,8 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
         if record.finished:
             if config.stale == "ask":
                 raise ConfigError(
-                    f"{folder} was finished by other code (digest {record.code}, now {code}): "
-                    "say stale=keep to keep it, or stale=rerun to run it again"
+                    f"stale=ask: {folder} was finished by different code (digest {record.code}, now {code}). "
+                    "Use stale=keep to keep it, or stale=rerun to run it again."
                 )
             for name in (RECORD, "checkpoints", "evaluations"):
                 if (folder / name).exists():
@@ -125,7 +132,7 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
     except ConfigError:
         raise
     except ValueError as error:
-        log.warning("warning: %s; set aside as %s", error, set_aside(folder / RECORD, "damaged"))
+        log.warning("warning: %s. It is set aside as %s.", error, set_aside(folder / RECORD, "damaged"))
     cell = Cell.of(config)
     return RunRecord(
         status="failed",
@@ -143,13 +150,14 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
 
 
 def summary(record: RunRecord, suite: str) -> str:
-    of_ours = f"attack {record.attack}, penalty {record.penalty}, seed {record.seed}"
-    lines = [f"{record.kind}: {record.attack if record.kind == Kind.EXTERNAL else of_ours}"]
+    """Return the accuracies of each checkpoint and the audit's warnings and failures, as lines of text."""
+    cell = f"attack {record.attack}, penalty {record.penalty}, seed {record.seed}"
+    lines = [f"{record.kind}: {record.attack if record.kind == Kind.EXTERNAL else cell}"]
     for name, checkpoint in record.evaluations[suite]["checkpoints"].items():
         accuracies = {key: checkpoint["metrics"][f"test/{key}"] for key in ("clean", *record.attacks(suite), "worst_case")}
-        shares = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
+        percentages = "  ".join(f"{key} {100 * value:.1f} %" for key, value in accuracies.items())
         epoch = "" if checkpoint["epoch"] is None else f" (epoch {checkpoint['epoch']})"
-        lines.append(f"{name}{epoch}:  {shares}")
+        lines.append(f"{name}{epoch}:  {percentages}")
         lines += [
             f"  audit, {check} {finding['status']}: {100 * finding['figure']:.1f} % {finding['meaning']}"
             for check, finding in checkpoint.get("audit", {}).items()

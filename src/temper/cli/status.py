@@ -1,4 +1,4 @@
-"""temper-status: how far a study is: what is done, runs, failed or is missing, for how long, and what fills the holes."""
+"""temper-status: show the state of every run of a study, the work left, and the commands that complete it."""
 
 import subprocess
 import time
@@ -13,29 +13,39 @@ from rich.table import Table
 
 from temper.cli import entry
 from temper.config.composed import CONF, study_folder
-from temper.runs.jobs import State, state_of
-from temper.runs.lock import BEGUN, lock_owner
+from temper.runs.jobs import State, run_state
+from temper.runs.lock import STARTED_FILE, lock_owner
 from temper.runs.plans import Plan
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.terminal import duration, say
 
-# In this order; what a run can be told apart by without composing its config.
+# The states that can be determined without composing a run's config, in the order of the table's columns.
 SHOWN = (State.FINISHED, State.RUNNING, State.FAILED, State.INTERRUPTED, State.UNEVALUATED, State.MISSING)
 
 
 def main() -> None:
+    """Run temper-status as a command."""
     entry.run(task)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="status")
 def task(config: DictConfig) -> None:
+    """Print the status of a study."""
     study = study_folder(config)
     for line in describe(study, int(config.lines)):
         say(line)
 
 
 class Run(NamedTuple):
-    """One run as it lies there: its folder, how far it is, the seconds that it took, and what its error says."""
+    """State of one run on disk.
+
+    Attributes:
+        folder: the run's folder.
+        attack: name of the training attack.
+        state: finished, running, failed, …
+        seconds: wall-clock time; None: the run is not finished.
+        error: first line of its error; None: the run did not fail.
+    """
 
     folder: Path
     attack: str
@@ -45,37 +55,41 @@ class Run(NamedTuple):
 
 
 def describe(study: Path, lines: int) -> list[object]:
-    """What there is to say of a study: a table of its cells, its runs that run or failed, the time, and the commands."""
-    plans = Plan.all_of(study)
+    """Return the lines of a study's status: a table of cells, running and failed runs, time left, commands that complete it.
+
+    Args:
+        study: the study's folder.
+        lines: maximal number of cells, and of runs of each state, to list.
+    """
+    plans = Plan.read_all(study)
     runs = runs_of(study, plans)
     settings = {study / run.folder: run.setting for plan in plans for run in plan.runs}
-    told: list[object] = [_table(runs, settings, lines)]
-    for state, word in ((State.RUNNING, _running), (State.FAILED, _failed)):
-        some = [run for run in runs if run.state is state]
-        told += [word(run) for run in some[:lines]]
-        if len(some) > lines:
-            told.append(f"… and {len(some) - lines} more {state}; lines={len(some)} shows them")
+    output: list[object] = [_table(runs, settings, lines)]
+    for state, line_of in ((State.RUNNING, _running), (State.FAILED, _failed)):
+        matching = [run for run in runs if run.state is state]
+        output += [line_of(run) for run in matching[:lines]]
+        if len(matching) > lines:
+            output.append(f"… and {len(matching) - lines} more {state}; show them with lines={len(matching)}")
     counts = Counter(run.state for run in runs)
-    told.append(f"{len(runs)} runs: " + ", ".join(f"{counts[state]} {state}" for state in SHOWN if counts[state]))
-    left = [run for run in runs if run.state is not State.FINISHED]
-    if left and (work := _work(runs, left)):
-        told.append(work)
+    output.append(f"{len(runs)} runs: " + ", ".join(f"{counts[state]} {state}" for state in SHOWN if counts[state]))
+    unfinished = [run for run in runs if run.state is not State.FINISHED]
+    if unfinished and (work := _time_left(runs, unfinished)):
+        output.append(work)
     queued = _queued(study)
     if queued:
-        told.append(f"{queued} jobs of {study.name} wait in SLURM's queue")
-    open_plans = [plan for plan in plans if any(run.folder in _folders(study, plan) for run in left)]
-    waiting = [run for run in left if run.state is not State.RUNNING]
-    if queued:
-        pass  # they are to fill the holes
-    elif waiting and open_plans:
-        told += ["to fill the holes:", *dict.fromkeys(f"  {_typed(plan)}" for plan in open_plans)]
-    elif waiting:
-        told.append("to fill the holes: the command that began them, again")
-    return told
+        output.append(f"{queued} jobs of study {study.name} are pending in the SLURM queue")
+    missing = {run.folder for run in unfinished}
+    open_plans = [plan for plan in plans if any(study / planned.folder in missing for planned in plan.runs)]
+    if not queued and any(run.state is not State.RUNNING for run in unfinished):  # queued jobs will complete the study
+        if open_plans:
+            output += ["to complete the study, run:", *dict.fromkeys(f"  {_command(plan)}" for plan in open_plans)]
+        else:
+            output.append("to complete the study, run the original command again")
+    return output
 
 
 def _queued(study: Path) -> int:
-    """How many jobs of a study's sweeps SLURM has yet to start, where there is a SLURM that answers."""
+    """Return the number of pending SLURM jobs of a study; 0 where SLURM is absent or does not respond."""
     command = ["squeue", "--me", "--noheader", "--array", "--states=PENDING", f"--name=temper-{study.name}", "--format=%i"]
     try:
         return len(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split())
@@ -84,13 +98,15 @@ def _queued(study: Path) -> int:
 
 
 def runs_of(study: Path, plans: Sequence[Plan]) -> list[Run]:
-    """Every run that a study was asked for, and those that lie there unasked."""
+    """Return every run that a study's plans contain, and every other run in its folder."""
     suites = {study / run.folder: run for plan in reversed(plans) for run in plan.runs}
-    there = [path.parent for path in study.glob(f"*/seed-*/{RECORD}")]
-    there += [path.parents[1] for path in study.glob("*/seed-*/checkpoints/last.ckpt")]
-    unasked = {folder for folder in there if folder not in suites and folder.name.removeprefix("seed-").lstrip("-").isdecimal()}
-    runs = [_run(folder, asked.suite, asked.attack) for folder, asked in suites.items()]
-    return runs + [_run(folder, None, folder.parent.name.partition("+")[0]) for folder in sorted(unasked)]
+    folders = [path.parent for path in study.glob(f"*/seed-*/{RECORD}")]
+    folders += [path.parents[1] for path in study.glob("*/seed-*/checkpoints/last.ckpt")]
+    unplanned = {
+        folder for folder in folders if folder not in suites and folder.name.removeprefix("seed-").lstrip("-").isdecimal()
+    }
+    runs = [_run(folder, planned.suite, planned.attack) for folder, planned in suites.items()]
+    return runs + [_run(folder, None, folder.parent.name.partition("+")[0]) for folder in sorted(unplanned)]
 
 
 def _run(folder: Path, suite: str | None, attack: str) -> Run:
@@ -98,35 +114,31 @@ def _run(folder: Path, suite: str | None, attack: str) -> Run:
         record = RunRecord.read(folder)
     except (OSError, ValueError):
         record = None
-    if suite is None:  # whichever it was evaluated by
+    if suite is None:  # not planned: any suite that it was evaluated by
         suite = next(iter(record.evaluations), "") if record else ""
-    state = state_of(folder, suite)[0]
+    state = run_state(folder, suite)[0]
     seconds = record.cost.get("wall_seconds") if record and record.finished else None
     error = record.error.strip().splitlines()[0] if record and record.error and state is State.FAILED else None
     return Run(folder, attack, state, seconds, error)
 
 
-def _folders(study: Path, plan: Plan) -> set[Path]:
-    return {study / run.folder for run in plan.runs}
-
-
 def _table(runs: Sequence[Run], settings: Mapping[Path, str], lines: int) -> Table:
-    """A row for each cell; of a study too long for that, those cells that are not finished come first."""
+    """Return a table with a row for each cell; unfinished cells come first if there are more cells than lines."""
     cells: dict[tuple[str, str], Counter[State]] = {}
     for run in runs:
         cells.setdefault((run.folder.parent.name, settings.get(run.folder, "")), Counter())[run.state] += 1
     rows = list(cells.items())
-    told_apart = ["setting"] if any(setting for _, setting in cells) else []
+    columns = ["cell", *(["setting"] if any(setting for _, setting in cells) else [])]
     if len(rows) > lines:
         rows.sort(key=lambda row: set(row[1]) == {State.FINISHED})
-    there = [state for state in SHOWN if any(counts[state] for counts in cells.values())]
+    states = [state for state in SHOWN if any(counts[state] for counts in cells.values())]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("cell", *told_apart):
+    for column in columns:
         table.add_column(column, no_wrap=True)
-    for state in there:
+    for state in states:
         table.add_column(str(state), justify="right")
     for name, counts in rows[:lines]:
-        table.add_row(*name[: 1 + len(told_apart)], *(str(counts[state] or "·") for state in there))
+        table.add_row(*name[: len(columns)], *(str(counts[state] or "·") for state in states))
     if len(rows) > lines:
         table.add_row(f"… and {len(rows) - lines} more cells")
     return table
@@ -134,13 +146,14 @@ def _table(runs: Sequence[Run], settings: Mapping[Path, str], lines: int) -> Tab
 
 def _running(run: Run) -> str:
     try:
-        since = f" for {duration(time.time() - (run.folder / BEGUN).stat().st_mtime)}"
+        since = f" for {duration(time.time() - (run.folder / STARTED_FILE).stat().st_mtime)}"
     except OSError:
         since = ""
     return f"running: {_short(run.folder)}{since}, {lock_owner(run.folder) or 'ending'}{_last_epoch(run.folder)}"
 
 
 def _last_epoch(folder: Path) -> str:
+    """Return ", epoch E of N" from the last line of a run's log that names an epoch, or an empty string."""
     try:
         with (folder / "train.log").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 4096))
@@ -159,22 +172,25 @@ def _short(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def _work(runs: Sequence[Run], left: Sequence[Run]) -> str | None:
-    """How long the rest would take one after another, by the mean of finished runs of the same attack, else of any."""
-    took: dict[str, list[float]] = {}
+def _time_left(runs: Sequence[Run], unfinished: Sequence[Run]) -> str | None:
+    """Return the estimated serial run time of unfinished runs, or None without a finished run.
+
+    The estimate for a run is the mean of the finished runs with the same attack, or of all finished runs.
+    """
+    times: dict[str, list[float]] = {}
     for run in runs:
         if run.seconds:
-            took.setdefault(run.attack, []).append(run.seconds)
-    if not took:
+            times.setdefault(run.attack, []).append(run.seconds)
+    if not times:
         return None
-    means = {attack: sum(values) / len(values) for attack, values in took.items()}
-    anything = sum(map(sum, took.values())) / sum(map(len, took.values()))
-    rest = sum(means.get(run.attack, anything) for run in left)
+    means = {attack: sum(values) / len(values) for attack, values in times.items()}
+    overall = sum(map(sum, times.values())) / sum(map(len, times.values()))
+    rest = sum(means.get(run.attack, overall) for run in unfinished)
     each = ", ".join(f"{attack} {duration(mean)}" for attack, mean in sorted(means.items()))
-    return f"a run takes about {each}; {duration(rest)} of work are left"
+    return f"mean time of a run: {each}; about {duration(rest)} of compute time left"
 
 
-def _typed(plan: Plan) -> str:
+def _command(plan: Plan) -> str:
     elsewhere = Path(plan.cwd) != Path.cwd()
     return f"cd {plan.cwd} && {plan.command}" if elsewhere else plan.command
 

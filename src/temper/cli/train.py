@@ -1,4 +1,4 @@
-"""temper-train: train one run against an attack, under a penalty; evaluate it; leave a record. With -m: a whole grid."""
+"""temper-train: train and evaluate one run, or with -m a grid of runs."""
 
 import logging
 import sys
@@ -18,29 +18,34 @@ log = logging.getLogger("temper")
 
 
 def main() -> None:
+    """Run temper-train as a command."""
     register_resolvers()
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # Hydra wants it first
+    # Hydra requires all overrides to be adjacent, so -m goes first.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     entry.run(task)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 def task(config: DictConfig) -> None:
-    """One run, on its own or as a job of a sweep: a job that fails leaves a record that says why, and the sweep goes on."""
-    from temper.cli.run import describe, run  # torch is imported only where something is run
+    """Execute a single run, or one job of a sweep.
+
+    A job of a sweep that fails writes its error to its record and does not stop the sweep.
+    """
+    from temper.cli.run import describe, run  # these import torch
 
     hydra_config = HydraConfig.get()
     folder, alone = Path(hydra_config.runtime.output_dir), hydra_config.mode != RunMode.MULTIRUN
     if alone and "slurm" in str(hydra_config.launcher.get("_target_", "")).lower():
-        log.warning("warning: a single run is not submitted, it runs here: hydra/launcher is for sweeps; add -m")
+        log.warning("warning: hydra/launcher has no effect on a single run, which runs here. Add -m to submit it to SLURM.")
     if config.dry_run:
         describe(config, folder)
         return
     try:
         run(config, folder, alone=alone)
-    except (LockHeld, LockLost) as other:
+    except (LockHeld, LockLost) as error:
         if alone:
             raise
-        log.info("%s", other)  # the sweep waits for whoever works on it
+        log.info("%s", error)  # the sweep waits for the process that holds the lock
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The config: from what Hydra composes to checked objects, and the identity of a run."""

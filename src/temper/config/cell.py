@@ -1,4 +1,4 @@
-"""Which cell of the grid a config describes: its kind, its name, and the folder that belongs to it."""
+"""Cells of a grid: what all runs have in common that differ in their seed alone."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from temper.config.composed import plain
 
-# What cannot change the trained network, or is a coordinate of its own (the seed). The evaluation of a run may be
-# repeated by another suite; where training depends on it (the validation attack), it is resolved into other keys.
+# Root keys that cannot change the trained network, or are coordinates of their own (the seed). A run may be evaluated again
+# by another suite; where training depends on the suite (the validation attack), its values are in other keys.
 NOT_IDENTITY = (
     "hydra",
     "seed",
@@ -30,23 +30,23 @@ NOT_IDENTITY = (
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """Everything in a config that can change the trained network, the seed apart."""
-    return deciding(plain(config, without=NOT_IDENTITY))
+    """Return every setting that can change the trained network, as plain values; the seed is apart."""
+    return identity_settings(plain(config, without=NOT_IDENTITY))
 
 
-def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of plain values, as a record has them."""
+def identity_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of the plain values that a record holds."""
     content = {key: _copied(value) for key, value in values.items() if key not in NOT_IDENTITY}
     data, model = content.get("data", {}), content.get("model", {})
     source = data.get("source", {})
-    # Where a data set lies, and whether it may be fetched, is no part of what it is.
+    # Where a data set is located, and whether it may be downloaded, is no part of what it is.
     for key in ("root", "download"):
         source.pop(key, None)
     if isinstance(source.get("openml"), dict):
         source["openml"] = source["openml"].get(source.get("path"))
-    # Threats that no attack refers to do nothing; those that one does stand in its own settings.
+    # Threats that no attack refers to have no effect; one that is referred to is in the attack's own settings.
     data.pop("threats", None)
-    # A setting that is left at its default names no other folder than none.
+    # Settings that came later: at their default they name the same folder as without them.
     if not model.get("compile"):
         model.pop("compile", None)
     if model.get("channels_last") is None:
@@ -64,7 +64,7 @@ def _copied(value: Any) -> Any:
 
 
 def data_name(source: Mapping[str, Any]) -> str:
-    """What a data set is called, by the settings of its source: a set of torchvision, a file or folder, or the source."""
+    """Return the name of a data set by the settings of its source: torchvision's name, the file or folder, or the class."""
     if name := source.get("name"):
         return str(name)
     kind = str(source.get("_target_", "unknown data")).rpartition(".")[2]
@@ -83,7 +83,7 @@ class Kind(StrEnum):
 
     @classmethod
     def of(cls, *, attacked: bool, penalized: bool) -> Self:
-        """The quadrant of a run with an attack other than none, and at least one penalty."""
+        """Return the quadrant of a run with an attack other than `none`, and with at least one penalty."""
         return cls(("standard", "regularized", "adversarial", "combined")[2 * attacked + penalized])
 
 
@@ -116,14 +116,15 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Such as `pgd+dropout+l2-3f9a1c20`: safe as a folder, the same whatever the order in which penalties were typed."""
+        """Name of the cell's folder, such as `pgd+dropout+l2-3f9a1c20`, the same in whatever order penalties were typed."""
         return f"{self.attack}+{self.penalty.replace(' + ', '+')}-{self.digest}"
 
 
 def run_folder(config: DictConfig, cell: Cell | None = None) -> Path:
-    """Where a run of this config leaves everything: named by content, so that no two runs collide.
+    """Return the folder of a run, named by content, so that no two runs collide.
 
     Args:
-        cell: of this config, if it is known already.
+        config: the run's config.
+        cell: its cell, if it is known already.
     """
     return Path(config.paths.outputs) / str(config.study) / (cell or Cell.of(config)).name / f"seed-{config.seed}"

@@ -1,4 +1,4 @@
-"""The composed config as plain values: light enough for every command to import."""
+"""The composed config as plain values; imports nothing heavy, so that every command may use it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ CONF = str(next(path for path in (HERE.parents[2] / "conf", HERE.parent / "conf"
 
 
 def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[str, Any]:
-    """The config as plain, resolved values: what records and checkpoints hold.
+    """Return the config as plain, resolved values: what records and checkpoints hold.
 
     Keys are skipped before anything is resolved, since resolving Hydra's own would recurse.
     """
@@ -23,12 +23,12 @@ def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[
 
 
 def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
-    """One group of a config as plain, resolved values."""
+    """Return one group of a config as plain, resolved values."""
     return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config by dotted keys."""
+    """Return a nested config as one mapping with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -36,40 +36,48 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def study_folder(config: DictConfig) -> Path:
-    """The folder of the study that a config names.
+    """Return the folder of the study that a config names.
 
     Raises:
-        ConfigError: there is none; the message names those that there are.
+        ConfigError: it does not exist; the message names the studies that do.
     """
     return _folder(config, config.study)
 
 
 def study_folders(config: DictConfig) -> list[Path]:
-    """The folders of the studies, one or a list, that a config names, each once.
+    """Return the folders of the studies, one or several, that a config names, each once.
 
     Raises:
-        ConfigError: one does not exist, or none is named; the message names those that there are.
+        ConfigError: one does not exist, or none is named; the message names the studies that do.
     """
     names = config.study if OmegaConf.is_list(config.study) else [config.study]
     if not names:
-        raise ConfigError("study=[]: name one, study=a, or several, study=[a,b]")
+        raise ConfigError("study=[]: no study is named. Name one, study=a, or several, study=[a,b].")
     return [_folder(config, name) for name in dict.fromkeys(map(str, names))]
 
 
 def _folder(config: DictConfig, name: object) -> Path:
     study = Path(config.paths.outputs) / str(name)
     if not study.is_dir():
-        there = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
-        raise ConfigError(f"study={name}: there is no {study}; studies in {study.parent}: {', '.join(there) or 'none'}")
+        existing = sorted(path.name for path in study.parent.iterdir() if path.is_dir()) if study.parent.is_dir() else []
+        raise ConfigError(
+            f"study={name}: folder {study} does not exist. Studies in {study.parent}: {', '.join(existing) or 'none'}."
+        )
     return study
 
 
 def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
-    """Every single penalty by its dotted name; an entry without `_target_` groups several (elastic net is l1 and l2)."""
+    """Return every single penalty by its dotted name.
+
+    An entry without a `_target_` groups several (the elastic net is l1 and l2).
+
+    Raises:
+        ConfigError: an entry is no penalty.
+    """
     specs: dict[str, DictConfig] = {}
     for key in penalty:
         spec, name = penalty[key], prefix + str(key)
         if not isinstance(spec, DictConfig):
-            raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}")
+            raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}.")
         specs |= {name: spec} if "_target_" in spec else penalty_specs(spec, f"{name}.")
     return specs

@@ -1,25 +1,49 @@
-"""Errors of a user, and how they are put into words."""
+"""Errors that a user can mend, and their wording."""
 
 import errno
 import re
+from collections.abc import Mapping
 
 from omegaconf.errors import InterpolationResolutionError
+from pydantic import ValidationError
+
+
+class ConfigError(ValueError):
+    """Raised for a wrong value in the config; the message names the key, the value and the way out."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def explain(error: BaseException) -> str:
-    """An error in a line or two, with the file and the way out where the system's own message lacks them."""
+    """Return an error in one or two lines, with the file and the way out where the system's own message lacks them."""
     if isinstance(error, OSError) and error.filename:
         way_out = ""
         if error.errno in (errno.EACCES, errno.ENOTDIR, errno.EROFS, errno.EEXIST):
             way_out = "; choose another folder: paths.outputs=…, paths.results=… or paths.data=…"
         elif error.errno == errno.ENOSPC:
-            way_out = "; free some space, and the same command goes on"
+            way_out = "; free some space and run the same command again to continue"
         return f"{error.filename}: {error.strerror}{way_out}"
     if isinstance(error, InterpolationResolutionError):
-        # What a resolver raised, without OmegaConf's words around it.
+        # The message that the resolver raised, without OmegaConf's words around it.
         return re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error)).splitlines()[0]
     return str(error).strip() or type(error).__name__
 
 
-class ConfigError(ValueError):
-    """A value in the config is wrong; the message names the key, the value and what would be right."""
+def explain_arguments(error: ValidationError, key: str) -> list[str]:
+    """Return one line for each wrong argument: its key, what it should be, and the value that was given."""
+    lines = []
+    for problem in error.errors():
+        argument = ".".join([key, *(str(part) for part in problem["loc"])])
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        if problem["type"] == "unexpected_keyword_argument":
+            message = "is no setting of this option"
+        elif problem["type"] in ("missing_argument", "missing_keyword_only_argument", "missing"):
+            message = "is missing"
+        elif not isinstance(problem["input"], Mapping) and type(problem["input"]).__name__ != "ArgsKwargs":
+            message += f" (got {problem['input']!r})"
+        separator = " " if message.startswith(("is ", "should ")) else ": "
+        lines.append(f"{argument}{separator}{message}")
+    return lines

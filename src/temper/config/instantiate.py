@@ -1,7 +1,6 @@
-"""From a composed config to the objects that it describes, with errors that name the key."""
+"""Build the objects that a composed config describes, with errors that name the key."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -10,15 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pydantic import ValidationError
 
-from temper.config.errors import ConfigError
+from temper.config.errors import ConfigError, explain_arguments, first_line
 
 
 def build(config: DictConfig, key: str, *, without: tuple[str, ...] = (), **extra: Any) -> Any:
-    """The object that `config[key]` describes by its `_target_`.
+    """Build the object that `config[key]` describes by its `_target_`.
 
     Args:
-        without: entries that are there for others to refer to, and are not arguments.
-        extra: further arguments.
+        config: the composed config.
+        key: dotted key of the object.
+        without: entries that other parts of the config refer to and that are no arguments.
+        **extra: further arguments.
 
     Raises:
         ConfigError: an argument is wrong, missing or unknown, or an interpolation leads nowhere.
@@ -51,23 +52,3 @@ def _explain(error: InstantiationException, key: str) -> str:
     if isinstance(cause, ValueError | TypeError):
         return f"{key}.{cause}" if re.match(r"\w+: ", str(cause)) else f"{key}: {cause}"
     return f"{key}: {first_line(cause or error)}"
-
-
-def explain_arguments(error: ValidationError, key: str) -> list[str]:
-    """A line for each wrong argument: the key, what would be right, and what was given."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join([key, *(str(part) for part in problem["loc"])])
-        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        if problem["type"] == "unexpected_keyword_argument":
-            message = "is no setting of this option"
-        elif problem["type"] in ("missing_argument", "missing_keyword_only_argument", "missing"):
-            message = "is missing"
-        elif not isinstance(problem["input"], Mapping) and type(problem["input"]).__name__ != "ArgsKwargs":
-            message += f" (got {problem['input']!r})"
-        lines.append(f"{where}: {message}" if re.match(r"^(is|should) ", message) is None else f"{where} {message}")
-    return lines
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""The interpolations that temper's configs use beyond OmegaConf's own."""
+"""Interpolations of temper's configs: the name of a cell, the number of workers, the measures of a data set."""
 
 import json
 import netrc
@@ -15,7 +15,7 @@ from temper.config.errors import ConfigError
 
 
 def register_resolvers() -> None:
-    """Make `${temper.…}` known to OmegaConf; once per process that composes a config is enough."""
+    """Register `${temper.…}` with OmegaConf, once per process that composes a config."""
     resolvers: dict[str, Callable[..., Any]] = {
         "temper.cell": lambda *, _root_: Cell.of(_root_).name,
         "temper.workers": workers,
@@ -29,14 +29,18 @@ def register_resolvers() -> None:
 
 
 def workers(accelerator: Any, runs_per_gpu: Any) -> int:
-    """How many runs this machine takes side by side: `runs_per_gpu` on each GPU where runs use them, else one per core.
+    """Return the number of parallel runs: `runs_per_gpu` on each GPU if runs use GPUs, one per core otherwise.
+
+    Args:
+        accelerator: `trainer.accelerator`.
+        runs_per_gpu: parallel runs on one GPU.
 
     Raises:
-        ConfigError: `runs_per_gpu` is no whole number of at least 1, or it is more for runs that use no GPU, and would have no
-            effect. Whether this machine has a GPU is not asked: on a cluster it is another one that runs them.
+        ConfigError: `runs_per_gpu` is no whole number of at least 1, or it is larger for runs that use no GPU, where it would
+            have no effect. This machine need not have a GPU: on a cluster, another one runs the jobs.
     """
     if not isinstance(runs_per_gpu, int) or runs_per_gpu < 1:
-        raise ConfigError(f"runs_per_gpu={runs_per_gpu}: should be a whole number of at least 1")
+        raise ConfigError(f"runs_per_gpu={runs_per_gpu}: should be a whole number of at least 1.")
     if accelerator in ("gpu", "cuda", "auto"):
         import torch
 
@@ -44,17 +48,21 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
             return torch.cuda.device_count() * runs_per_gpu
     elif runs_per_gpu > 1:
         raise ConfigError(
-            f"runs_per_gpu={runs_per_gpu}: runs with trainer.accelerator={accelerator} use no GPU and go one per core: "
-            "take trainer=gpu, or leave it at 1"
+            f"runs_per_gpu={runs_per_gpu}: runs with trainer.accelerator={accelerator} use no GPU and run one per core. "
+            "Use trainer=gpu, or leave it at 1."
         )
     return cores()
 
 
 def of_source(key: str, source: DictConfig) -> Any:
-    """What the files of a data set say of themselves: their "shape", "classes" or "content" (`temper.data.sources.Measured`).
+    """Return a measure of a data set's files: their "shape", "classes" or "content" (`temper.data.sources.DatasetInfo`).
+
+    Args:
+        key: which measure.
+        source: the settings of the source.
 
     Raises:
-        DataError: they are missing, or not as they should be.
+        DataError: the files are missing or damaged.
     """
     # Not the content itself, which this may be asked for.
     setting = {name: source[name] for name in source if name != "content"}
@@ -65,19 +73,19 @@ def of_source(key: str, source: DictConfig) -> Any:
 
 @cache
 def measured(setting: str) -> Any:
-    """Files are read once in a process for this, however many cells are composed."""
+    """Measure a data source, once per process for all cells that are composed."""
     from temper.config.instantiate import build  # with what it loads: few commands need it
 
     return build(OmegaConf.create({"data": {"source": json.loads(setting)}}), "data.source").measure()
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wandb_offline() -> bool:
-    """Whether W&B has neither a key nor a login here; WANDB_MODE says otherwise if it is set."""
+    """Return whether W&B has neither a key nor a login on this machine; a set WANDB_MODE decides instead."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode != "online"
     if os.environ.get("WANDB_API_KEY"):

@@ -1,4 +1,4 @@
-"""The plain values of a config that no object holds to a type."""
+"""Checks of the plain config values that no class takes as arguments."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import StrictBool, TypeAdapter, ValidationError
 
-from temper.config.errors import ConfigError
-from temper.config.instantiate import explain_arguments
+from temper.config.errors import ConfigError, explain_arguments
 from temper.config.resolvers import workers
 from temper.config.types import Count, NonNegative
 
@@ -29,7 +28,7 @@ KINDS = {key: TypeAdapter(kind) for key, kind in SETTINGS.items()}
 
 
 def validate_settings(config: DictConfig) -> None:
-    """The plain values that no object holds to a type.
+    """Check the plain values that no class takes as arguments.
 
     Raises:
         ConfigError: naming the key.
@@ -39,15 +38,17 @@ def validate_settings(config: DictConfig) -> None:
             _validate_setting(config, key)
     workers(config.trainer.accelerator, config.runs_per_gpu)
     if not re.fullmatch(r"[\w+-][\w.+-]*", str(config.get("study", "x"))):
-        raise ConfigError(f"study={config.study}: should be a plain name, of letters, digits and _ . + -: it names a folder")
+        raise ConfigError(
+            f"study={config.study}: should be a plain name of letters, digits and _ . + -, since it names a folder."
+        )
     if config.get("ckpt_path") is not None and not Path(config.ckpt_path).is_file():
-        raise ConfigError(f"ckpt_path: there is no file {config.ckpt_path}")
+        raise ConfigError(f"ckpt_path={config.ckpt_path}: the file does not exist.")
     if str(config.trainer.precision).endswith("-true") and config.trainer.precision != "32-true":
-        raise ConfigError(f"trainer.precision={config.trainer.precision}: weights stay in float32; use bf16-mixed or 16-mixed")
+        raise ConfigError(f"trainer.precision={config.trainer.precision}: weights stay in float32. Use bf16-mixed or 16-mixed.")
 
 
 def validate_seed(config: DictConfig) -> None:
-    """The one setting in which the runs of a cell differ.
+    """Check the seed, the one setting in which the runs of a cell differ.
 
     Raises:
         ConfigError: it is no whole number.

@@ -1,4 +1,4 @@
-"""One datamodule, a source per data set, and the batch that flows from them."""
+"""Data sets as sources, the datamodule that splits and batches them, and the batch."""
 
 from temper.data.batch import Batch
 from temper.data.datamodule import DataModule

@@ -1,4 +1,4 @@
-"""What flows from the data to the loss."""
+"""The batch of examples that flows from the data to the loss."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from temper.data.domain import Domain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One batch of B examples. Immutable: a change makes a new one (`dataclasses.replace`).
+    """One batch of B examples. It is immutable: to change it, make a new one with `dataclasses.replace`.
 
     Attributes:
-        x: inputs in their valid range, (B, ...) float; images lie in [0, 1] and are never normalized here.
-        y: hard labels, (B,) int64. What accuracy is measured against.
-        target: what the loss compares with, (B,) int64, or (B, C) probabilities once a label-changing penalty has acted.
-        index: which examples of their split these are, (B,) int64.
-        mask: 1 where an adversary may change the input and 0 where not, broadcastable to `x`; None: everywhere.
-        domain: of the rows of a table, what each feature may be; None: what the threat says.
-        share: of the examples of a step that several devices have among them, times their number: what the mean loss of these
-            is multiplied by, so that the mean over devices is that of the whole batch.
+        x: Inputs in their valid range, (B, ...) float. Images are in [0, 1] and are not normalized here.
+        y: Hard labels, (B,) int64. Accuracy is measured against them.
+        target: Targets of the loss: (B,) int64, or (B, C) probabilities after a label-changing penalty.
+        index: Indices of the examples in their split, (B,) int64.
+        mask: 1 where an adversary may change the input and 0 elsewhere, broadcastable to `x`. None means everywhere.
+        domain: For rows of a table, the valid values of each feature. None means the range of the threat.
+        rank_weight: Factor for the mean loss over these examples, so that the average over devices equals the mean over
+            the whole batch: the fraction of the batch's examples on this device, times the number of devices.
     """
 
     x: Tensor
@@ -33,28 +33,41 @@ class Batch:
     index: Tensor
     mask: Tensor | None = None
     domain: Domain | None = None
-    share: float = 1.0
+    rank_weight: float = 1.0
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> Batch:
-        """A batch with hard targets, numbered from 0."""
+        """Build a batch with hard targets and indices that start at 0."""
         return cls(x=x, y=y, target=y, index=torch.arange(len(y), device=y.device))
 
     def __len__(self) -> int:
         return len(self.y)
 
     def probabilities(self, classes: int) -> Tensor:
-        """The target as probabilities of so many classes, (B, C), whether it is soft already or not."""
+        """Return the target as probabilities (B, C); hard targets are one-hot encoded.
+
+        Args:
+            classes: Number of classes, C.
+        """
         return self.target if self.target.is_floating_point() else F.one_hot(self.target, classes).float()
 
     def select(self, rows: Tensor) -> Batch:
-        """These examples alone, (n,) int64."""
-        # A mask may be one for all examples.
+        """Return a batch of the selected examples.
+
+        Args:
+            rows: Positions in this batch, (n,) int64.
+        """
+        # One mask may serve all examples.
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], target=self.target[rows], index=self.index[rows], mask=mask)
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+        """Return this batch on another device.
+
+        Args:
+            device: Device to copy the tensors to.
+            non_blocking: Copy asynchronously where possible, as in `torch.Tensor.to`.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()}

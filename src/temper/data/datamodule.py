@@ -1,4 +1,4 @@
-"""The one datamodule that all cells share."""
+"""The datamodule of every run: it splits, encodes and batches the data of one source."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -20,7 +20,12 @@ SplitName = Literal["train", "val", "test"]
 
 
 class Split(NamedTuple):
-    """Inputs (N, ...) and labels (N,) of one split; a tensor, or until they are encoded what the source loads."""
+    """One split of a data set.
+
+    Attributes:
+        x: Inputs (N, ...): a tensor, or what the source loads until it is encoded.
+        y: Labels (N,) int64.
+    """
 
     x: Any
     y: Tensor
@@ -29,21 +34,25 @@ class Split(NamedTuple):
 class DataModule(pl.LightningDataModule):
     """Train, validation and test splits of one source, batched by indexing tensors.
 
-    The validation split is carved out of the training set, stratified, by a seed of its own, and never augmented. The test
-    split is for the final evaluation alone; Lightning gets no loader for it.
+    The validation split is taken from the training set, stratified, and never augmented. The test split is used by the final
+    evaluation only; Lightning gets no loader for it.
 
     Args:
-        source: loads the arrays.
-        shape: of one input, as the model is built for it.
-        classes: number of classes.
-        batch_size: of training; validation uses batches of up to 1,000.
-        val_fraction: share of the training set that is held out for validation.
-        split_seed: of the validation split, the same for every run so that seeds differ in training alone.
-        train_size, test_size: keep only so many examples (stratified), None for all.
-        class_weights: how often examples of each class are drawn for training, in any unit; "balanced": every class as often
-            as any other; None: each example once an epoch.
-        seed: the run's; decides the order of the batches.
-        repeats: how often training is given each batch in a row.
+        source: Object with a method `load` that returns `Arrays`.
+        shape: Shape of one input, for which the model is built.
+        classes: Number of classes.
+        batch_size: Examples per training batch. Validation uses batches of up to 1,000.
+        val_fraction: Fraction of the training set that is held out for validation.
+        split_seed: Seed of the validation split. It is the same for all runs, so that seeds differ in training alone.
+        train_size: Number of training examples to keep, stratified. None means all.
+        test_size: Number of test examples to keep, stratified. None means all.
+        class_weights: Relative sampling probability of an example of each class during training. "balanced" draws all classes
+            equally often. None means each example once per epoch.
+        seed: Seed of the run, which determines the order of the batches.
+        repeats: Number of times that each training batch is given in a row.
+
+    Raises:
+        ValueError: `source` has no method `load`, or `class_weights` has another length than `classes`.
     """
 
     @checked
@@ -64,52 +73,68 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not callable(getattr(source, "load", None)):
-            raise ValueError(f"source: {type(source).__name__} has no method load()")
+            raise ValueError(f"source: {type(source).__name__} has no method load(). Use a source of temper.data.sources.")
         self.source: Source = source  # type: ignore[assignment]  # checked above
         self.shape, self.classes = tuple(shape), classes
         self.batch_size, self.val_fraction, self.split_seed = batch_size, val_fraction, split_seed
         self.train_size, self.test_size, self.seed, self.repeats = train_size, test_size, seed, repeats
         self.class_weights = class_weights
         if class_weights not in (None, "balanced") and len(class_weights) != classes:
-            raise ValueError(f"class_weights: there are {len(class_weights)} of them for {classes} classes")
+            raise ValueError(f"class_weights: got {len(class_weights)} weights for {classes} classes. Give one per class.")
         self._splits: dict[SplitName, Split] = {}
         self._encoder: Encoder | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split, and encode by what the training split teaches, once.
+        """Load and split the data, and encode it with an encoder fitted on the training split. Later calls do nothing.
+
+        Args:
+            stage: Unused; Lightning passes it.
 
         Raises:
-            DataError: the files are missing, an input is not of `shape`, or a split lacks a class.
+            DataError: Files are missing, the inputs do not have `shape`, or a split lacks a class.
         """
         if self._splits:
             return
         arrays = self.source.load()
-        train, val = _divide(Split(arrays.x_train, arrays.y_train), self.val_fraction, self.split_seed, "data.val_fraction")
+        full = Split(arrays.x_train, arrays.y_train)
+        train, val = _stratified_split(full, self.val_fraction, self.split_seed, "data.val_fraction")
         splits: dict[SplitName, Split] = {
-            "train": _shorten(train, self.train_size, self.split_seed, "data.train_size"),
+            "train": _subsample(train, self.train_size, self.split_seed, "data.train_size"),
             "val": val,
-            "test": _shorten(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
+            "test": _subsample(Split(arrays.x_test, arrays.y_test), self.test_size, self.split_seed, "data.test_size"),
         }
         if isinstance(self.source, Fitting):
             self._encoder = encoder = self.source.fit(*splits["train"])
             splits = {name: Split(encoder(split.x), split.y) for name, split in splits.items()}
-        if (found := tuple(splits["train"].x.shape[1:])) != self.shape:
-            raise DataError(f"data.shape is {list(self.shape)}, but the inputs are {list(found)}")
+        if (shape := tuple(splits["train"].x.shape[1:])) != self.shape:
+            raise DataError(f"data.shape={list(self.shape)}: the inputs have shape {list(shape)}. Set data.shape to it.")
         for name, split in splits.items():
             absent = sorted(set(range(self.classes)) - set(split.y.unique().tolist()))
             if absent:
-                raise DataError(f"the {name} split has no example of class {', '.join(map(str, absent))}")
+                raise DataError(
+                    f"data.classes={self.classes}: the {name} split has no example of class {', '.join(map(str, absent))}. "
+                    "Add examples, or set data.classes to the number of classes."
+                )
             if int(split.y.max()) >= self.classes:
-                raise DataError(f"data.classes is {self.classes}, but the {name} split has label {int(split.y.max())}")
+                raise DataError(
+                    f"data.classes={self.classes}: the {name} split has label {int(split.y.max())}. Labels start at 0; "
+                    f"set data.classes to at least {int(split.y.max()) + 1}."
+                )
         self._splits = splits
 
-    def ordered(self, *, seed: int, repeats: int) -> Self:
-        """The same splits, in the order of batches of another run."""
+    def for_run(self, *, seed: int, repeats: int) -> Self:
+        """Return a datamodule that shares these splits and has the order of batches of another run.
+
+        Args:
+            seed: Seed of that run.
+            repeats: Number of times that each of its training batches is given in a row.
+        """
         other = copy(self)
         other.seed, other.repeats = seed, repeats
         return other
 
     def split(self, name: SplitName) -> Split:
+        """Return one split; load the data if needed."""
         self.setup()
         return self._splits[name]
 
@@ -121,12 +146,24 @@ class DataModule(pl.LightningDataModule):
         device: torch.device | str = "cpu",
         seed: int | None = None,
         size: int | None = None,
-        chances: Tensor | None = None,
+        sampling_weights: Tensor | None = None,
         repeats: int = 1,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> Loader:
-        """Batches of a split, or of its first `size` examples, born on `device`; in the data's order unless a seed is given."""
+        """Build a loader of one split.
+
+        Args:
+            name: The split.
+            batch_size: Examples per batch, over all devices.
+            device: Device of the batches. The split is copied there once.
+            seed: Seed of the order. None means the order of the data.
+            size: Number of examples, from the first one. None means all.
+            sampling_weights: Relative probability to draw each example, (N,). None means once per epoch each.
+            repeats: Number of times that each batch is given in a row.
+            rank: Index of this device.
+            world_size: Number of devices.
+        """
         x, y = (part[:size].to(device) for part in self.split(name))
         mask = None if self._encoder is None else self._encoder.mask
         return Loader(
@@ -136,26 +173,27 @@ class DataModule(pl.LightningDataModule):
             seed=seed,
             mask=mask,
             domain=self.domain,
-            chances=chances,
+            sampling_weights=sampling_weights,
             repeats=repeats,
             rank=rank,
-            ranks=ranks,
+            world_size=world_size,
         )
 
     @property
     def domain(self) -> Domain | None:
-        """Of the rows of a table, what their features may be."""
+        """Valid values of the features, for rows of a table; None for other data."""
         self.setup()
         return self._encoder.domain if isinstance(self._encoder, Bounded) else None
 
     @property
     def encoder(self) -> Encoder | None:
-        """What the inputs were encoded by; None: by nothing."""
+        """Encoder of the inputs, or None if the source needs none."""
         self.setup()
         return self._encoder
 
     @property
     def steps_per_epoch(self) -> int:
+        """Training batches per epoch, including repeats."""
         return len(self._train_loader("cpu"))
 
     def train_dataloader(self) -> Loader:
@@ -168,14 +206,14 @@ class DataModule(pl.LightningDataModule):
             batch_size=self.batch_size,
             device=device,
             seed=self.seed,
-            chances=self._chances(),
+            sampling_weights=self._sampling_weights(),
             repeats=self.repeats,
             rank=0 if trainer is None else trainer.global_rank,
-            ranks=1 if trainer is None else trainer.world_size,
+            world_size=1 if trainer is None else trainer.world_size,
         )
 
-    def _chances(self) -> Tensor | None:
-        """How likely each training example is to be drawn, (N,), in any unit."""
+    def _sampling_weights(self) -> Tensor | None:
+        """Return the relative probability to draw each training example, (N,), or None for uniform sampling."""
         if self.class_weights is None:
             return None
         y = self.split("train").y
@@ -190,23 +228,35 @@ class DataModule(pl.LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
 
 
-def _divide(split: Split, held_out: float | int, seed: int, key: str) -> tuple[Split, Split]:
-    """Two stratified parts of a split; the second holds a share (float) or a number (int) of its examples."""
+def _stratified_split(split: Split, held_out: float | int, seed: int, key: str) -> tuple[Split, Split]:
+    """Split the examples into two stratified parts.
+
+    Args:
+        split: Examples to split.
+        held_out: Size of the second part: a fraction (float) or a number of examples (int).
+        seed: Seed of the split.
+        key: Config key that asks for the split, for error messages.
+
+    Raises:
+        DataError: A class has too few examples for both parts.
+    """
     counts = split.y.bincount()
     if 1 in counts:
         raise DataError(
-            f"{key}: class {int((counts == 1).nonzero()[0])} has one example, and both sides need one: bring more, leave the "
-            "class out, or make it part of another one"
+            f"{key}: class {int((counts == 1).nonzero()[0])} has one example, and both sides of the split need one. Add "
+            "examples, remove the class, or merge it with another one."
         )
     try:
         kept, held = train_test_split(np.arange(len(split.y)), test_size=held_out, stratify=split.y.numpy(), random_state=seed)
     except ValueError as error:
-        raise DataError(f"{key}: the data cannot be split with every class on both sides ({error})") from None
+        raise DataError(
+            f"{key}: the data cannot be split with every class on both sides ({error}). Add examples, or change the size."
+        ) from None
     return Split(split.x[kept], split.y[kept]), Split(split.x[held], split.y[held])
 
 
-def _shorten(split: Split, size: int | None, seed: int, key: str) -> Split:
-    """A stratified part with `size` examples; all of them where size is None or no smaller than the split."""
+def _subsample(split: Split, size: int | None, seed: int, key: str) -> Split:
+    """Return a stratified sample of `size` examples, or the whole split if `size` is None or not smaller than it."""
     if size is None or size >= len(split.y):
         return split
-    return _divide(split, size, seed, key)[1]
+    return _stratified_split(split, size, seed, key)[1]

@@ -1,4 +1,4 @@
-"""A loader without worker processes: the split lies in memory on the device where it is used, and a batch is an index."""
+"""Batches of a split that is held in memory on the device where it is used; there are no worker processes."""
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -13,22 +13,28 @@ from temper.runs.seeding import generator
 
 
 class Loader:
-    """Yields `Batch`es of one split.
+    """Iterable of the `Batch`es of one split.
 
-    With a seed the order of an epoch depends on (seed, epoch) alone, so every cell of that seed sees the same batches and
-    a resumed run goes on as if it had never stopped. Without one the order is that of the data.
+    With a seed, the order of an epoch depends on (seed, epoch) alone: all cells of one seed get the same batches, and a
+    resumed run gets the batches of an uninterrupted one. Without a seed, examples come in the order of the data.
 
-    Where examples have chances, an epoch draws as many as there are, each time from all of them: what it minimizes is on
-    average the risk with these weights, whichever risk and penalties that is.
+    With sampling weights, an epoch draws as many examples as there are, with replacement. In expectation, training then
+    minimizes the weighted risk, for every risk and penalty.
 
     Args:
-        x: (N, ...) inputs: uint8 pixels, floats in their valid range, or int64 tokens.
-        y: (N,) int64 labels.
-        mask: of inputs (B, ...), what an adversary may change (see `Batch`); None: everything.
-        domain: of the rows of a table, what each feature may be.
-        chances: how likely each example is to be drawn, (N,) in any unit; None: each is given once an epoch.
-        repeats: how often each batch is given in a row.
-        rank, ranks: which part of each batch is given, of how many; together the parts are the batch.
+        x: Inputs (N, ...): uint8 pixels, floats in their valid range, or int64 tokens.
+        y: Labels (N,) int64.
+        batch_size: Examples per batch, over all devices.
+        seed: Seed of the order. None means the order of the data.
+        mask: Function from inputs (B, ...) to the mask of an adversary (see `Batch`). None means that everything may change.
+        domain: For rows of a table, the valid values of each feature.
+        sampling_weights: Relative probability to draw each example, (N,). None means once per epoch each.
+        repeats: Number of times that each batch is given in a row.
+        rank: Index of this device. Each device gets its part of every batch.
+        world_size: Number of devices.
+
+    Raises:
+        DataError: The last batch has fewer examples than there are devices.
     """
 
     def __init__(
@@ -40,20 +46,20 @@ class Loader:
         seed: int | None = None,
         mask: Callable[[Tensor], Tensor | None] | None = None,
         domain: Domain | None = None,
-        chances: Tensor | None = None,
+        sampling_weights: Tensor | None = None,
         repeats: int = 1,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
-        if 0 < len(y) % batch_size < ranks:
+        if 0 < len(y) % batch_size < world_size:
             raise DataError(
-                f"data.batch_size: the last batch of {len(y)} examples would have {len(y) % batch_size} of them for {ranks} "
-                f"devices; {batch_size + 1} or {batch_size - 1} leave another rest"
+                f"data.batch_size={batch_size}: the last batch of an epoch has {len(y) % batch_size} of {len(y)} examples for "
+                f"{world_size} devices. Use data.batch_size={batch_size + 1} or {batch_size - 1}."
             )
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.world_size = rank, world_size
         self.x, self.y, self.mask = x, y, mask
         self.domain = None if domain is None else domain.to(y.device)
-        self.chances, self.batch_size, self.repeats = chances, batch_size, repeats
+        self.sampling_weights, self.batch_size, self.repeats = sampling_weights, batch_size, repeats
         self.seed = seed
         self.epoch = 0
         # Lightning announces each epoch through `loader.sampler.set_epoch`.
@@ -62,8 +68,12 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def only(self, rows: Tensor) -> "Loader":
-        """These examples alone, (n,) int64, in this order and in batches of the same size."""
+    def subset(self, rows: Tensor) -> "Loader":
+        """Return a loader of some examples, in the given order and with the same batch size.
+
+        Args:
+            rows: Indices of the examples, (n,) int64.
+        """
         rows = rows.to(self.y.device)
         return Loader(self.x[rows], self.y[rows], batch_size=self.batch_size, mask=self.mask, domain=self.domain)
 
@@ -76,16 +86,16 @@ class Loader:
             order = torch.arange(count)
         else:
             key = generator(self.seed, "order", self.epoch)
-            if self.chances is None:
+            if self.sampling_weights is None:
                 order = torch.randperm(count, generator=key)
             else:
-                order = self.chances.multinomial(count, replacement=True, generator=key)
-        for whole in order.to(self.y.device).split(self.batch_size):
-            index = whole[self.rank :: self.ranks]
-            share = len(index) * self.ranks / len(whole)
+                order = self.sampling_weights.multinomial(count, replacement=True, generator=key)
+        for indices in order.to(self.y.device).split(self.batch_size):
+            index = indices[self.rank :: self.world_size]
+            rank_weight = len(index) * self.world_size / len(indices)
             x, y = self.x[index], self.y[index]
             if x.dtype == torch.uint8:
                 x = x.float().div_(255)
             mask = None if self.mask is None else self.mask(x)
-            batch = Batch(x=x, y=y, target=y, index=index, mask=mask, domain=self.domain, share=share)
+            batch = Batch(x=x, y=y, target=y, index=index, mask=mask, domain=self.domain, rank_weight=rank_weight)
             yield from repeat(batch, self.repeats)

@@ -1,7 +1,8 @@
-"""The data of a config."""
+"""Datamodules built from a config."""
 
 import json
 from functools import lru_cache
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,32 +11,37 @@ from temper.config.instantiate import build
 from temper.data import DataModule
 
 
-def data_text(config: DictConfig) -> str:
-    """What tells one set of data from another."""
+def data_key(config: DictConfig) -> str:
+    """Return the data settings as JSON; runs with equal settings share one data set."""
     return json.dumps(plain_part(config, "data"))
 
 
 def build_data(config: DictConfig) -> DataModule:
-    """The datamodule of a config, its order of batches keyed by the run's seed, repeated as the attack asks for."""
-    # Threats, statistics, symmetries and sizes are there for attack, evaluation, model and penalty to refer to.
-    replays = OmegaConf.select(config, "attack.replays", default=1)
+    """Build the datamodule of a config, without loading its data.
+
+    The order of the batches is keyed by the seed of the run. Each batch is repeated `attack.replays` times.
+    """
+    # These entries are not arguments: attack, evaluation, model and penalty refer to them.
     shared = ("threats", "mean", "std", "flip", "vocabulary", "length", "tokenizer")
-    return build(config, "data", without=shared, seed=config.seed, repeats=replays)
+    return build(config, "data", without=shared, seed=config.seed, repeats=_replays(config))
 
 
 def load_data(config: DictConfig) -> DataModule:
-    """The same with its splits in memory, once for all runs of this process that have the data in common.
+    """Return the datamodule of a config with its splits in memory. Runs of one process that use the same data share them.
 
     Raises:
-        DataError: the data is missing or unfit.
+        DataError: The data is missing or invalid.
     """
-    replays = OmegaConf.select(config, "attack.replays", default=1)
-    return loaded(data_text(config)).ordered(seed=config.seed, repeats=replays)
+    return cached_data(data_key(config)).for_run(seed=config.seed, repeats=_replays(config))
 
 
 @lru_cache(maxsize=2)
-def loaded(text: str) -> DataModule:
-    """Of a `data_text`, in the order of seed 0."""
-    data = build_data(OmegaConf.create({"data": json.loads(text), "seed": 0}))
+def cached_data(key: str) -> DataModule:
+    """Load the datamodule of a `data_key`, with the order of batches of seed 0."""
+    data = build_data(OmegaConf.create({"data": json.loads(key), "seed": 0}))
     data.setup()
     return data
+
+
+def _replays(config: DictConfig) -> Any:
+    return OmegaConf.select(config, "attack.replays", default=1)

@@ -1,4 +1,4 @@
-"""From texts to tokens: words in lower case, and a number for each that the training split knows."""
+"""Word-level tokenization: words in lower case, and a vocabulary that is learned from the training split."""
 
 import logging
 import re
@@ -16,22 +16,27 @@ TOKEN = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 log = logging.getLogger("temper")
 
 
-def tokenize(text: str, most: int | None = None) -> list[str]:
-    """Words in lower case, an apostrophe and what follows it included, and every other mark by itself; the first `most` of
-    them. A text that is not blank has at least one."""
-    # Cut before it is put into lower case, which may be long.
-    return [match.group().lower() for match in islice(TOKEN.finditer(text), most)]
+def tokenize(text: str, limit: int | None = None) -> list[str]:
+    """Split a text into words in lower case and single punctuation marks. Contractions such as "it's" are one word.
+
+    A text that is not blank has at least one token.
+
+    Args:
+        text: Any text.
+        limit: Maximum number of tokens; the rest is cut. None means all.
+    """
+    # Cut first: the rest of a long text is not worth changing to lower case.
+    return [match.group().lower() for match in islice(TOKEN.finditer(text), limit)]
 
 
 class Vocabulary:
-    """The commonest words of the texts that it was learned from, as an encoder of all others.
+    """Word-level encoder of texts; implements `Spelling`.
 
-    Token 0 is padding, 1 stands for every word that is not in it, and the others are words, the commonest first. It is a
-    `Spelling`.
+    Token 0 is padding, and token 1 is any unknown word. The others are words, the most frequent first.
 
     Args:
-        words: in this order.
-        length: tokens of a text; a longer one is cut, a shorter one padded behind.
+        words: Known words, in the order of their tokens.
+        length: Tokens per text. Longer texts are cut; shorter ones are padded on the right.
     """
 
     unknown = SPECIAL[UNK]
@@ -43,31 +48,35 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, texts: Iterable[str], *, size: int, length: int) -> "Vocabulary":
-        """Of at most `size` tokens, the special ones included.
+        """Build the vocabulary of the most frequent words. Log how many texts are cut and how many words are unknown.
 
-        A word that occurs once is left out, so that the token of unknown words is learned from those. What was cut and what is
-        unknown is logged.
+        Words that occur once are left out, so that the token of unknown words is trained on them.
+
+        Args:
+            texts: Texts of the training split.
+            size: Maximum number of tokens, including the special ones.
+            length: Tokens per text. Words that are cut do not count.
         """
         texts = list(texts)
         counts = Counter(word for text in texts for word in tokenize(text, length))
-        # Words that are equally common in the order of the alphabet: the same for every order of the texts.
+        # Ties are broken alphabetically, so that the order of the texts does not matter.
         common = sorted((word for word, count in counts.items() if count > 1), key=lambda word: (-counts[word], word))
         vocabulary = cls(common[: max(size - len(SPECIAL), 0)], length=length)
         known = sum(count for word, count in counts.items() if word in vocabulary.tokens)
         cut = sum(len(tokenize(text, length + 1)) > length for text in texts)
         log.info(
-            "texts: %d of %d in the training split are cut to data.length=%d tokens; %.1f %% of the words are not among the %d "
-            "of the vocabulary",
+            "texts: %d of %d in the training split are cut to data.length=%d tokens; %.1f %% of all words are not in the "
+            "vocabulary of %d tokens",
             *(cut, len(texts), length, 100 * (1 - known / max(counts.total(), 1)), len(vocabulary.words)),
         )
         return vocabulary
 
     def __call__(self, x: Iterable[str]) -> Tensor:
-        """N texts -> (N, length) int64."""
+        """Encode N texts as tokens (N, length) int64."""
         return self.join([tokenize(text, self.length) for text in x])
 
     def mask(self, x: Tensor) -> Tensor:
-        """Of tokens (B, L): 1 where there is a word, known or not, and 0 at padding, (B, L, 1)."""
+        """Return 1 at words, known or unknown, and 0 at padding, (B, L, 1), for tokens (B, L)."""
         return (x != PAD).unsqueeze(2).float()
 
     def split(self, x: Tensor) -> list[list[str]]:
@@ -76,12 +85,12 @@ class Vocabulary:
     def join(self, texts: Sequence[Sequence[str]]) -> Tensor:
         tokens = torch.full((len(texts), self.length), PAD)
         for row, words in enumerate(texts):
-            found = [self.tokens.get(word, UNK) for word in words[: self.length]]
-            tokens[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
+            encoded = [self.tokens.get(word, UNK) for word in words[: self.length]]
+            tokens[row, : len(encoded)] = torch.tensor(encoded, dtype=torch.int64)
         return tokens
 
     def knows(self, word: str) -> bool:
         return word in self.tokens
 
-    def read(self, x: Tensor) -> list[str]:
+    def decode(self, x: Tensor) -> list[str]:
         return [" ".join(words) for words in self.split(x)]

@@ -1,4 +1,4 @@
-"""The final evaluation: attack suites, outcomes per example, the metrics that follow from them, and the audit."""
+"""Final evaluation: attack suites, per-example outcomes, the metrics computed from them, and the audit."""
 
 from temper.evaluation.audit import Audit, Finding
 from temper.evaluation.corruptions import Corruptions

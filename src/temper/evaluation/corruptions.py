@@ -1,11 +1,12 @@
-"""Accuracy under common corruptions: noise, blur and the like at five severities, computed on the fly on test images.
+"""Accuracy under common corruptions (noise, blur, …) at five severities, computed on the fly from test images.
 
-Hendrycks & Dietterich 2019 (https://arxiv.org/abs/1903.12261), with the severities of CIFAR-10-C, whose published code
-(https://github.com/hendrycks/robustness, make_cifar_c.py) is followed to the border of the image; only `elastic` is ours.
-Widths of blurs are in pixels, made for 32x32: on smaller images the same severity destroys more. Unlike theirs, results are
-not rounded to 8 bits (jpeg apart). Fog, frost, snow, spatter, glass and zoom blur are left out.
+Hendrycks & Dietterich 2019 (https://arxiv.org/abs/1903.12261), with the severities of CIFAR-10-C. The published code
+(https://github.com/hendrycks/robustness, make_cifar_c.py) is followed, including its treatment of borders; only `elastic` is
+our own. Blur widths are in pixels and were chosen for 32x32 images: on smaller images the same severity removes more detail.
+Unlike the published data set, results are not rounded to 8 bits (except jpeg). Fog, frost, snow, spatter, glass and zoom blur
+are left out.
 
-The operations come from torchvision and torch, since the package `imagecorruptions` fails on 32x32 images and on current
+The operations come from torchvision and torch, because the package `imagecorruptions` fails on 32x32 images and with current
 versions of scikit-image.
 """
 
@@ -24,38 +25,45 @@ from temper.attacks import probing
 from temper.config.types import checked
 from temper.data import Batch, Loader
 from temper.evaluation.ledger import Ledger
-from temper.evaluation.metrics import share
+from temper.evaluation.metrics import fraction
 from temper.runs.seeding import rekey
 
 SEVERITIES = (1, 2, 3, 4, 5)
-SMALLEST = 8  # pixels a side; a blur reflects up to 3 of them, and pixelation needs some to merge
+MIN_SIDE = 8  # pixels; a blur reflects up to 3 of them at the border, and pixelation needs some to merge
 TINY = torch.finfo(torch.float32).tiny
 
 
-# Each takes x, (B, C, H, W) float32 in [0, 1], and what its severity stands for. `corrupt` clips the result.
+# Each corruption takes x, (B, C, H, W) float32 in [0, 1], and the parameter of its severity. `corrupt` clips the result.
 
 
 def gaussian_noise(x: Tensor, std: float) -> Tensor:
+    """Add Gaussian noise of a standard deviation."""
     return x + std * torch.randn_like(x)
 
 
 def shot_noise(x: Tensor, rate: float) -> Tensor:
-    """White is `rate` photons."""
+    """Replace each value by a Poisson count of photons, of which white has `rate` on average."""
     return torch.poisson(x * rate) / rate
 
 
 def impulse_noise(x: Tensor, amount: float) -> Tensor:
-    """A share of all values, channel by channel, turns to 0 or 1, either equally often."""
+    """Set a fraction of all values, independently by channel, to 0 or 1 with equal probability."""
     draw = torch.rand_like(x)
     return x.masked_fill(draw < amount / 2, 0).masked_fill(draw > 1 - amount / 2, 1)
 
 
 def speckle_noise(x: Tensor, std: float) -> Tensor:
+    """Add Gaussian noise whose standard deviation is `std` times the value."""
     return x + x * std * torch.randn_like(x)
 
 
 def defocus_blur(x: Tensor, disk: tuple[float, float]) -> Tensor:
-    """The mean over a disk of a radius, whose edge is softened by a 3x3 Gaussian of a standard deviation."""
+    """Average over a disk whose edge is softened by a 3x3 Gaussian.
+
+    Args:
+        x: images, (B, C, H, W).
+        disk: radius of the disk and standard deviation of the Gaussian, in pixels.
+    """
     radius, softness = disk
     reach = int(radius) + 2
     squares = torch.arange(-reach, reach + 1, device=x.device) ** 2
@@ -66,7 +74,12 @@ def defocus_blur(x: Tensor, disk: tuple[float, float]) -> Tensor:
 
 
 def motion_blur(x: Tensor, trail: tuple[int, float]) -> Tensor:
-    """ImageMagick's: half a Gaussian of 2 * radius + 1 pixels, trailing to one side at -45 to 45 degrees, drawn per image."""
+    """Blur along one direction as ImageMagick does: half a Gaussian at an angle of -45 to 45 degrees, drawn per image.
+
+    Args:
+        x: images, (B, C, H, W).
+        trail: radius, which gives 2 * radius + 1 pixels to one side, and standard deviation of the Gaussian, in pixels.
+    """
     radius, sigma = trail
     height, width = x.shape[2:]
     angle = (torch.rand(len(x), device=x.device) - 0.5) * (math.pi / 2)
@@ -80,79 +93,90 @@ def motion_blur(x: Tensor, trail: tuple[int, float]) -> Tensor:
 
 
 def _shifted(size: int, offset: Tensor) -> Tensor:
-    """Which pixel comes to lie on each of `size` pixels after a shift by the offsets, (B,) -> (B, size); edges repeat."""
+    """Return the source pixel of each of `size` pixels after shifts by the offsets, (B,) -> (B, size); edges repeat."""
     whole = (offset - 0.5).ceil().long()
     return (torch.arange(size, device=offset.device) + whole[:, None]).clamp(0, size - 1)
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """scikit-image's: cut off at 4 sigma, edges repeat."""
+    """Blur as scikit-image does: the Gaussian is truncated at 4 sigma, edges repeat."""
     reach = int(4 * sigma + 0.5)
     padded = vision.pad(x, [reach], padding_mode="edge")  # torchvision's own border, a reflection, is cropped away
     return vision.center_crop(vision.gaussian_blur(padded, [2 * reach + 1] * 2, [sigma]), list(x.shape[2:]))
 
 
 def brightness(x: Tensor, shift: float) -> Tensor:
-    """The V of HSV, which is the largest channel, is raised."""
+    """Raise the V of HSV, which is the largest channel."""
     value = x.amax(1, keepdim=True)
     brighter = (value + shift).clamp(max=1)
     return torch.where(value > 0, x * (brighter / value.clamp_min(TINY)), brighter)
 
 
 def contrast(x: Tensor, factor: float) -> Tensor:
-    """Around the mean of each channel, where torchvision's goes around the mean of the gray image."""
+    """Scale deviations from the mean of each channel; torchvision scales those from the mean of the gray image."""
     return x.mean((2, 3), keepdim=True).lerp(x, factor)
 
 
 def saturate(x: Tensor, change: tuple[float, float]) -> Tensor:
-    """The S of HSV times a factor plus a shift; severities 1 and 2 take colour away, 3 to 5 add it."""
+    """Change the S of HSV; severities 1 and 2 remove color, 3 to 5 add it.
+
+    Args:
+        x: RGB images, (B, 3, H, W).
+        change: a factor and a shift.
+    """
     factor, shift = change
     value = x.amax(1, keepdim=True)
     chroma = value - x.amin(1, keepdim=True)
     saturation = (chroma / value.clamp_min(TINY) * factor + shift).clamp(0, 1)
-    # HSV calls a gray pixel red, so a shift reddens it.
+    # The hue of a gray pixel is red in HSV, so a shift reddens it.
     red = x.new_tensor([0, 1, 1]).reshape(3, 1, 1)
     away = torch.where(chroma > 0, (value - x) / chroma.clamp_min(TINY), red)
     return value * (1 - saturation * away)
 
 
 def pixelate(x: Tensor, scale: float) -> Tensor:
-    """Down to a share of the pixels a side and up again."""
+    """Downsample each side to a fraction of its pixels and upsample it again."""
     height, width = x.shape[2:]
     rows, columns = (_boxes(int(size * scale), size) @ _boxes(size, int(size * scale)) for size in (height, width))
     return rows.to(x.device) @ x @ columns.to(x.device).T
 
 
 def _boxes(old: int, new: int) -> Tensor:
-    """Pillow's BOX resize of one axis, which torchvision lacks for tensors: a new pixel is the mean of the old ones whose
-    centres lie in its box, (new, old)."""
-    # In units of 1 / (2 * new) old pixels all centres are whole numbers, and ties are certain.
-    centre, old_centre = (2 * torch.arange(new) + 1) * old, (2 * torch.arange(old) + 1) * new
-    distance, reach = old_centre - centre[:, None], max(old, new)
+    """Return the matrix of Pillow's BOX resize along one axis, (new, old), which torchvision lacks for tensors.
+
+    A new pixel is the mean of the old pixels whose centers are within its box.
+    """
+    # In units of 1 / (2 * new) old pixels all centers are whole numbers, so ties are exact.
+    center, old_center = (2 * torch.arange(new) + 1) * old, (2 * torch.arange(old) + 1) * new
+    distance, reach = old_center - center[:, None], max(old, new)
     inside = (distance > -reach) & (distance <= reach)
     return inside / inside.sum(1, keepdim=True)
 
 
 def jpeg_compression(x: Tensor, quality: int) -> Tensor:
-    """Pillow's, as published, wherever x is; torchvision's own encoder of tensors is deprecated."""
+    """Compress with Pillow's encoder, as published, on any device; torchvision's own encoder of tensors is deprecated."""
     images = map(vision.to_pil_image, (x * 255).round().to("cpu", torch.uint8))
     return torch.stack([vision.pil_to_tensor(vision.jpeg(image, quality)) for image in images]).to(x.device) / 255
 
 
 def elastic(x: Tensor, std: float) -> Tensor:
-    """Ours: 4x4 knots move by normal draws, whose standard deviation is a share of the side, and the pixels between follow.
+    """Displace a 4x4 grid of knots by Gaussian draws and interpolate the displacement between them.
 
-    Not the published elastic_transform, where a random affine map, strongest at severity 1, outweighs the elastic part.
+    Our own: in the published elastic_transform a random affine map, strongest at severity 1, outweighs the elastic part.
+
+    Args:
+        x: images, (B, C, H, W).
+        std: standard deviation of the displacement as a fraction of the side.
     """
     knots = torch.randn(len(x), 2, 4, 4, device=x.device)
     moves = vision.resize(knots, list(x.shape[2:]), InterpolationMode.BICUBIC).movedim(1, -1)
-    stay = F.affine_grid(torch.eye(2, 3, device=x.device).expand(len(x), 2, 3), list(x.shape), align_corners=False)
-    # A side is 2 long in the coordinates of grid_sample.
-    return F.grid_sample(x, stay + 2 * std * moves, padding_mode="reflection", align_corners=False)
+    identity = F.affine_grid(torch.eye(2, 3, device=x.device).expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    # A side has length 2 in the coordinates of grid_sample.
+    return F.grid_sample(x, identity + 2 * std * moves, padding_mode="reflection", align_corners=False)
 
 
 class Corruption(NamedTuple):
-    """What an image goes through, and how much of it at severities 1 to 5."""
+    """A corruption function and its parameter at severities 1 to 5."""
 
     apply: Callable[[Tensor, Any], Tensor]
     levels: Sequence[Any]
@@ -171,66 +195,70 @@ CORRUPTIONS = {
     "saturate": Corruption(saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))),
     "pixelate": Corruption(pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
     "jpeg_compression": Corruption(jpeg_compression, (80, 65, 58, 50, 40)),
-    "elastic": Corruption(elastic, (0.02, 0.03, 0.04, 0.05, 0.06)),  # ours
+    "elastic": Corruption(elastic, (0.02, 0.03, 0.04, 0.05, 0.06)),  # not of the published set
 }
 
 
 def applicable(shape: Sequence[int]) -> list[str]:
-    """Names of the corruptions that make sense for inputs of a shape (C, H, W); none for what is no image."""
-    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < SMALLEST:
+    """Return the names of the corruptions that apply to inputs of shape (C, H, W); none if the inputs are not images."""
+    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < MIN_SIDE:
         return []
     return [name for name in CORRUPTIONS if name != "saturate" or shape[0] == 3]
 
 
 def corrupt(x: Tensor, name: str, severity: int) -> Tensor:
-    """Corrupted copies of images; randomness comes from torch's default generator of their device.
+    """Return corrupted copies of images; randomness comes from torch's default generator of their device.
 
     Args:
         x: (B, C, H, W) float in [0, 1], gray or RGB, at least 8x8.
-        name: one of `CORRUPTIONS`.
+        name: a key of `CORRUPTIONS`.
         severity: 1 to 5.
 
     Returns:
         (B, C, H, W) float32 in [0, 1].
 
     Raises:
-        ValueError: no such corruption or severity, or one that such an x cannot undergo.
+        ValueError: the corruption or severity does not exist, or does not apply to such inputs.
     """
     _check([name], [severity])
     if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"x should be float images, (B, C, H, W), not {x.dtype} of shape {tuple(x.shape)}")
+        raise ValueError(f"x: should be float images, (B, C, H, W), but is {x.dtype} of shape {tuple(x.shape)}.")
     _check_shape([name], x.shape[1:])
     corruption = CORRUPTIONS[name]
-    # Contiguous, so that the order of the draws does not depend on the memory format.
+    # Contiguous, because otherwise the order of the draws would depend on the memory format.
     return corruption.apply(x.float().contiguous(), corruption.levels[severity - 1]).clamp(0, 1)
 
 
 def _check(names: Sequence[str], severities: Sequence[int]) -> None:
     for name in names:
         if name not in CORRUPTIONS:
-            raise ValueError(f"names: there is no corruption {name!r}; there are {', '.join(CORRUPTIONS)}")
+            raise ValueError(f"names: {name!r} is not a corruption. Choose from {', '.join(CORRUPTIONS)}.")
     for severity in severities:
         if severity not in SEVERITIES:
-            raise ValueError(f"severities: there is no severity {severity!r}; there are {', '.join(map(str, SEVERITIES))}")
+            raise ValueError(f"severities: {severity!r} is not a severity. Choose from {', '.join(map(str, SEVERITIES))}.")
 
 
 def _check_shape(names: Sequence[str], shape: Sequence[int]) -> None:
     possible = applicable(shape)
     if not possible:
         raise ValueError(
-            f"corruptions need images (C, H, W) with 1 or 3 channels, at least {SMALLEST}x{SMALLEST}, not {tuple(shape)}"
+            f"corruptions: need images (C, H, W) with 1 or 3 channels and at least {MIN_SIDE}x{MIN_SIDE} pixels, but inputs "
+            f"have shape {tuple(shape)}."
         )
     for name in names:
         if name not in possible:
-            raise ValueError(f"names: {name} needs 3 channels, and images of shape {tuple(shape)} have {shape[0]}")
+            raise ValueError(f"names: {name} needs 3 channels, but images have shape {tuple(shape)}. Leave it out.")
 
 
 class Corruptions:
-    """Which corruptions an evaluation runs.
+    """Common corruptions that an evaluation applies.
 
     Args:
-        names: of `CORRUPTIONS`; None: all that the data can undergo.
+        names: keys of `CORRUPTIONS`; None: all that apply to the data.
         severities: out of 1 to 5.
+
+    Raises:
+        ValueError: a name or severity does not exist, or a list is empty.
     """
 
     @checked
@@ -238,23 +266,26 @@ class Corruptions:
         _check(names or (), severities)
         for key, given in (("names", names), ("severities", severities)):
             if given is not None and not len(given):
-                raise ValueError(f"{key}: should have at least one entry")
+                raise ValueError(f"{key}: should have at least one entry.")
         self.names = None if names is None else list(names)
         self.severities = list(severities)
 
     def outcomes(self, net: nn.Module, loader: Loader, *, seed: int, ledger: Ledger | None = None) -> dict[str, Tensor]:
-        """Whether each example of a split is classified rightly, corruption by corruption and severity by severity.
+        """Classify every example under every corruption and severity.
 
         Args:
-            net: on the loader's device; evaluated in float32 and eval mode.
-            seed: of the run; the randomness of a corruption depends on it, on the corruption's name and severity and on the
-                batch, so that leaving out one changes nothing for another.
+            net: the network, on the loader's device; evaluated in float32 and eval mode.
+            loader: of a split.
+            seed: of the run. The randomness of a corruption is keyed by the seed, its name, its severity and the batch, so it
+                does not depend on which other corruptions are applied.
+            ledger: stores finished batches; None stores nothing.
 
         Returns:
-            "gaussian_noise/3" and so on: (N,) bool, on the CPU.
+            By "<name>/<severity>", such as "gaussian_noise/3", True where an example is classified correctly, (N,) bool, on the
+            CPU.
 
         Raises:
-            ValueError: the data are no images, or cannot undergo a corruption that was asked for.
+            ValueError: the inputs are not images, or a requested corruption does not apply to them.
         """
         shape = loader.x.shape[1:]
         _check_shape(self.names or (), shape)
@@ -263,23 +294,27 @@ class Corruptions:
         ledger = Ledger() if ledger is None else ledger
         pieces = []
         with probing(net, "eval"), torch.no_grad():
-            for number, batch in enumerate(ledger.follow(loader, len(loader), "corruptions")):
+            for number, batch in enumerate(ledger.track(loader, len(loader), "corruptions")):
 
                 def compute(batch: Batch = batch, number: int = number) -> dict[str, Tensor]:
-                    right = {}
+                    correct = {}
                     for name, severity in kinds:
                         rekey(seed, "corruption", name, severity, number)
-                        right[f"{name}/{severity}"] = net(corrupt(batch.x, name, severity)).argmax(1) == batch.y
-                    return right
+                        correct[f"{name}/{severity}"] = net(corrupt(batch.x, name, severity)).argmax(1) == batch.y
+                    return correct
 
-                pieces.append(ledger.piece(f"corruptions-{number}", compute))
+                pieces.append(ledger.load_or_compute(f"corruptions-{number}", compute))
         return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
     @staticmethod
     def metrics(outcomes: dict[str, Tensor]) -> dict[str, float]:
-        """Accuracy under each corruption, the mean over its severities, and the mean of these over corruptions."""
+        """Compute the accuracy under each corruption, averaged over severities, and its mean over corruptions.
+
+        Args:
+            outcomes: as `outcomes` returns them.
+        """
         accuracies: dict[str, list[float]] = {}
-        for key, right in outcomes.items():
-            accuracies.setdefault(key.split("/")[0], []).append(share(right))
+        for key, correct in outcomes.items():
+            accuracies.setdefault(key.split("/")[0], []).append(fraction(correct))
         means = {f"corruptions/{name}": fmean(values) for name, values in accuracies.items()}
         return means | {"corruptions/mean": fmean(means.values())}

@@ -1,4 +1,4 @@
-"""Robust accuracy over a ladder of radii."""
+"""Robust accuracy as a function of the perturbation radius eps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +15,18 @@ from temper.models import Network
 
 
 class Curve:
-    """What a single radius cannot show: where accuracy begins to fall, and how far it reaches.
+    """Robust accuracy over a grid of radii, which shows where accuracy begins to fall and how far it extends.
 
-    Each radius is attacked by APGD on cross-entropy and margin, on the examples that the smaller ones left standing: what falls
-    in a small set falls in every larger one.
+    Each radius is attacked by APGD on cross-entropy and on the margin. Only examples that are robust at all smaller radii are
+    attacked: an example that is broken within a small radius is broken within every larger one.
 
     Args:
         threat: the norm, and the radius that the factors multiply.
-        factors: of the threat's eps, ascending; a radius that would cover the whole range is left out.
+        factors: multiples of the threat's eps, ascending; radii that exceed the whole valid range are dropped.
         steps: of each APGD.
+
+    Raises:
+        ValueError: the factors do not ascend, or every radius exceeds the valid range.
     """
 
     @checked
@@ -35,16 +38,30 @@ class Curve:
         steps: Count = 30,
     ) -> None:
         if list(factors) != sorted(set(factors)):
-            raise ValueError(f"factors: should ascend, and {list(factors)} do not")
+            raise ValueError(f"factors: {list(factors)} should be strictly ascending.")
         widest = threat.upper - threat.lower if threat.norm == "linf" else torch.inf
         self.factors = [factor for factor in factors if factor * threat.eps <= widest]
         if not self.factors:
-            raise ValueError(f"factors: every radius among {list(factors)} times eps covers the whole valid range")
+            raise ValueError(
+                f"factors: with {list(factors)}, every radius exceeds the valid range of width {widest:g}. "
+                f"Use smaller factors of eps={threat.eps:g}."
+            )
         self.threats = [replace(threat, eps=factor * threat.eps) for factor in self.factors]
         self.steps = steps
 
     def outcomes(self, net: Network, loader: Loader, *, seed: int, ledger: Ledger | None = None) -> dict[str, Tensor]:
-        """By factor ("0.5"), whether an example withstands that radius and all smaller ones, (N,) bool; "0" is clean."""
+        """Attack every radius and return the per-example outcomes.
+
+        Args:
+            net: the network, on the loader's device.
+            loader: of a split.
+            seed: of the run.
+            ledger: stores finished batches; None stores nothing.
+
+        Returns:
+            By factor ("0.5"), True where an example is robust at this radius and at all smaller ones, (N,) bool; "0" holds
+            clean correctness.
+        """
         attacks = {
             f"{factor:g}": Cascade(
                 attacks={
@@ -54,21 +71,28 @@ class Curve:
             )
             for factor, threat in zip(self.factors, self.threats, strict=True)
         }
-        standing = attack_all(net, {}, loader, seed=seed).clean
-        found = {"0": standing}
+        robust = attack_all(net, {}, loader, seed=seed).clean
+        outcomes = {"0": robust}
         for factor, cascade in attacks.items():
-            left = standing.nonzero().squeeze(1)
-            if len(left):
-                part = attack_all(net, {f"curve {factor}": cascade}, loader.only(left), seed=seed, ledger=ledger)
-                standing = standing.clone()
-                standing[left] = part.worst_case
-            found[factor] = standing
-        return found
+            rows = robust.nonzero().squeeze(1)
+            if len(rows):
+                part = attack_all(net, {f"curve {factor}": cascade}, loader.subset(rows), seed=seed, ledger=ledger)
+                robust = robust.clone()
+                robust[rows] = part.worst_case
+            outcomes[factor] = robust
+        return outcomes
 
 
 def curve_metrics(outcomes: dict[str, Tensor]) -> dict[str, float]:
-    """Accuracy by factor, and the area under the curve as a share of what perfect accuracy would have (trapezoids)."""
+    """Compute the accuracy at each factor and the normalized area under the curve.
+
+    Args:
+        outcomes: as `Curve.outcomes` returns them.
+
+    Returns:
+        `curve/<factor>`, and `curve/area` by the trapezoidal rule as a fraction of the area of perfect accuracy.
+    """
     factors = torch.tensor([float(name) for name in outcomes], dtype=torch.float64)
-    accuracy = torch.stack([right.double().mean() for right in outcomes.values()])
+    accuracy = torch.stack([correct.double().mean() for correct in outcomes.values()])
     metrics = {f"curve/{name}": float(value) for name, value in zip(outcomes, accuracy, strict=True)}
     return metrics | {"curve/area": float(torch.trapezoid(accuracy, factors) / (factors[-1] - factors[0]))}

@@ -1,6 +1,5 @@
-"""What a run's checkpoints are for: to go on from, and to be evaluated."""
+"""Evaluation of a run's checkpoints by a suite."""
 
-import logging
 import shutil
 import time
 from pathlib import Path
@@ -19,28 +18,38 @@ from temper.runs.provenance import code_digest, suite_key, targets_of
 from temper.runs.record import RunRecord, outcomes_path
 from temper.training.modules import load
 
-log = logging.getLogger("temper")
-
 
 def evaluate_checkpoints(
     config: DictConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str, show: bool = False
 ) -> dict[str, Any]:
-    """Every checkpoint that the evaluation names: outcomes per example into the run's folder, numbers for its record."""
+    """Evaluate the checkpoints that `evaluation.checkpoints` names, and compute metrics of the whole run.
+
+    Args:
+        config: of the run.
+        data: of the run.
+        folder: of the run; per-example outcomes are written there.
+        record: of the run; its curves give the metrics of the whole run.
+        device: where to evaluate.
+        show: draw a progress bar.
+
+    Returns:
+        The entry of the record's `evaluations`.
+    """
     networks: dict[str, tuple[Network, int | None]] = {}
     for name in config.evaluation.checkpoints:
         module, epoch = load(folder / "checkpoints" / f"{name}.ckpt")
         networks[name] = (module.net, epoch)
     evaluation = evaluate_networks(config, networks, data, folder, record, device=device, show=show)
-    overall = {"val/loss_instability": loss_instability(record.curves["val/loss"])}
+    metrics = {"val/loss_instability": loss_instability(record.curves["val/loss"])}
     if {"val/fgsm", f"val/{config.validation.name}"} <= set(record.curves):
-        # Wong et al. 2020: a network that only withstands the single step it was trained on.
-        steps = zip(record.curves["val/fgsm"], record.curves[f"val/{config.validation.name}"], strict=True)
-        overall["val/overfitting_to_fgsm"] = max(fgsm - iterative for fgsm, iterative in steps)
+        # Catastrophic overfitting (Wong et al. 2020): the network is robust only to the single step that it was trained on.
+        curves = zip(record.curves["val/fgsm"], record.curves[f"val/{config.validation.name}"], strict=True)
+        metrics["val/overfitting_to_fgsm"] = max(fgsm - iterative for fgsm, iterative in curves)
     if {"best", "last"} <= set(networks):
-        # Rice et al. 2020: what early stopping would have saved.
+        # Robust overfitting (Rice et al. 2020): the accuracy that early stopping would have saved.
         best, last = (evaluation["checkpoints"][name]["metrics"]["test/worst_case"] for name in ("best", "last"))
-        overall["gap/robust_overfitting"] = best - last
-    return evaluation | {"run": overall}
+        metrics["gap/robust_overfitting"] = best - last
+    return evaluation | {"run": metrics}
 
 
 def evaluate_networks(
@@ -53,21 +62,34 @@ def evaluate_networks(
     device: str,
     show: bool = False,
 ) -> dict[str, Any]:
-    """Networks by name, each with its epoch, by the config's suite; what is interrupted goes on where it stopped."""
+    """Evaluate networks by the config's suite; an interrupted evaluation resumes from its partial results.
+
+    Args:
+        config: of the run.
+        networks: by checkpoint name, each with its epoch (None if unknown).
+        data: of the run.
+        folder: of the run; per-example outcomes and partial results are written there.
+        record: of the run.
+        device: where to evaluate.
+        show: draw a progress bar.
+
+    Returns:
+        The entry of the record's `evaluations`, without metrics of the whole run.
+    """
     suite, values = Suite.of(config), plain_part(config, "evaluation")
     key, code = suite_key(values), code_digest(targets_of(values))
-    since = time.perf_counter()
+    start = time.perf_counter()
     evaluations: dict[str, Evaluation] = {}
-    prints: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for name, (net, _) in networks.items():
-        prints[name] = fingerprint(net, code, str(record.seed))
-        twin = next((other for other in evaluations if prints[other] == prints[name]), None)
-        if twin is not None:  # the best epoch was the last one
-            evaluations[name] = evaluations[twin]
+        fingerprints[name] = fingerprint(net, code, str(record.seed))
+        same = next((other for other in evaluations if fingerprints[other] == fingerprints[name]), None)
+        if same is not None:  # the best epoch is the last one
+            evaluations[name] = evaluations[same]
         else:
             lay_out(net, config.model.get("channels_last", False), device)
-            with Ledger(_pieces(folder, key) / prints[name], show=show) as ledger:
-                # Of a foreign network nobody knows: it is looked at as if it were.
+            with Ledger(_partial_results(folder, key) / fingerprints[name], show=show) as ledger:
+                # The training of an external network is unknown; it is audited as if it were adversarial.
                 attacked = record.kind in (Kind.ADVERSARIAL, Kind.COMBINED, Kind.EXTERNAL)
                 evaluations[name] = evaluate(
                     net, suite, data, seed=record.seed, device=device, attacked=attacked, ledger=ledger
@@ -82,14 +104,19 @@ def evaluate_networks(
             for name, (_, epoch) in networks.items()
         },
         "run": {},
-        "seconds": time.perf_counter() - since,
+        "seconds": time.perf_counter() - start,
     }
 
 
-def forget_pieces(folder: Path, key: str) -> None:
-    """Remove what an evaluation kept to go on from, once its record is written."""
-    shutil.rmtree(_pieces(folder, key), ignore_errors=True)
+def delete_partial_results(folder: Path, key: str) -> None:
+    """Delete the partial results of an evaluation, once its record is written.
+
+    Args:
+        folder: of the run.
+        key: of the suite.
+    """
+    shutil.rmtree(_partial_results(folder, key), ignore_errors=True)
 
 
-def _pieces(folder: Path, key: str) -> Path:
+def _partial_results(folder: Path, key: str) -> Path:
     return folder / "evaluations" / key / "pieces"

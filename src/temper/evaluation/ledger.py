@@ -1,4 +1,4 @@
-"""Where a long evaluation stands: what is finished is kept on disk, and a bar says how long the rest will take."""
+"""Partial results and progress bar of a long evaluation; an interrupted one is resumed."""
 
 import hashlib
 import time
@@ -16,18 +16,18 @@ from temper.runs.atomic_files import write_arrays
 from temper.runs.terminal import console
 
 Item = TypeVar("Item")
-WORTH_KEEPING = 1.0  # seconds: what takes less is quicker done again than read
+MIN_SECONDS_TO_STORE = 1.0  # what takes less is faster to recompute than to read
 
 
 class Ledger:
-    """Pieces of an evaluation by name, each a few arrays.
+    """Partial results of an evaluation, one file of arrays per batch and attack.
 
-    Everything that is drawn at random is keyed by the piece it is drawn for, so that an evaluation which goes on where it
-    stopped ends in the same bytes as one that was never interrupted.
+    All randomness is keyed by the partial result that it belongs to, so an evaluation that is resumed gives the same bytes as
+    one that was never interrupted.
 
     Args:
-        folder: where pieces are kept, until whoever owns it has the whole; None: nowhere.
-        show: draw a bar, where there is a terminal.
+        folder: where partial results are stored until the evaluation is complete; None stores nothing.
+        show: draw a progress bar if standard output is a terminal.
     """
 
     def __init__(self, folder: Path | None = None, *, show: bool = False) -> None:
@@ -36,7 +36,7 @@ class Ledger:
         self.bar = Progress(
             *columns,
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("remaining"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -50,29 +50,45 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.bar.stop()
 
-    def follow(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """The items, one after another, on the bar."""
-        task = self.bar.add_task(what, total=total)
+    def track(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        """Yield the items and advance a task on the progress bar.
+
+        Args:
+            items: to iterate over.
+            total: number of items.
+            description: label of the task.
+        """
+        task = self.bar.add_task(description, total=total)
         for item in items:
             yield item
             self.bar.advance(task)
         self.bar.update(task, visible=False)
 
-    def piece(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `compute` returns, on the CPU; read back where an earlier try has finished this piece."""
+    def load_or_compute(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return a partial result on the CPU, read from disk if an earlier attempt stored it.
+
+        Args:
+            name: of the partial result, unique within the evaluation.
+            compute: called if nothing is stored under this name.
+        """
         path = None if self.folder is None else self.folder / f"{name.replace('/', '_')}.npz"
         if path is not None and path.exists():
             with np.load(path) as arrays:
                 return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-        since = time.perf_counter()
+        start = time.perf_counter()
         values = {key: value.detach().cpu() for key, value in compute().items()}
-        if path is not None and time.perf_counter() - since > WORTH_KEEPING:
+        if path is not None and time.perf_counter() - start > MIN_SECONDS_TO_STORE:
             write_arrays(path, {key: value.numpy() for key, value in values.items()})
         return values
 
 
 def fingerprint(net: nn.Module, *others: str) -> str:
-    """Digest of a network's weights and of what else a piece depends on: pieces of other weights are never taken for these."""
+    """Return a digest of a network's weights, which identifies its partial results.
+
+    Args:
+        net: the network.
+        *others: anything else that the results depend on.
+    """
     digest = hashlib.sha256("|".join(others).encode())
     for name, value in sorted(net.state_dict().items()):
         if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""How far a network can stretch its inputs, at most: a product over its layers."""
+"""Upper bound on the Lipschitz constant of a network: a product over its layers."""
 
 import copy
 import math
@@ -14,24 +14,25 @@ from temper.runs.seeding import generator
 
 
 def lipschitz_bound(net: Network, shape: Sequence[int]) -> float | None:
-    """Upper bound on the l2-to-l2 Lipschitz constant from inputs in their own range to logits, in eval mode.
+    """Return an upper bound on the l2-to-l2 Lipschitz constant from raw inputs to logits, in eval mode.
 
-    The product of the layers' operator norms (Szegedy et al. 2014, sec. 4.3, https://arxiv.org/abs/1312.6199). Those of
-    convolutions are the norms of the whole linear maps, with stride and padding at the size at which they act, where Yoshida &
-    Miyato 2017 (https://arxiv.org/abs/1705.10941) reshape the kernel to a matrix, whose norm can be smaller. The bound is
-    sound and loose: it compares networks of one architecture.
+    The bound is the product of the layers' operator norms (Szegedy et al. 2014, sec. 4.3, https://arxiv.org/abs/1312.6199). The
+    norm of a convolution is that of the whole linear map, with stride and padding at its actual input size. Yoshida & Miyato
+    2017 (https://arxiv.org/abs/1705.10941) reshape the kernel to a matrix instead, whose norm can be smaller. The bound is
+    sound but loose: use it to compare networks of one architecture.
 
     Args:
+        net: the network; it is not modified.
         shape: of one input.
 
     Returns:
-        The bound; None where this gives none: the network is no chain of layers, one of them is unknown here or has no global
-        bound (group and layer norm, whose gain grows as the variance of one example shrinks), or a weight is not finite.
+        The bound, or None if there is none: the network is not a chain of layers, a layer is unknown or has no global bound
+        (group and layer norm, whose gain grows as the variance of one example shrinks), or a weight is not finite.
     """
     layers = getattr(net, "layers", None)
-    if not isinstance(layers, nn.Sequential) or not all(map(_kind, layers)):
+    if not isinstance(layers, nn.Sequential) or not all(map(_known_type, layers)):
         return None
-    # Copies: flags, gradients and buffers of the originals stay as they are, and single precision does not round.
+    # A copy leaves flags, gradients and buffers of the original unchanged; double precision avoids rounding errors.
     net, layers = copy.deepcopy((net, layers))
     net.cpu().double().eval()
     if not all(parameter.isfinite().all() for parameter in net.parameters()):
@@ -40,20 +41,21 @@ def lipschitz_bound(net: Network, shape: Sequence[int]) -> float | None:
     with torch.no_grad():
         z, bound = x, 1.0
         for layer in layers:
-            bound *= GAINS[_kind(layer)](layer, z)
+            bound *= NORMS[_known_type(layer)](layer, z)
             z = layer(z)
-        whole = torch.equal(z, net(x))  # the layers are all that the network does
-    return bound if whole and math.isfinite(bound) else None
+        complete = torch.equal(z, net(x))  # the network computes nothing but its layers
+    return bound if complete and math.isfinite(bound) else None
 
 
 def operator_norm(layer: nn.Module, z: Tensor) -> float:
-    """Largest singular value of the linear part of an affine layer, by Lanczos iteration on the layer and its transpose.
+    """Return the largest singular value of the linear part of an affine layer, to double precision.
 
-    To the precision of double: plain power iteration stalls where a convolution's largest singular values lie close together,
-    as those of neighbouring frequencies do.
+    It is computed by Lanczos iteration on the layer and its transpose. Plain power iteration stalls where the largest singular
+    values of a convolution are close together, as those of neighboring frequencies are.
 
     Args:
-        z: an input, (1, ...); its shape alone matters.
+        layer: an affine layer in double precision.
+        z: an input, (1, ...); only its shape matters.
     """
     z = torch.zeros_like(z, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
@@ -74,7 +76,7 @@ def operator_norm(layer: nn.Module, z: Tensor) -> float:
         return float(np.linalg.norm(transposed(np.ones(1))))
     start = torch.randn(min(z.numel(), out.numel()), generator=generator(0, "lipschitz"), dtype=torch.float64).numpy()
     if not (transposed(start) if out.numel() < z.numel() else forward(start)).any():
-        return 0.0  # a layer of zeros, of which the library would complain
+        return 0.0  # svds fails on a layer of zeros
     linear = LinearOperator((out.numel(), z.numel()), matvec=forward, rmatvec=transposed, dtype=np.float64)
     return float(svds(linear, k=1, v0=start, return_singular_vectors=False)[0])
 
@@ -95,14 +97,14 @@ def _linear(layer: nn.Module, z: Tensor) -> float:
 
 def _batch_norm(layer: nn.Module, z: Tensor) -> float:
     assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    if layer.running_var is None:  # it normalizes by the batch in eval mode, too
+    if layer.running_var is None:  # normalizes by the batch in eval mode too
         return math.inf
     gain = (layer.running_var + layer.eps).rsqrt()
     return float((gain if layer.weight is None else gain * layer.weight.abs()).max())
 
 
 def _max_pool(layer: nn.Module, z: Tensor) -> float:
-    """An input may be the largest of every window that it lies in."""
+    """Return the square root of the number of windows that share an input, which may be the largest in all of them."""
     assert isinstance(layer, nn.MaxPool2d)
     kernel, stride, dilation = (
         (value, value) if isinstance(value, int) else value for value in (layer.kernel_size, layer.stride, layer.dilation)
@@ -111,7 +113,7 @@ def _max_pool(layer: nn.Module, z: Tensor) -> float:
     return math.sqrt(math.prod(windows))
 
 
-GAINS: dict[type[nn.Module] | None, Callable[[nn.Module, Tensor], float]] = {
+NORMS: dict[type[nn.Module] | None, Callable[[nn.Module, Tensor], float]] = {
     Normalize: _normalize,
     nn.Linear: _linear,
     nn.modules.batchnorm._BatchNorm: _batch_norm,
@@ -122,6 +124,9 @@ GAINS: dict[type[nn.Module] | None, Callable[[nn.Module, Tensor], float]] = {
 }
 
 
-def _kind(layer: nn.Module) -> type[nn.Module] | None:
-    """The known layer that this one computes the same as: a parametrized layer is a subclass, and so may be something else."""
-    return next((kind for kind in GAINS if kind and isinstance(layer, kind) and type(layer).forward is kind.forward), None)
+def _known_type(layer: nn.Module) -> type[nn.Module] | None:
+    """Return the type in `NORMS` whose forward pass the layer uses, or None.
+
+    A parametrized layer is a subclass with the same forward pass; other subclasses may compute something else.
+    """
+    return next((kind for kind in NORMS if kind and isinstance(layer, kind) and type(layer).forward is kind.forward), None)

@@ -1,4 +1,4 @@
-"""The final evaluation of a trained network: the only place that touches the test set."""
+"""Final evaluation of a trained network, the only code that uses the test set."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,25 +18,25 @@ from temper.evaluation.corruptions import Corruptions
 from temper.evaluation.detection import detection
 from temper.evaluation.eps_curve import Curve, curve_metrics
 from temper.evaluation.ledger import Ledger
-from temper.evaluation.metrics import accuracies, gaps, sensitivities, share, weight_statistics
+from temper.evaluation.metrics import accuracies, fraction, gaps, sensitivities, weight_statistics
 from temper.evaluation.minimal_norm import MinimalNorm
 from temper.evaluation.outcomes import Outcomes, attack_all
 from temper.models import Network
 
-EXAMPLES = 8  # whose points are kept, to be looked at
+KEPT_EXAMPLES = 8  # examples whose inputs are stored for inspection
 
 
 class Suite(NamedTuple):
-    """Named attacks, independent of the training attack, and other views of the same network; None: left out.
+    """Named attacks, independent of the training attack, and optional further evaluations (None: left out).
 
     Attributes:
-        attacks: every one runs on every point of the test set.
-        threat: the set that they stay in.
-        gap_attack: measures the robust generalization gap and the sensitivity; the validation attack of training.
+        attacks: by name; each runs on every example of the test set.
+        threat: perturbation set of the attacks.
+        gap_attack: the validation attack of training; it measures the robust generalization gap and the sensitivity.
         batch_size: of the evaluation.
-        audit: whether the robust accuracies can be believed.
+        audit: checks whether the robust accuracies can be trusted.
         minimal_norm: distances to the decision boundary.
-        curve: robust accuracy over a ladder of radii.
+        curve: robust accuracy over a grid of radii.
         corruptions: accuracy under distribution shift.
     """
 
@@ -51,30 +51,40 @@ class Suite(NamedTuple):
 
     @classmethod
     def of(cls, config: DictConfig) -> "Suite":
+        """Build the suite of a config.
+
+        Args:
+            config: of a run.
+
+        Raises:
+            ConfigError: the suite has no attack, or a part of it cannot be built.
+        """
         if not config.evaluation.attacks:
-            raise ConfigError("evaluation.attacks: a suite needs at least one attack")
-        views = ("audit", "minimal_norm", "curve", "corruptions")
+            raise ConfigError(
+                "evaluation.attacks={}: a suite needs at least one attack. Choose a suite such as evaluation=standard."
+            )
+        optional = ("audit", "minimal_norm", "curve", "corruptions")
         return cls(
             attacks={str(name): build(config, f"evaluation.attacks.{name}") for name in config.evaluation.attacks},
             threat=build(config, "evaluation.threat"),
             gap_attack=build(config, "validation", without=("name",)),
             batch_size=config.evaluation.batch_size,
-            **{view: build(config, f"evaluation.{view}") for view in views if config.evaluation.get(view)},
+            **{name: build(config, f"evaluation.{name}") for name in optional if config.evaluation.get(name)},
         )
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the attacks that exist in several."""
+        """Versions by name, for the attacks that have several."""
         return {name: attack.version for name, attack in self.attacks.items() if attack.version}
 
 
 class Evaluation(NamedTuple):
-    """What a suite says of one checkpoint.
+    """Results of a suite on one checkpoint.
 
     Attributes:
-        arrays: by name, what happened to every example.
-        metrics: by its name in tables (`test/pgd`, `gap/robust`, …).
-        audit: by check, `temper.evaluation.audit.Finding` as plain values.
+        arrays: per-example outcomes by name.
+        metrics: by name (`test/pgd`, `gap/robust`, …).
+        audit: by check, the fields of a `temper.evaluation.audit.Finding`.
     """
 
     arrays: dict[str, np.ndarray]
@@ -95,45 +105,49 @@ def evaluate(
     """Evaluate a network on the test set.
 
     Args:
-        attacked: whether it was trained against an attack.
-        ledger: keeps what is finished; None: nothing is kept.
+        net: the network; moved to the device.
+        suite: what to evaluate.
+        data: its test split, and a part of its training split for the generalization gap.
+        seed: of the run.
+        device: where to evaluate.
+        attacked: True if the network was trained adversarially.
+        ledger: stores finished batches; None stores nothing.
     """
     ledger = Ledger() if ledger is None else ledger
     net = net.to(device)
     test = data.loader("test", batch_size=suite.batch_size, device=device)
-    # As many training examples as there are test examples, in a fixed order: enough for a gap, at the cost of no more.
+    # As many training examples as test examples, in a fixed order: enough for a gap, at the same cost.
     train = data.loader("train", batch_size=suite.batch_size, device=device, size=len(test.y))
     for attack in suite.attacks.values():
-        attack.meet(data.encoder)
-    outcomes = attack_all(net, suite.attacks, test, seed=seed, keep=EXAMPLES, ledger=ledger)
-    before, after = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
+        attack.set_encoder(data.encoder)
+    outcomes = attack_all(net, suite.attacks, test, seed=seed, keep=KEPT_EXAMPLES, ledger=ledger)
+    on_train, on_test = (accuracies(attack_all(net, {"gap": suite.gap_attack}, split, seed=seed)) for split in (train, test))
     measured = {
         "test": accuracies(outcomes) | sensitivities(net, suite.gap_attack, suite.threat, test, seed=seed),
         "detection": detection(outcomes),
-        "gap": gaps(before, after, "gap"),
+        "gap": gaps(on_train, on_test, "gap"),
         "weights": weight_statistics(net, data.shape),
     }
     metrics = {f"{group}/{name}": value for group, values in measured.items() for name, value in values.items()}
     arrays: dict[str, Tensor] = {}
     findings = {}
     if suite.audit is not None:
-        standing = outcomes.worst_case
-        findings = suite.audit.findings(net, test, attacked=attacked, seed=seed, standing=standing, ledger=ledger)
+        findings = suite.audit.findings(net, test, attacked=attacked, seed=seed, worst_case=outcomes.worst_case, ledger=ledger)
     if suite.minimal_norm is not None:
         distance = suite.minimal_norm.distances(net, test, seed=seed, ledger=ledger)
         arrays["minimal_norm"] = distance
         metrics["test/minimal_norm"] = float(distance.median())
         if suite.audit is not None:
-            beaten = outcomes.worst_case & (distance <= suite.threat.eps)
-            findings["minimal_norm"] = suite.audit.judge("minimal_norm", share(beaten))
+            broken = outcomes.worst_case & (distance <= suite.threat.eps)
+            findings["minimal_norm"] = suite.audit.judge("minimal_norm", fraction(broken))
     if suite.curve is not None:
-        withstood = suite.curve.outcomes(net, test, seed=seed, ledger=ledger)
-        arrays |= {f"curve/{factor}": right for factor, right in withstood.items()}
-        metrics |= curve_metrics(withstood)
+        robust = suite.curve.outcomes(net, test, seed=seed, ledger=ledger)
+        arrays |= {f"curve/{factor}": correct for factor, correct in robust.items()}
+        metrics |= curve_metrics(robust)
     if suite.corruptions is not None:
-        survived = suite.corruptions.outcomes(net, test, seed=seed, ledger=ledger)
-        arrays |= {f"corruptions/{name}": right for name, right in survived.items()}
-        metrics |= suite.corruptions.metrics(survived)
+        corrupted = suite.corruptions.outcomes(net, test, seed=seed, ledger=ledger)
+        arrays |= {f"corruptions/{name}": correct for name, correct in corrupted.items()}
+        metrics |= suite.corruptions.metrics(corrupted)
     return Evaluation(
         arrays=outcomes.arrays() | {name: value.numpy() for name, value in arrays.items()} | _readable(outcomes, data),
         metrics=metrics,
@@ -142,17 +156,23 @@ def evaluate(
 
 
 def _readable(outcomes: Outcomes, data: DataModule) -> dict[str, np.ndarray]:
-    """The kept examples as they can be read, and what attacks made of them.
+    """Return the kept examples of texts and tables in readable form, before and after each attack.
 
-    Of texts, and of attacks on their words: (K,) strings, `texts/clean` and so on. Of tables, whose C columns are named by
-    `columns`: (K, C) strings, `rows/clean` and so on, and by attack how far each column moved, `moved/pgd` and so on.
+    Args:
+        outcomes: with K kept examples.
+        data: its encoder decodes the inputs.
+
+    Returns:
+        For texts, and attacks that substitute words: (K,) strings, `texts/clean`, `texts/<attack>`. For tables of C columns:
+        `columns`, (C,) names; (K, C) strings, `rows/clean`, `rows/<attack>`; and the change of each column by attack,
+        `moved/<attack>`. Empty for other data.
     """
     points, encoder = outcomes.points, data.encoder
     if isinstance(encoder, Spelling):
         tokens = {name: changed for name, changed in points.items() if not changed.is_floating_point()}
-        return {f"texts/{name}": np.array(encoder.read(changed)) for name, changed in tokens.items()}
+        return {f"texts/{name}": np.array(encoder.decode(changed)) for name, changed in tokens.items()}
     if not isinstance(encoder, Telling) or not points:
         return {}
-    rows = {f"rows/{name}": np.array(encoder.tell(changed)) for name, changed in points.items()}
-    moved = {f"moved/{name}": encoder.moved(points["clean"], changed).numpy() for name, changed in points.items()}
+    rows = {f"rows/{name}": np.array(encoder.decode(changed)) for name, changed in points.items()}
+    moved = {f"moved/{name}": encoder.column_changes(points["clean"], changed).numpy() for name, changed in points.items()}
     return {"columns": np.array(encoder.columns)} | rows | moved

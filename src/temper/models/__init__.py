@@ -1,4 +1,4 @@
-"""Networks from inputs in their own range to logits; normalization is their first layer."""
+"""Networks that map inputs in their valid range to logits; normalization is their first layer."""
 
 from temper.models.architectures.cnn import CNN
 from temper.models.architectures.mlp import MLP

@@ -1,4 +1,4 @@
-"""A network that is run by compiled kernels, and in the layout that these want."""
+"""Compilation of a network and its memory layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch._dynamo.config
 import torch._functorch.config
 from torch import Tensor, nn
 
-# Train and eval mode, with and without a gradient of weights, of the input, of both; full and short batches of each.
+# Train and eval mode, with gradients of nothing, weights, inputs or both, and full and short batches of each.
 GRAPHS = 64
 
 Compile = Literal["cuda_graphs"] | bool
@@ -18,14 +18,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Compiler:
-    """`torch.compile`, as `model.compile` asks for it. What cannot be compiled is an error at the first pass, never left out.
+    """`torch.compile` with the settings of `model.compile`.
 
-    Each size of batch has kernels of its own: one graph for all sizes would be slower for the full batch too.
+    Code that cannot be compiled raises an error at the first pass; it never falls back to eager mode. Each batch size has its
+    own kernels, because one graph for all sizes would be slower for the full batch as well.
 
     Attributes:
-        backend: of `torch.compile`: "inductor", or "aot_eager", which only traces and needs no C++ compiler.
-        cuda_graphs: launch the kernels of a pass as one graph. What a pass returns is copied, since the next one writes where
-            it lies.
+        backend: Backend of `torch.compile`: "inductor", or "aot_eager", which only traces and needs no C++ compiler.
+        cuda_graphs: Launch the kernels of a pass as one CUDA graph. The results of a pass are copied, because the next pass
+            overwrites their memory.
     """
 
     backend: str | Callable[..., Any] = "inductor"
@@ -33,34 +34,34 @@ class Compiler:
 
     @classmethod
     def of(cls, setting: Compile | None) -> Self | None:
-        """None where nothing is compiled."""
+        """Return the compiler for a value of `model.compile`, or None if nothing is compiled."""
         return cls(cuda_graphs=setting == "cuda_graphs") if setting else None
 
-    def network(self, net: nn.Module) -> None:
-        """Compile each part of a network in place; keys of the state dict and copies of the network are not touched.
+    def compile_network(self, net: nn.Module) -> None:
+        """Compile the parts of a network in place. Its state dict and its copies are not affected.
 
-        Parts are the children of the network; the network itself stays as it is, so that hooks on it see every pass.
+        The parts are the children of the network. The network itself is not compiled, so that its hooks run at every pass.
         """
-        torch.compiler.reset()  # what an earlier run of this process compiled counts towards the limit
+        torch.compiler.reset()  # graphs of earlier runs in this process count towards the limit
         torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, GRAPHS)
-        # Ratios of gradients go backward through a graph more than once.
+        # Gradient ratios go backward through a graph more than once.
         torch._functorch.config.donated_buffer = False
         for part in _parts(net):
             part.compile(**self._options)
         if self.cuda_graphs:
             net.register_forward_hook(lambda module, x, logits: logits.clone())
 
-    def function(self, function: Function) -> Function:
-        """A function of tensors, compiled as a whole."""
+    def compile_function(self, function: Function) -> Function:
+        """Return a function of tensors, compiled as a whole."""
         compiled = cast(Function, torch.compile(function, **self._options))
         if not self.cuda_graphs:
             return compiled
 
-        def copied(*arguments: Any) -> Any:
+        def call_and_copy(*arguments: Any) -> Any:
             torch.compiler.cudagraph_mark_step_begin()
             return torch.utils._pytree.tree_map_only(Tensor, torch.clone, compiled(*arguments))
 
-        return cast(Function, copied)
+        return cast(Function, call_and_copy)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -69,14 +70,20 @@ class Compiler:
 
 
 def _parts(net: nn.Module) -> list[nn.Module]:
-    """The outermost modules below a network that are called as such: those of a list or dict, not the container."""
-    found: list[nn.Module] = []
+    """Return the outermost submodules that are called: the elements of a `ModuleList` or `ModuleDict`, not the container."""
+    parts: list[nn.Module] = []
     for child in net.children():
-        found += _parts(child) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
-    return found
+        parts += _parts(child) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
+    return parts
 
 
 def lay_out(net: nn.Module, channels_last: bool | None, device: torch.device | str) -> None:
-    """Put the channels of convolutions last in memory, which tensor cores want; None: on a GPU."""
+    """Set the memory layout of a network, in place.
+
+    Args:
+        net: The network.
+        channels_last: Store the channels of convolutions last, which tensor cores need. None means only on a GPU.
+        device: Device on which the network runs.
+    """
     if channels_last or (channels_last is None and torch.device(device).type == "cuda"):
         net.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The pretrained encoders of Hugging Face's transformers."""
+"""Pretrained encoders of Hugging Face transformers."""
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +10,28 @@ from temper.models.network import DropoutSlot, Network
 
 
 class HFTransformer(Network):
-    """A pretrained encoder (BERT and its kin): tokens (B, L) to logits, by way of scaled embeddings z (B, L, D). The last layer
-    is new where it was trained for another number of classes, or for none. Its dropout is a penalty here.
+    """A pretrained encoder such as BERT: tokens (B, L) to logits, through scaled embeddings z (B, L, D).
 
-    z is the network's own embeddings divided by sqrt(n D) r, n the number of tokens of the text and r the root mean square of
-    embeddings over the tokens of the training split, each as often as it occurs there: as in `TextNetwork` a text is about as
-    long as 1 in l2, a radius is a share of that, and embeddings that grow gain nothing. They are not centred, so that `forward`
-    is what was pretrained. Padding is exactly 0.
+    The last layer is new if the network was pretrained for another number of classes, or for none. Dropout is removed; it is
+    a penalty here.
+
+    z is the network's own embeddings divided by sqrt(n D) r, where n is the number of tokens of the text and r is the root mean
+    square of the embeddings over the tokens of the training split, weighted by frequency. As in `TextNetwork`, a text has an l2
+    norm of about 1, a radius is a fraction of it, and larger embeddings gain nothing. Embeddings are not centered, so that
+    `forward` computes the pretrained function. Padding is exactly 0.
 
     Args:
-        name: on the Hugging Face hub, or a folder.
-        tokenizer: that of the data, which must be the network's.
-        length: tokens of a text.
-        classes: number of logits.
+        name: Name on the Hugging Face hub, or a folder.
+        tokenizer: Tokenizer of the data, which must be the network's.
+        length: Tokens per text.
+        classes: Number of logits.
 
     Attributes:
-        frequency: how often each token occurs, (vocabulary,), adding up to 1; equally often until `observe` has seen.
+        frequency: Relative frequency of each token, (vocabulary,), with sum 1. Uniform until `observe` is called.
 
     Raises:
-        ValueError: it cannot be loaded, is no encoder, does not take texts of this length, or the data have other tokens.
+        ValueError: The network cannot be loaded, is not an encoder, or does not accept texts of this length, or the data has
+            other tokens.
     """
 
     frequency: Tensor
@@ -38,27 +41,27 @@ class HFTransformer(Network):
         super().__init__()
         if tokenizer is None:
             raise ValueError(
-                "tokenizer: the network needs the tokens that it was pretrained with; set data.tokenizer='${model.name}'"
+                "tokenizer: the network needs the tokens that it was pretrained with. Set data.tokenizer='${model.name}'."
             )
         config = load_pretrained("name", "AutoConfig", name, num_labels=classes)
         for key, value in config.to_dict().items():
             if "dropout" in key and isinstance(value, float):
                 setattr(config, key, 0.0)
-        # The other kernels of attention cannot be differentiated twice, as penalties on gradients ask for.
+        # Other attention kernels are not twice differentiable, which penalties on gradients require.
         module = load_pretrained(
             "name", "AutoModelForSequenceClassification", name,
             config=config, ignore_mismatched_sizes=True, attn_implementation="eager",
         )  # fmt: skip
-        for place, layer in list(module.named_modules()):
+        for path, layer in list(module.named_modules()):
             if isinstance(layer, nn.Dropout):
-                module.set_submodule(place, DropoutSlot())
+                module.set_submodule(path, DropoutSlot())
         if module.config.pad_token_id is None:
-            raise ValueError(f"name: {name} has no token of padding; take an encoder, such as bert-base-uncased")
+            raise ValueError(f"name: {name} has no padding token. Use an encoder, such as bert-base-uncased.")
         self.name, self.pad = name, int(module.config.pad_token_id)
-        self.module = module.float().train()  # it is loaded for evaluation, and in the precision of its file
+        self.module = module.float().train()  # transformers loads it in eval mode and in the precision of its file
         rows, dim = self._embedding.shape
         self.register_buffer("frequency", torch.full((rows,), 1 / rows))
-        check_logits(self, f"name: {name}", (length, dim), classes, way_out="make data.length smaller")
+        check_logits(self, f"name: {name}", (length, dim), classes, way_out="Reduce data.length.")
 
     @property
     def _embedding(self) -> Tensor:
@@ -70,8 +73,9 @@ class HFTransformer(Network):
         counts = x[x != self.pad].bincount(minlength=len(self.frequency))
         if len(counts) > len(self.frequency):
             raise ValueError(
-                f"model.name: {self.name} has {len(self.frequency)} tokens, but the data have token {len(counts) - 1}; "
-                "set data.tokenizer='${model.name}'"
+                f"model.name={self.name}: the network has {len(self.frequency)} tokens, but the data has token "
+                f"{len(counts) - 1}. "
+                "Set data.tokenizer='${model.name}'."
             )
         self.frequency.copy_(counts / counts.sum())
 
@@ -88,8 +92,8 @@ class HFTransformer(Network):
         return out
 
     def _length(self, present: Tensor) -> Tensor:
-        """Of a text's embeddings if each were as long as the training split's are on average, (B, 1)."""
-        # In float32 whatever the precision of the rest: a mean over a vocabulary adds up many small parts.
+        """Return the l2 norm of a text whose embeddings have the root mean square of the training split, (B, 1)."""
+        # Always in float32: a mean over a vocabulary sums many small parts.
         with torch.autocast(present.device.type, enabled=False):
             square = self.frequency @ self._embedding.square().sum(1)
             return (present.sum(1, keepdim=True).clamp_min(1) * square).sqrt()

@@ -1,4 +1,4 @@
-"""What a network must offer to be attacked and penalized."""
+"""Base classes of networks, slots for penalties, and access to the weights that penalties act on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,34 +18,43 @@ NORM_LAYERS = (
 
 
 class Network(nn.Module, ABC):
-    """Inputs to logits, by way of the space in which the adversary moves.
+    """Base class of all networks: inputs to logits, through the space in which the adversary moves.
 
-    `forward(x) = logits(lift(x))`. For pixels and features `lift` is the identity; a text network embeds its tokens
-    there. What is lifted already passes through unchanged, so that an adversarial point can be handed to `forward`.
+    `forward(x) = logits(lift(x))`. For pixels and features, `lift` is the identity; a text network embeds its tokens. Points
+    that are already lifted pass through `lift` unchanged, so that `forward` accepts adversarial points.
 
     Attributes:
-        normalized: names of parameters of its own that it normalizes, so that their size means nothing.
+        normalized: Names of the network's own parameters that it normalizes, so that their scale has no effect.
     """
 
     normalized: ClassVar[tuple[str, ...]] = ()
 
     def lift(self, x: Tensor) -> Tensor:
-        """(B, ...) inputs -> (B, ...) points in the adversary's space."""
+        """Map inputs (B, ...) to points (B, ...) in the adversary's space."""
         return x
 
     def observe(self, x: Tensor) -> None:
-        """Before training: note what of the training split's inputs, (N, ...), the network needs to know."""
+        """Store statistics of the training inputs (N, ...). Called once before training; does nothing by default."""
 
     @abstractmethod
     def logits(self, z: Tensor) -> Tensor:
-        """(B, ...) points in the adversary's space -> (B, C) logits."""
+        """Map points (B, ...) in the adversary's space to logits (B, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(self.lift(x))
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std by channel: the first layer, so that attacks and data stay in the inputs' own range."""
+    """First layer of a network: (x - mean) / std per channel. Attacks and data keep the inputs' own range.
+
+    Args:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        dims: Number of dimensions of one input.
+
+    Raises:
+        ValueError: `mean` and `std` differ in length, or a standard deviation is not positive.
+    """
 
     mean: Tensor
     std: Tensor
@@ -53,7 +62,7 @@ class Normalize(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float], *, dims: int) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f"mean ({list(mean)}) and std ({list(std)}) should be of one length, and std positive")
+            raise ValueError(f"mean {list(mean)} and std {list(std)} should have the same length, and std should be positive.")
         shape = (1, -1, *[1] * (dims - 1))
         self.register_buffer("mean", torch.tensor(mean).float().reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(std).float().reshape(shape), persistent=False)
@@ -62,13 +71,14 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-class Chain(Network):
-    """Layers one after another, behind the normalization of inputs.
+class SequentialNetwork(Network):
+    """Normalization of the inputs, followed by a sequence of layers.
 
     Args:
-        layers: what comes behind it.
-        mean, std: of each input channel (the first dimension of an input).
-        dims: of one input.
+        layers: Layers after the normalization.
+        mean: Mean of each input channel (the first dimension of an input).
+        std: Standard deviation of each input channel.
+        dims: Number of dimensions of one input.
     """
 
     def __init__(self, *layers: nn.Module, mean: Sequence[float], std: Sequence[float], dims: int) -> None:
@@ -81,7 +91,12 @@ class Chain(Network):
 
 
 class NormSlot(nn.Identity):
-    """Where a norm layer goes if a penalty asks for one. `dims` is the number of spatial dimensions."""
+    """Place for a norm layer that a penalty may insert.
+
+    Args:
+        features: Number of channels.
+        dims: Number of spatial dimensions.
+    """
 
     def __init__(self, features: int, *, dims: int) -> None:
         super().__init__()
@@ -89,9 +104,13 @@ class NormSlot(nn.Identity):
 
 
 class DropoutSlot(nn.Identity):
-    """Where dropout goes if a penalty asks for it: of units (`dims` 0), or of whole channels of maps with so many `dims`."""
+    """Place for a dropout layer that a penalty may insert.
 
-    p = 0.0  # what attention asks of a layer whose place this is
+    Args:
+        dims: Number of spatial dimensions of the feature maps, whose whole channels are dropped; 0 drops single units.
+    """
+
+    p = 0.0  # attention layers of transformers read it from the layer that this one replaces
 
     def __init__(self, *, dims: int = 0) -> None:
         super().__init__()
@@ -99,40 +118,43 @@ class DropoutSlot(nn.Identity):
 
 
 class BranchSlot(nn.Identity):
-    """The end of a residual branch, where a penalty may leave out the whole branch."""
+    """End of a residual branch, where a penalty may drop the whole branch."""
 
 
 def last_linear(net: nn.Module) -> nn.Linear:
-    """The layer that gives the logits; what enters it are the features.
+    """Return the layer that computes the logits; its inputs are the features.
 
     Raises:
-        ValueError: the network has no linear layer.
+        ValueError: The network has no linear layer.
     """
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ValueError(f"{type(net).__name__} has no linear layer at its end, whose inputs are its features")
+        raise ValueError(f"{type(net).__name__} has no linear layer, whose inputs would be the features. Use another model.")
     return linear[-1]
 
 
 def named_weights(module: nn.Module, *, normalized: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
-    """The weights that a penalty acts on: every trained parameter but biases and those of norm layers, told apart by type.
+    """Yield the weights that a penalty acts on: all trained parameters except biases and parameters of norm layers.
+
+    Norm layers are recognized by type, not by name.
 
     Args:
-        normalized: whether those that a network normalizes are among them (`Network.normalized`).
+        module: Network or layer.
+        normalized: Include parameters that the network normalizes (`Network.normalized`).
     """
     for prefix, child in module.named_modules():
         if isinstance(child, NORM_LAYERS):
             continue
-        left_out = child.normalized if isinstance(child, Network) and not normalized else ()
+        excluded = child.normalized if isinstance(child, Network) and not normalized else ()
         for name, parameter in child.named_parameters(recurse=False):
-            # Recurrent and attention layers have several.
+            # Recurrent and attention layers have several biases.
             is_bias = name == "bias" or name.startswith("bias_") or name.endswith("_bias")
-            if not is_bias and name not in left_out and parameter.requires_grad:
+            if not is_bias and name not in excluded and parameter.requires_grad:
                 yield f"{prefix}.{name}" if prefix else name, parameter
 
 
 def effective_weights(module: nn.Module) -> Iterator[Tensor]:
-    """The same weights as the network uses them: where a layer's is parametrized, what comes out of that."""
+    """Yield the weights of `named_weights` as the network uses them: parametrized ones after their parametrization."""
     for child in module.modules():
         if parametrize.is_parametrized(child, "weight"):
             yield cast(Tensor, child.weight)

@@ -1,4 +1,4 @@
-"""The network as one training step sees it."""
+"""The network during one training step, with cached logits and displaced weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from temper.models.network import Network
 
 
 class StepNetwork(Network):
-    """A network for the length of one step: each point is passed forward once, at weights that may be displaced.
+    """Wrapper of a network for one training step: logits are cached per point, and weights may be displaced.
 
-    A penalty that asks for the logits of points which the risk was taken at gets those, with their graph: it costs no second
-    pass, and sees the same dropout masks. Gradients land in the network's own parameters, displaced or not.
+    A penalty that needs the logits of points at which the risk was computed gets the cached ones, with their graph. This saves
+    a forward pass and uses the same dropout masks. Gradients accumulate in the network's own parameters in any case.
 
     Args:
-        net: whose step it is.
-        shift: by the name of a parameter, what is added to it.
+        net: The network.
+        shift: Displacement of parameters, by their names.
     """
 
     def __init__(self, net: Network, shift: Mapping[str, Tensor] | None = None) -> None:
@@ -27,35 +27,42 @@ class StepNetwork(Network):
         self.net = net
         self.shift = dict(shift or {})
         self._training = net.training
-        self._seen: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
 
     def lift(self, x: Tensor) -> Tensor:
-        return self._displaced(_Lift(self.net), "net.", x) if self.shift else self.net.lift(x)
+        return self._call_displaced(_Lift(self.net), "net.", x) if self.shift else self.net.lift(x)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.forward(z)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = x.requires_grad and x.is_leaf  # somebody wants a gradient of his own at this point
-        if own or not torch.is_grad_enabled() or self.net.training != self._training:
-            return self._passed(x)
-        known = self._seen.get(id(x))
-        if known is None or known[0] is not x:
-            known = self._seen[id(x)] = (x, self._passed(x))
-        return known[1]
+        leaf = x.requires_grad and x.is_leaf  # the caller differentiates at this point, which needs a separate graph
+        if leaf or not torch.is_grad_enabled() or self.net.training != self._training:
+            return self._call(x)
+        cached = self._cache.get(id(x))
+        # The cache keeps x alive, so that its id is not used again; the comparison is a safeguard.
+        if cached is None or cached[0] is not x:
+            cached = self._cache[id(x)] = (x, self._call(x))
+        return cached[1]
 
-    def _passed(self, x: Tensor) -> Tensor:
-        out: Tensor = self._displaced(self.net, "", x) if self.shift else self.net(x)
+    def _call(self, x: Tensor) -> Tensor:
+        out: Tensor = self._call_displaced(self.net, "", x) if self.shift else self.net(x)
         return out
 
-    def _displaced(self, module: nn.Module, prefix: str, x: Tensor) -> Tensor:
-        """What a module gives for x whose parameters are the network's, displaced, behind a prefix."""
+    def _call_displaced(self, module: nn.Module, prefix: str, x: Tensor) -> Tensor:
+        """Call a module with displaced parameters.
+
+        Args:
+            module: Module whose parameters are the network's.
+            prefix: Prefix of the parameters' names in the module.
+            x: Input of the module.
+        """
         parameters = dict(self.net.named_parameters())
         return functional_call(module, {prefix + name: parameters[name] + by for name, by in self.shift.items()}, (x,))
 
 
 class _Lift(nn.Module):
-    """The first half of a network as a module of its own, for `functional_call`."""
+    """`Network.lift` as a module, for `functional_call`."""
 
     def __init__(self, net: Network) -> None:
         super().__init__()
@@ -67,9 +74,9 @@ class _Lift(nn.Module):
 
 @contextmanager
 def still_statistics(net: nn.Module) -> Iterator[None]:
-    """Within it forward passes in training mode normalize by their own batch and move no running statistics.
+    """Freeze the running statistics of batch norm. In train mode, passes still normalize by their own batch.
 
-    Those belong to the points that are trained on; what a penalty passes forward besides should not shift them.
+    Running statistics describe the points that are trained on; the additional passes of a penalty should not change them.
     """
     layers = [module for module in net.modules() if isinstance(module, _BatchNorm) or module.training]
     tracking = [layer for layer in layers if isinstance(layer, _NormBase) and layer.track_running_stats]

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all devices, where there is no GPU: torch's own synchronizes on GPUs alone."""
+"""Synchronized batch norm for CPUs; torch's own works on GPUs only."""
 
 from typing import cast
 
@@ -11,11 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """Normalizes (B, C, ...) in train mode by mean and variance over the examples of every rank, as one process would by the
-    whole batch; ranks may hold different numbers of them."""
+    """Batch norm of inputs (B, C, ...) that uses the examples of all ranks in train mode.
+
+    It computes what a single process computes for the whole batch. Ranks may have different numbers of examples.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # the layer that this one stands in for has been built for its input
+        pass  # the replaced layer was built for its input
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
@@ -25,20 +27,23 @@ class SynchronizedBatchNorm(_BatchNorm):
         count = input.new_tensor([input.numel() / input.shape[1]])
         dist.all_reduce(count)
         mean = collective.all_reduce(input.sum(dims)) / count
-        centred = input - mean.view(shape)
-        variance = collective.all_reduce(centred.square().sum(dims)) / count
+        centered = input - mean.view(shape)
+        variance = collective.all_reduce(centered.square().sum(dims)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 cast(Tensor, self.num_batches_tracked).add_(1)
                 momentum = 1 / float(cast(Tensor, self.num_batches_tracked)) if self.momentum is None else self.momentum
                 cast(Tensor, self.running_mean).lerp_(mean, momentum)
                 cast(Tensor, self.running_var).lerp_(variance * count / (count - 1), momentum)
-        normal = centred * (variance + self.eps).rsqrt().view(shape)
+        normal = centered * (variance + self.eps).rsqrt().view(shape)
         return normal if self.weight is None else normal * self.weight.view(shape) + self.bias.view(shape)
 
 
 class SynchronizedLayers(LayerSync):
-    """Lightning's hook for it. Layers keep their weights, buffers and names; only what they are changes, and back."""
+    """Lightning plugin that synchronizes all batch norm layers.
+
+    Only the class of a layer changes, and `revert` restores it; weights, buffers and names stay the same.
+    """
 
     def apply(self, model: nn.Module) -> nn.Module:
         for module in model.modules():

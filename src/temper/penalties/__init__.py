@@ -1,4 +1,4 @@
-"""The penalty axis: one file per place where a regularizer acts."""
+"""Penalties: the regularizers of the comparison, one module per place where they act."""
 
 from temper.penalties.architecture import BatchNorm, Dropout, GroupNorm, SpatialDropout, SpectralNorm, StochasticDepth
 from temper.penalties.augmentation import CropFlip, Cutout, Noise

@@ -1,6 +1,6 @@
-"""Penalties that change the inputs of each example: it is learned under noise, with a part missing, shifted or mirrored.
+"""Data augmentation: noise, cutout, random crops and flips.
 
-The attack in training starts from the changed input, and the label stays.
+The labels stay the same, and the training attack starts from the augmented inputs.
 """
 
 from dataclasses import replace
@@ -14,12 +14,15 @@ from temper.penalties.penalty import Penalty, Stage
 
 
 class Noise(Penalty):
-    """x + std * normal, cut off at the valid range (Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108: for small noise the
-    same as a penalty on input gradients).
+    """Gaussian noise on the inputs.
+
+    x + std * normal, clipped to the valid range (Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108: for small noise this
+    is equivalent to a penalty on input gradients).
 
     Args:
-        std: in units of the inputs.
-        lower, upper: the valid range of every input value.
+        std: standard deviation, in units of the inputs.
+        lower: lower end of the valid range of an input value.
+        upper: upper end of the valid range of an input value.
     """
 
     stage = Stage.DATA
@@ -30,7 +33,7 @@ class Noise(Penalty):
     def __init__(self, *, std: NonNegative, lower: Number = 0.0, upper: Number = 1.0) -> None:
         super().__init__()
         if lower >= upper:
-            raise ValueError(f"lower ({lower:g}) should be below upper ({upper:g})")
+            raise ValueError(f"lower: {lower:g} is not below upper={upper:g}. Choose a range that is not empty.")
         self.std, self.lower, self.upper = std, lower, upper
 
     def transform(self, batch: Batch) -> Batch:
@@ -44,19 +47,19 @@ class Noise(Penalty):
 
 
 class Cutout(Penalty):
-    """A square of each image is filled with one value (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
+    """Cutout: a square of each image is filled with a constant (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
 
-    Its centre is uniform in the image, so that it may reach over the edge.
+    The center of the square is uniform in the image, so the square may extend beyond the edge.
 
     Args:
-        share: side of the square as a share of the image's longer side (the paper: 1/2 on CIFAR-10, 14 of 32 pixels in Rice et
-            al. 2020).
-        fill: by channel; the mean of the data is what the network sees as 0.
+        share: side of the square as a fraction of the longer side of the image (1/2 in the paper for CIFAR-10, 14 of 32 pixels
+            in Rice et al. 2020).
+        fill: value of each channel; the mean of the data is normalized to 0.
     """
 
     stage = Stage.DATA
     magnitude = "share"
-    largest = 0.95
+    max_magnitude = 0.95
     neutral = ("share=0",)
 
     @checked
@@ -67,21 +70,23 @@ class Cutout(Penalty):
     def transform(self, batch: Batch) -> Batch:
         if not self.share:
             return batch
-        rows, columns = image_size(batch.x)
-        side = max(1, round(self.share * max(rows, columns)))
-        covered = _covers(rows, side, batch.x)[:, None, :, None] & _covers(columns, side, batch.x)[:, None, None, :]
+        height, width = image_size(batch.x)
+        side = max(1, round(self.share * max(height, width)))
+        rows, columns = (random_segments(size, side, len(batch), batch.x.device) for size in (height, width))
+        square = rows[:, None, :, None] & columns[:, None, None, :]
         fill = torch.tensor(self.fill).to(batch.x, non_blocking=True).view(1, -1, 1, 1)
-        return replace(batch, x=torch.where(covered, fill, batch.x))
+        return replace(batch, x=torch.where(square, fill, batch.x))
 
 
 class CropFlip(Penalty):
-    """Each image is shifted by up to `padding` and mirrored with probability `flip`: the usual augmentation of CIFAR-10.
+    """Random crops and horizontal flips, the usual augmentation of CIFAR-10.
 
-    What comes in from outside of the image is 0. The root key `strength` does not scale it.
+    Each image is shifted by up to `padding` and mirrored with probability `flip`. Pixels from outside the image are 0. The
+    root key `strength` does not scale this penalty.
 
     Args:
-        padding: largest shift, as a share of the image's longer side (4 of 32 pixels are 1/8).
-        flip: probability of a mirror image; 0 where that would be another thing, as it is for digits.
+        padding: largest shift, as a fraction of the longer side of the image (4 of 32 pixels are 1/8).
+        flip: probability of mirroring an image; 0 if mirroring changes the class, as for digits.
     """
 
     stage = Stage.DATA
@@ -93,53 +98,67 @@ class CropFlip(Penalty):
         self.padding, self.flip = padding, flip
 
     def transform(self, batch: Batch) -> Batch:
-        rows, columns = image_size(batch.x)
-        most = round(self.padding * max(rows, columns))
-        if not most and not self.flip:
+        height, width = image_size(batch.x)
+        max_shift = round(self.padding * max(height, width))
+        if not max_shift and not self.flip:
             return batch
-        row, column = (_positions(size, most, batch.x) for size in (rows, columns))
-        mirrored = torch.rand(len(batch)) < self.flip
-        column = torch.where(mirrored.to(column.device, non_blocking=True)[:, None], column.flip(1), column)
-        inside = _within(row, rows)[:, None, :, None] & _within(column, columns)[:, None, None, :]
+        rows, columns = (_shifted_indices(size, max_shift, batch.x) for size in (height, width))
+        flipped = torch.rand(len(batch)) < self.flip
+        columns = torch.where(flipped.to(columns.device, non_blocking=True)[:, None], columns.flip(1), columns)
+        inside = _in_range(rows, height)[:, None, :, None] & _in_range(columns, width)[:, None, None, :]
         example = torch.arange(len(batch), device=batch.x.device)[:, None, None]
-        moved = batch.x.permute(0, 2, 3, 1)[example, row.clamp(0, rows - 1)[:, :, None], column.clamp(0, columns - 1)[:, None]]
+        sources = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]
+        moved = batch.x.permute(0, 2, 3, 1)[example, *sources]
         return replace(batch, x=moved.permute(0, 3, 1, 2).contiguous() * inside)
 
 
 def check_continuous(x: Tensor) -> None:
-    """Whether inputs can be changed a little.
+    """Raise an error if inputs cannot be changed by small amounts.
 
     Raises:
-        ValueError: they are tokens.
+        ValueError: the inputs are tokens.
     """
     if not x.is_floating_point():
-        raise ValueError("inputs are tokens, between which nothing lies; noise in the space of embeddings is attack=noise")
+        raise ValueError(
+            "inputs are tokens, which cannot be changed by small amounts. Remove this penalty; attack=noise adds noise to "
+            "embeddings."
+        )
 
 
 def image_size(x: Tensor) -> tuple[int, int]:
-    """Rows and columns of images, (B, C, H, W).
+    """Return the height and width of images, (B, C, H, W).
 
     Raises:
-        ValueError: the inputs are no images.
+        ValueError: the inputs are not images.
     """
     if x.ndim != 4:
-        raise ValueError(f"inputs of shape {list(x.shape[1:])} are no images (C, H, W)")
+        raise ValueError(f"inputs of shape {list(x.shape[1:])} are not images (C, H, W). Remove this penalty.")
     return x.shape[2], x.shape[3]
 
 
-def _covers(size: int, side: int, x: Tensor) -> Tensor:
-    """Which places along one edge a segment around a uniform centre covers, (B, size) bool."""
-    # Drawn on the CPU, so that a GPU sees the same; the copy to it waits for nothing.
-    start = torch.randint(size, (len(x), 1)).to(x.device, non_blocking=True) - side // 2
-    places = torch.arange(size, device=x.device)
-    return (places >= start) & (places < start + side)
+def random_segments(size: int, side: int, count: int, device: torch.device) -> Tensor:
+    """Return masks of segments along one edge of an image, each around a uniformly drawn center.
+
+    Args:
+        size: length of the edge, in pixels.
+        side: length of a segment, in pixels; the part beyond the edge is lost.
+        count: number of segments.
+        device: device of the masks.
+
+    Returns:
+        True within the segment, (count, size).
+    """
+    # Drawn on the CPU, so all devices get the same numbers; the asynchronous copy does not wait for the device.
+    start = torch.randint(size, (count, 1)).to(device, non_blocking=True) - side // 2
+    pixels = torch.arange(size, device=device)
+    return (pixels >= start) & (pixels < start + side)
 
 
-def _positions(size: int, most: int, x: Tensor) -> Tensor:
-    """Where each place along one edge is taken from, shifted by up to `most` either way, (B, size) int64."""
-    shift = torch.randint(-most, most + 1, (len(x), 1)).to(x.device, non_blocking=True)
+def _shifted_indices(size: int, max_shift: int, x: Tensor) -> Tensor:
+    """Return the source index of each pixel along one edge under a random shift per example, (B, size) int64."""
+    shift = torch.randint(-max_shift, max_shift + 1, (len(x), 1)).to(x.device, non_blocking=True)
     return torch.arange(size, device=x.device) + shift
 
 
-def _within(places: Tensor, size: int) -> Tensor:
-    return (places >= 0) & (places < size)
+def _in_range(indices: Tensor, size: int) -> Tensor:
+    return (indices >= 0) & (indices < size)

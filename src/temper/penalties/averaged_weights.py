@@ -1,8 +1,8 @@
-"""Weights that stand in for the trained ones: they are validated, saved and tested in their place.
+"""Callbacks that replace the trained weights by other ones in validation, checkpoints and tests.
 
-Lightning's own weight averaging averages the whole module, metrics' and penalties' buffers with it, and puts the initial
-weights in the place of the trained ones before the first update. So the averaging itself is torch's, and what takes whose place
-when is told here.
+Lightning's own weight averaging averages the whole module, including the buffers of metrics and penalties, and replaces the
+trained weights by the initial ones before the first update. These callbacks therefore use torch's averaging and swap only the
+weights of the network.
 """
 
 import copy
@@ -22,14 +22,15 @@ from temper.attacks import Attack, NoAttack
 from temper.models import Network
 from temper.runs.seeding import rekey
 
-TRAINED = "trained_net"  # where a checkpoint keeps the trained weights, from which training goes on
-STATE = "stand_in"
+TRAINED_KEY = "trained_net"  # entry of a checkpoint with the trained weights, from which training continues
+STATE_KEY = "stand_in"  # entry of a checkpoint with the state of the callback
 
 
-class StandIn(Callback, ABC):
-    """Another state of the network takes its place whenever it is looked at.
+class WeightReplacement(Callback, ABC):
+    """Base of the callbacks that replace the trained weights by those of another network wherever they are used.
 
-    A checkpoint's state dict holds the stand-in, with the epoch of its weights beside it, and the trained network apart.
+    The state dict of a checkpoint contains the replacement; the trained weights and the state of this callback are separate
+    entries.
     """
 
     def __init__(self) -> None:
@@ -38,90 +39,101 @@ class StandIn(Callback, ABC):
     @property
     @abstractmethod
     def net(self) -> Network | None:
-        """What stands in; None: the trained network itself, as yet."""
+        """Network that replaces the trained one; None while there is none yet."""
 
     @abstractmethod
     def begin(self, net: Network, loaded: dict[str, Any] | None) -> None:
-        """Before the first step, with what a checkpoint held."""
+        """Set up the replacement before the first training step.
+
+        Args:
+            net: trained network.
+            loaded: state from a checkpoint, with the state dict of the replacement as "net" if it has one; None for a new run.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What it must know to go on, beside the stand-in's own state dict."""
+        """Return the state to save, without the state dict of the replacement."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.begin(_net(pl_module), self._loaded)
         self._loaded = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[STATE] = self.state() | {"kind": type(self).__name__}
+        checkpoint[STATE_KEY] = self.state() | {"kind": type(self).__name__}
         if self.net is not None:
-            checkpoint[TRAINED] = {name: value.clone() for name, value in _net(pl_module).state_dict().items()}
-            stood = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-            checkpoint["state_dict"] = checkpoint["state_dict"] | stood
+            checkpoint[TRAINED_KEY] = {name: value.clone() for name, value in _net(pl_module).state_dict().items()}
+            replacement = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+            checkpoint["state_dict"] = checkpoint["state_dict"] | replacement
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if checkpoint.get(STATE, {}).get("kind") != type(self).__name__:
-            return  # `ckpt_path` names a run of another kind: this one begins with the weights that stood for that
-        self._loaded = dict(checkpoint[STATE])
-        if TRAINED in checkpoint:
+        if checkpoint.get(STATE_KEY, {}).get("kind") != type(self).__name__:
+            return  # `ckpt_path` names a run of another kind: this one starts from the weights that were evaluated there
+        self._loaded = dict(checkpoint[STATE_KEY])
+        if TRAINED_KEY in checkpoint:
             names = (name for name in checkpoint["state_dict"] if name.startswith("net."))
             self._loaded["net"] = {name.removeprefix("net."): checkpoint["state_dict"][name] for name in names}
-            _net(pl_module).load_state_dict(checkpoint[TRAINED])
+            _net(pl_module).load_state_dict(checkpoint[TRAINED_KEY])
 
 
-class Averaging(StandIn):
-    """A mean of the weights, exponential (`decay`) or plain over the ends of epochs (None), from a share of training on."""
+class Averaging(WeightReplacement):
+    """Replacement by an average of the trained weights.
 
-    BATCHES = 20  # on which the statistics of batch norm are recomputed
+    Args:
+        decay: decay of an exponential moving average over steps; None for the plain mean over the ends of epochs.
+        start: fraction of the training after which averaging starts.
+        statistics: running statistics of batch norm: "copied", "averaged" or "recomputed".
+    """
+
+    BATCHES = 20  # training batches on which batch norm statistics are recomputed
 
     def __init__(self, *, decay: float | None, start: float, statistics: str) -> None:
         super().__init__()
         self.decay, self.start, self.statistics = decay, start, statistics
-        self._mean: AveragedModel | None = None
-        self._updated = 0
+        self._average: AveragedModel | None = None
+        self._last_step = 0
 
     @property
     def net(self) -> Network | None:
-        return None if self._mean is None or not int(self._mean.n_averaged) else cast(Network, self._mean.module)
+        return None if self._average is None or not int(self._average.n_averaged) else cast(Network, self._average.module)
 
     def begin(self, net: Network, loaded: dict[str, Any] | None) -> None:
-        mean = None if self.decay is None else get_ema_multi_avg_fn(self.decay)
-        self._mean = AveragedModel(net, multi_avg_fn=mean, use_buffers=self.statistics == "averaged")
+        average = None if self.decay is None else get_ema_multi_avg_fn(self.decay)
+        self._average = AveragedModel(net, multi_avg_fn=average, use_buffers=self.statistics == "averaged")
         if loaded is not None:
-            self._updated = loaded["updated"]
-            self._mean.n_averaged.fill_(loaded["averaged"])
+            self._last_step = loaded["updated"]
+            self._average.n_averaged.fill_(loaded["averaged"])
             if "net" in loaded:
-                self._mean.module.load_state_dict(loaded["net"])
+                self._average.module.load_state_dict(loaded["net"])
 
     def state(self) -> dict[str, Any]:
-        averaged = 0 if self._mean is None else int(self._mean.n_averaged)
-        return {"updated": self._updated, "averaged": averaged}
+        averaged = 0 if self._average is None else int(self._average.n_averaged)
+        return {"updated": self._last_step, "averaged": averaged}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        done = trainer.global_step / cast(int, pl_module.total_steps)
+        progress = trainer.global_step / cast(int, pl_module.total_steps)
         due = self.decay is not None or trainer.is_last_batch
-        # With accumulated gradients some batches end without a step.
-        if due and done > self.start and trainer.global_step > self._updated:
-            assert self._mean is not None
-            self._mean.update_parameters(_net(pl_module))
-            self._updated = trainer.global_step
+        # With gradient accumulation some batches end without an optimizer step.
+        if due and progress > self.start and trainer.global_step > self._last_step:
+            assert self._average is not None
+            self._average.update_parameters(_net(pl_module))
+            self._last_step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.net is None:
             return
-        if self.statistics == "recomputed" and has_running_statistics(self.net):
-            # All points first: they are found with the statistics that there are.
-            update_bn(list(self._points(trainer, pl_module)), self.net)
+        if self.statistics == "recomputed" and _has_batch_norm(self.net):
+            # As a list, since `update_bn` resets the statistics first and attacks need them.
+            update_bn(list(self._training_points(trainer, pl_module)), self.net)
         _swap(_net(pl_module), self.net)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.net is not None:
             _swap(_net(pl_module), self.net)
 
-    def _points(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Tensor]:
-        """Training points as the averaged network meets them: attacked where training is."""
+    def _training_points(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Tensor]:
+        """Yield batches of training points for the averaged network; adversarial points if training uses an attack."""
         attacked = not isinstance(pl_module.attack, NoAttack)
         assert self.net is not None
         replays = cast(Attack, pl_module.attack).replays
@@ -131,8 +143,12 @@ class Averaging(StandIn):
             yield pl_module.validation.perturb(self.net, batch) if attacked else batch.x  # type: ignore[operator,union-attr]
 
 
-class BestSoFar(StandIn):
-    """The network at the epoch of the best validation accuracy."""
+class BestSoFar(WeightReplacement):
+    """Replacement by the weights of the epoch with the best validation accuracy.
+
+    Args:
+        min_delta: smallest increase in accuracy that counts as an improvement.
+    """
 
     def __init__(self, *, min_delta: float) -> None:
         super().__init__()
@@ -146,7 +162,8 @@ class BestSoFar(StandIn):
 
     @property
     def epoch(self) -> int:
-        """Of the best accuracy, from 0; a run that had nothing left to train knows it from its checkpoint."""
+        """Epoch of the best accuracy, counted from 0."""
+        # A resumed run without any epoch left never calls `begin`.
         return self._epoch if self._loaded is None else int(self._loaded["epoch"])
 
     def begin(self, net: Network, loaded: dict[str, Any] | None) -> None:
@@ -168,7 +185,12 @@ class BestSoFar(StandIn):
 
 
 class Stop(LightningEarlyStopping):
-    """Lightning's, by what best.ckpt is chosen by; a run that was interrupted after it stopped does not train again."""
+    """Lightning's early stopping on the metric that selects best.ckpt. A stopped run that is resumed does not train further.
+
+    Args:
+        patience: epochs without an improvement after which training stops.
+        min_delta: smallest increase of the metric that counts as an improvement.
+    """
 
     def __init__(self, patience: int, min_delta: float) -> None:
         super().__init__(monitor="", mode="max", patience=patience, min_delta=min_delta, check_on_train_epoch_end=False)
@@ -182,8 +204,7 @@ class Stop(LightningEarlyStopping):
             trainer.should_stop = True
 
 
-def has_running_statistics(net: nn.Module) -> bool:
-    """Whether a network has batch norm."""
+def _has_batch_norm(net: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 
 
@@ -193,7 +214,7 @@ def _net(pl_module: pl.LightningModule) -> Network:
 
 @torch.no_grad()
 def _swap(one: nn.Module, other: nn.Module) -> None:
-    """Exchange parameters and buffers in place."""
+    """Exchange the parameters and buffers of two networks in place."""
     for a, b in zip(chain(one.parameters(), one.buffers()), chain(other.parameters(), other.buffers()), strict=True):
         kept = a.data.clone()
         a.data.copy_(b.data)

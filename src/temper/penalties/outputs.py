@@ -1,4 +1,7 @@
-"""Penalties on what the network says, at the points that it is trained on: confidence, large logits, change of mind."""
+"""Penalties on predictions and targets: confidence, logit squeezing, self-distillation, label smoothing.
+
+The first three are terms of the loss, computed at the points that are trained on. Label smoothing changes the targets.
+"""
 
 import copy
 from dataclasses import replace
@@ -13,10 +16,10 @@ from temper.penalties.penalty import Penalty, Stage
 
 
 class Confidence(Penalty):
-    """sum_k p_k log p_k, the negative entropy of the prediction, a mean over examples (Pereyra et al. 2017,
-    https://arxiv.org/abs/1701.06548, eq. 2): a network that is less sure of itself.
+    """Confidence penalty: negative entropy of the prediction.
 
-    Taken at the points that are trained on; their logits are those of the risk, so it costs next to nothing.
+    sum_k p_k log p_k, averaged over examples (Pereyra et al. 2017, https://arxiv.org/abs/1701.06548, eq. 2). Uses the logits
+    of the risk, so it costs almost nothing.
     """
 
     neutral = ("weight=0",)
@@ -27,11 +30,13 @@ class Confidence(Penalty):
 
 
 class LogitSqueezing(Penalty):
-    """||f(x)||^2, the squared length of the logits, a mean over examples (Kannan et al. 2018, https://arxiv.org/abs/1803.06373;
-    Shafahi et al. 2019, https://arxiv.org/abs/1910.11585, eq. 7).
+    """Logit squeezing: squared norm of the logits.
 
-    Taken at the points that are trained on. Small logits flatten the gradient that attacks climb: a robust accuracy that rises
-    with it is one for the audit.
+    ||f(x)||^2, averaged over examples (Kannan et al. 2018, https://arxiv.org/abs/1803.06373; Shafahi et al. 2019,
+    https://arxiv.org/abs/1910.11585, eq. 7). Uses the logits of the risk, so it costs almost nothing.
+
+    Small logits flatten the gradient that attacks follow. Check with the audit that an increase in robust accuracy is not due
+    to gradient masking.
     """
 
     neutral = ("weight=0",)
@@ -41,15 +46,16 @@ class LogitSqueezing(Penalty):
 
 
 class SelfDistillation(Penalty):
-    """T^2 KL(p_teacher || p) at temperature T, a mean over examples; the teacher is the moving average of the network's own
-    weights (Tarvainen & Valpola 2017, https://arxiv.org/abs/1703.01780; against robust overfitting Chen et al. 2021,
-    https://openreview.net/forum?id=qZzy5urZw9, who train the teachers beforehand).
+    """Self-distillation from a moving average of the network's own weights.
 
-    Both look at the points that are trained on, the teacher in eval mode. Costs one more forward pass.
+    T^2 KL(p_teacher || p) at temperature T, averaged over examples. The teacher is the moving average (Tarvainen & Valpola
+    2017, https://arxiv.org/abs/1703.01780; against robust overfitting Chen et al. 2021,
+    https://openreview.net/forum?id=qZzy5urZw9, who train the teachers beforehand). It predicts in eval mode, which costs one
+    more forward pass.
 
     Args:
-        temperature: T, of both distributions (2 in Chen et al. 2021).
-        memory: of the average, for each step; the running statistics of norm layers are copied.
+        temperature: temperature T of both distributions (2 in Chen et al. 2021).
+        memory: decay of the moving average per step; the running statistics of norm layers are copied.
     """
 
     neutral = ("weight=0",)
@@ -65,9 +71,9 @@ class SelfDistillation(Penalty):
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
         with torch.no_grad():
-            taught = self.teacher.eval()(x_adv).float().div(self.temperature).log_softmax(1)
-        own = net(x_adv).float().div(self.temperature).log_softmax(1)
-        divergence = nn.functional.kl_div(own, taught, reduction="none", log_target=True).sum(1)
+            teacher = self.teacher.eval()(x_adv).float().div(self.temperature).log_softmax(1)
+        student = net(x_adv).float().div(self.temperature).log_softmax(1)
+        divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
         return self.temperature**2 * divergence.mean()
 
     @torch.no_grad()
@@ -78,18 +84,19 @@ class SelfDistillation(Penalty):
 
 
 class LabelSmoothing(Penalty):
-    """target = (1 - s) onehot(y) + s / C (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, sec. 7).
+    """Label smoothing: part of the probability is spread over all classes.
 
-    The adversary in training climbs the same loss, and so sees the smoothed target too.
+    target = (1 - s) onehot(y) + s / C (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, sec. 7). The training attack
+    maximizes the same loss and therefore uses the smoothed target too.
 
     Args:
-        smoothing: s, the probability that is spread over all classes.
-        classes: C.
+        smoothing: probability s that is spread over all classes.
+        classes: number of classes, C.
     """
 
     stage = Stage.LABELS
     magnitude = "smoothing"
-    largest = 0.95
+    max_magnitude = 0.95
     neutral = ("smoothing=0",)
 
     @checked

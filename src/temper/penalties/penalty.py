@@ -1,10 +1,10 @@
-"""The interface of the penalty axis."""
+"""Interface of the penalties. A penalty is any regularizer here, whether or not it adds a term to the loss."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import ClassVar, Protocol
 
 from pytorch_lightning import Callback
@@ -15,7 +15,7 @@ from temper.models.network import Network
 
 
 class Stage(IntEnum):
-    """When a penalty acts. Penalties act in this order, then by name, whatever the order in which they were typed."""
+    """Point at which a penalty acts. Penalties act in this order, then by name; the order in the config has no effect."""
 
     ARCHITECTURE = 0
     DATA = 1
@@ -26,15 +26,15 @@ class Stage(IntEnum):
     STEERING = 6
 
 
-class Place(IntEnum):
-    """What one penalty alone can do in a run."""
+class Exclusive(Enum):
+    """Actions that only one penalty of a run can take; the values complete "two penalties both …"."""
 
-    DISPLACES = 0  # the weights at which the loss is taken
-    STANDS_IN = 1  # for the trained weights, in validation, checkpoints and tests
+    PERTURBS_WEIGHTS = "compute the loss at perturbed weights"
+    REPLACES_WEIGHTS = "replace the trained weights"  # in validation, checkpoints and tests
 
 
 class PenaltyGroup(Protocol):
-    """All penalties of a run, as one that steers others sees them; `temper.penalties.Penalties` implements it.
+    """All penalties of a run, as a steering penalty sees them; implemented by `temper.penalties.Penalties`.
 
     Attributes:
         factors: multipliers that steering penalties apply to weights or magnitudes, by name.
@@ -53,92 +53,114 @@ class PenaltyGroup(Protocol):
 
 
 class Penalty(nn.Module):
-    """A regularizer: hooks for the places where one can act, each of which does nothing by default.
+    """Base class of the regularizers: one hook for each place where a regularizer can act, a no-op by default.
 
-    To write one, implement the hook it needs. A penalty is a module, so that heads, buffers and learned weights of its own are
-    trained, moved and saved with the network's. The weight of its term is applied outside it.
+    A subclass implements the hooks that it needs. A penalty is a module, so its heads, buffers and learned weights are trained,
+    moved and saved with those of the network. The weight of its term is applied by `Penalties`, not by the penalty.
 
     Attributes:
-        stage: when it acts among several.
-        magnitude: the argument that the root key `strength` scales, for a penalty that adds no weighted term; None if its size
-            is not a number, or it adds a term.
-        largest: value of the magnitude that steering may reach.
-        neutral: its settings with which a run equals that without it to the bit, as one types them ("weight=0"); empty: there
-        are
+        stage: stage at which it acts.
+        magnitude: constructor argument that the root key `strength` scales, for a penalty without a weighted term; None if it
+            has a term, or if its size is not a number.
+        max_magnitude: largest magnitude that steering may set.
+        neutral: overrides under which a run is bit-identical to one without this penalty, e.g. `weight=0`; empty if there are
             none.
-        place: what it does that no second penalty of a run can do.
+        exclusive: action that no second penalty of the run may take; None if there is none.
     """
 
     stage: ClassVar[Stage] = Stage.LOSS
     magnitude: ClassVar[str | None] = None
-    largest: ClassVar[float] = math.inf
+    max_magnitude: ClassVar[float] = math.inf
     neutral: ClassVar[Sequence[str]] = ()
-    place: ClassVar[Place | None] = None
+    exclusive: ClassVar[Exclusive | None] = None
 
     def prepare(self, net: Network) -> Network:
-        """Reshape the network before training, or note what is needed of it.
+        """Modify the network before training, or read from it what this penalty needs.
+
+        Args:
+            net: network with freshly initialized weights.
+
+        Returns:
+            The network to train.
 
         Raises:
-            ValueError: the network has no place for this penalty, which would silently have no effect.
+            ValueError: the penalty would have no effect on this network.
         """
         return net
 
-    def begin(self, step: int, done: float) -> None:
-        """Before each training step, given its number and the share of training that is done."""
+    def begin(self, step: int, progress: float) -> None:
+        """Update the state of this penalty before a training step.
+
+        Args:
+            step: number of optimizer steps so far.
+            progress: fraction of the training that is completed.
+        """
 
     def transform(self, batch: Batch) -> Batch:
-        """Change what is learned from, in training alone."""
+        """Return the batch to train on. Validation and tests use the original one."""
         return batch
 
-    def exposed(self, net: Network, batch: Batch, weight: float) -> Network:
-        """The network that the training attack meets, if the adversary climbs more than the risk."""
+    def attacked_network(self, net: Network, batch: Batch, weight: float) -> Network:
+        """Return the network that the training attack sees, for a penalty whose term the adversary maximizes with the risk.
+
+        Args:
+            net: network to attack.
+            batch: batch, as `transform` returned it.
+            weight: current weight of the term.
+        """
         return net
 
     def shift(self, net: Network, risk: Callable[[Network], Tensor]) -> dict[str, Tensor]:
-        """By the name of a parameter, what is added to it before the loss is taken; `risk` gives a network's, a scalar."""
+        """Return the offsets that are added to parameters before the loss is computed, by parameter name.
+
+        Args:
+            net: network whose parameters are perturbed.
+            risk: function that returns the risk of a network on the current batch, a scalar.
+        """
         return {}
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor | None:
-        """What is added to the loss, a scalar before its weight; None where this penalty adds nothing.
+        """Compute the term that is added to the loss: a scalar before its weight, or None if there is none.
 
         Args:
-            net: as the step sees it: the logits of points that the risk was taken at cost nothing.
-            batch: as `transform` left it.
-            x_adv: the points that are trained on, (B, ...): those that the attack found, or `batch.x`.
+            net: network of this training step. It caches the logits of the points at which the risk was computed, so calling
+                it on them is free.
+            batch: batch, as `transform` returned it.
+            x_adv: points that are trained on, (B, ...): the adversarial points, or `batch.x` without an attack.
         """
         return None
 
     def before_step(self, net: Network, lr: float) -> None:
-        """Act on weights or gradients once these are there, just before the optimizer's step."""
+        """Modify weights or gradients after the backward pass, just before the optimizer's step."""
 
     def after_step(self, net: Network) -> None:
-        """Act on the weights just after the optimizer's step."""
+        """Modify the weights just after the optimizer's step."""
 
     def callbacks(self, penalties: PenaltyGroup) -> list[Callback]:
-        """What follows the whole training, as Lightning's callbacks; state of theirs is in the checkpoint."""
+        """Return Lightning callbacks that act on the whole training; the checkpoint includes their state."""
         return []
 
     def steers(self, name: str, other: Penalty) -> bool:
-        """Whether it sets the weight, or the magnitude, of another penalty during training."""
+        """Return True if this penalty sets the weight or the magnitude of another one during training."""
         return False
 
-    def course(self, done: float) -> float | None:
-        """The factor for those that it steers at a share of training; None leaves them."""
+    def factor_at(self, progress: float) -> float | None:
+        """Return the factor of the steered penalties at a fraction of the training; None leaves them unchanged."""
         return None
 
     def scale(self, factor: float) -> None:
-        """Act with this factor of its magnitude from now on, for a penalty that is steered and adds no term."""
+        """Multiply the configured magnitude by `factor` from now on; for a steered penalty without a term."""
         assert self.magnitude is not None
-        if "_whole" not in self.__dict__:
-            self._whole = float(getattr(self, self.magnitude))
-        setattr(self, self.magnitude, min(self._whole * factor, self.largest))
+        if "_configured_magnitude" not in self.__dict__:
+            self._configured_magnitude = float(getattr(self, self.magnitude))
+        setattr(self, self.magnitude, min(self._configured_magnitude * factor, self.max_magnitude))
 
 
-def adds_a_term(penalty: Penalty | type[Penalty]) -> bool:
-    """Whether a penalty adds to the loss, and so is scaled by a weight."""
+def has_term(penalty: Penalty | type[Penalty]) -> bool:
+    """Return True if a penalty adds a term to the loss, which is scaled by a weight."""
     return (penalty if isinstance(penalty, type) else type(penalty)).term is not Penalty.term
 
 
-def steerable(penalty: Penalty) -> bool:
-    """Whether a penalty has a weight or a magnitude that another one can set."""
-    return adds_a_term(penalty) or penalty.magnitude is not None
+def belongs_to(name: str, group: str) -> bool:
+    """Return True if a penalty's dotted name is `group`, or is part of the option `group` (`elastic_net.l1`)."""
+    return name == group or name.startswith(f"{group}.")

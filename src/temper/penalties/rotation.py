@@ -1,4 +1,4 @@
-"""A second task that needs no label: by how many quarter turns an image was turned."""
+"""Rotation prediction as a self-supervised auxiliary task."""
 
 from typing import Any
 
@@ -12,17 +12,18 @@ from temper.models.network import Network, last_linear
 from temper.penalties.augmentation import image_size
 from temper.penalties.penalty import Penalty
 
-TURNS = 4
+TURNS = 4  # quarter turns that the head distinguishes
 
 
 class Rotation(Penalty):
-    """CE(head(features(turned x')), turns), a mean over examples: an auxiliary head on the network's last features tells how
-    each image was turned (Hendrycks et al. 2019, https://arxiv.org/abs/1906.12340, eq. 3).
+    """Rotation prediction by an auxiliary head on the network's last features.
 
-    Each image of a batch is turned by 0, 90, 180 or 270 degrees, at random. The head is attacked with the rest: the training
-    attack climbs the sum of its own loss and this one, times its weight, so that an attack must sum its loss over examples (all
-    but those of torchattacks do). Costs one more forward and backward pass, and in each attack step too; no running statistics
-    move in them.
+    CE(head(features(rotated x')), turns), averaged over examples (Hendrycks et al. 2019, https://arxiv.org/abs/1906.12340,
+    eq. 3). Each image of a batch is rotated by 0, 90, 180 or 270 degrees at random.
+
+    The training attack maximizes the sum of its own loss and the weighted rotation loss. It must therefore sum its loss over
+    examples, as all attacks do except those of torchattacks. Costs one more forward and backward pass, also in each attack
+    step; these passes do not update running statistics.
     """
 
     neutral = ("weight=0",)
@@ -37,32 +38,35 @@ class Rotation(Penalty):
         return net
 
     def transform(self, batch: Batch) -> Batch:
-        rows, columns = image_size(batch.x)
-        if rows != columns:
-            raise ValueError(f"images of {rows} x {columns} do not fit themselves after a quarter turn")
-        # Drawn on the CPU, so that a GPU sees the same; the copy to it waits for nothing.
+        height, width = image_size(batch.x)
+        if height != width:
+            raise ValueError(f"images of {height} x {width} change their shape by a quarter turn. Use square images.")
+        # Drawn on the CPU, so all devices get the same numbers; the asynchronous copy does not wait for the device.
         self._turns = torch.randint(TURNS, (len(batch),)).to(batch.y.device, non_blocking=True)
         return batch
 
     def term(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:
         return self.losses(net, x_adv).mean()
 
-    def exposed(self, net: Network, batch: Batch, weight: float) -> Network:
-        return _Joint(net, self, weight)
+    def attacked_network(self, net: Network, batch: Batch, weight: float) -> Network:
+        return _JointNetwork(net, self, weight)
 
     def losses(self, net: Network, x: Tensor) -> Tensor:
-        """Of each image as it is, (B, C, H, W) -> (B,): it is turned here."""
+        """Compute the loss of each image, (B, C, H, W) -> (B,). The images are rotated here, by the turns of the batch."""
         assert self._turns is not None
         turns = self._turns.repeat(len(x) // len(self._turns))  # an attack may return several points for each example
-        # All four of each image: to find the rows of one would wait for the device.
-        turned = torch.stack([torch.rot90(x, turn, dims=(2, 3)) for turn in range(TURNS)])
-        turned = turned[turns, torch.arange(len(x), device=x.device)]
-        return F.cross_entropy(self.head(features(net, turned)).float(), turns, reduction="none")
+        # All four rotations of each image: selecting the images of one rotation would wait for the device.
+        rotated = torch.stack([torch.rot90(x, turn, dims=(2, 3)) for turn in range(TURNS)])
+        rotated = rotated[turns, torch.arange(len(x), device=x.device)]
+        return F.cross_entropy(self.head(features(net, rotated)).float(), turns, reduction="none")
 
 
-class _Joint(Network):
-    """The network to an adversary that climbs the sum of two losses: logits as they were, through which the second loss's
-    gradient reaches the input beside that of whatever the attack makes of the logits."""
+class _JointNetwork(Network):
+    """Network for an attack that maximizes its own loss plus the rotation loss.
+
+    The logits are those of the network. In the backward pass the gradient of the rotation loss is added to the gradient of the
+    attack's own loss.
+    """
 
     def __init__(self, net: Network, rotation: Rotation, weight: float) -> None:
         super().__init__()
@@ -77,12 +81,12 @@ class _Joint(Network):
             return logits
         point = z.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(self.rotation.losses(self.net, point).sum(), point)
-        joined: Tensor = _AlsoClimb.apply(logits, z, self.weight * gradient)
-        return joined
+        joint: Tensor = _AddGradient.apply(logits, z, self.weight * gradient)
+        return joint
 
 
-class _AlsoClimb(torch.autograd.Function):
-    """The logits unchanged; backwards, a gradient of the input that was found before is added to theirs."""
+class _AddGradient(torch.autograd.Function):
+    """Identity of the logits, whose backward pass adds a precomputed gradient with respect to the input."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
@@ -96,11 +100,11 @@ class _AlsoClimb(torch.autograd.Function):
 
 
 def features(net: Network, x: Tensor) -> Tensor:
-    """What enters the last linear layer, (B, ...) -> (B, F)."""
-    seen: list[Tensor] = []
-    handle = last_linear(net).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    """Compute the inputs of the last linear layer, (B, ...) -> (B, F)."""
+    inputs: list[Tensor] = []
+    handle = last_linear(net).register_forward_pre_hook(lambda module, arguments: inputs.append(arguments[0]))
     try:
-        net(x.view_as(x))  # a point of its own, which no step has passed forward yet
+        net(x.view_as(x))  # a new tensor, whose logits a step network has not cached
     finally:
         handle.remove()
-    return seen[-1]
+    return inputs[-1]

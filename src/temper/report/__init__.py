@@ -1,4 +1,4 @@
-"""From records to tables and figures: nothing in a report is typed by hand."""
+"""Reports of studies: tables, figures, statistics and verdicts on claims, made from records alone."""
 
 from temper.report.pipeline import make_report
 

@@ -1,4 +1,4 @@
-"""What the report of one data set says, in numbers and words: nothing is drawn or written here."""
+"""Analysis of one data set: all numbers, tables and verdicts of its report, before any file is written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,135 +8,144 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from temper.report.claims.conclusions import Conclusions, conclude
-from temper.report.claims.judgement import Judged
+from temper.report.claims.judgement import JudgedClaims
 from temper.report.examples.kept_examples import Example
-from temper.report.examples.tabular_examples import Row, kept_rows
+from temper.report.examples.tabular_examples import TabularRow, kept_rows
 from temper.report.examples.text_examples import kept_texts
-from temper.report.records.long_format import choose_suite, evaluated, evaluations_of, evidence
-from temper.report.records.representatives import one_of_each_kind
-from temper.report.statistics.metric_catalogue import Style
+from temper.report.records.long_format import choose_suite, evaluation_keys, full_frame
+from temper.report.records.representatives import representative_runs
+from temper.report.statistics.metric_catalogue import NumberFormat
 from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables.audit_badges import badges, findings
-from temper.report.tables.paper_tables import Paper, TableOptions, paper_of
+from temper.report.tables.paper_tables import PaperTables, TableOptions, paper_tables
 from temper.runs.record import RunRecord
 
 
 class ReportRequest(NamedTuple):
-    """What is to be reported.
+    """Options of a report.
 
     Attributes:
-        studies: the folders that the runs lie in.
-        title: of the report.
-        suite: which evaluation; None: the one that most runs have.
-        settings: as in conf/report.yaml.
-        typed: what of the command line made them so.
+        studies: folders of the studies.
+        title: title of the report.
+        suite: name of the evaluation suite; None: the one that evaluated the most runs.
+        settings: config as in conf/report.yaml.
+        overrides: command-line overrides of the config.
     """
 
     studies: Sequence[Path]
     title: str
     suite: str | None
     settings: DictConfig
-    typed: Sequence[str] = ()
+    overrides: Sequence[str] = ()
 
 
 class Analysis(NamedTuple):
-    """What the runs of one data set say.
+    """Results of the runs of one data set.
 
     Attributes:
-        asked: what was to be reported.
+        request: options of the report.
         records: finished runs that were evaluated by the suite.
-        suite, checkpoint: whose numbers are shown.
-        data: the numbers, as `temper.report.records.long_format.evidence` gives them.
-        runs: the same as one block, of the checkpoint.
-        paper: the tables.
-        style: how differences are shown.
-        audited: what of the audit did not pass; None: there was no audit.
-        concluded: effects, claims and the front.
-        texts: examples of what exchanging words did; none where inputs are no texts.
-        rows: examples of what an attack did to rows; none where inputs are no rows of a table.
-        problems: what is left out, and why, a line each.
+        suite: name of the reported suite.
+        checkpoint: reported checkpoint.
+        data: all metrics, as in `temper.report.records.long_format.full_frame`.
+        runs: the same metrics as an array, at the checkpoint.
+        paper: tables and bibliography.
+        style: format of differences.
+        audit: audit checks that did not pass; None if no run was audited.
+        conclusions: effects, verdicts on claims, and the Pareto front.
+        texts: examples of attacked texts; empty for other data.
+        rows: examples of attacked table rows; empty for other data.
+        problems: a line for each run, figure or comparison that is left out.
     """
 
-    asked: ReportRequest
+    request: ReportRequest
     records: Sequence[RunRecord]
     suite: str
     checkpoint: str
     data: pd.DataFrame
     runs: PairedRuns
-    paper: Paper
-    style: Style
-    audited: pd.DataFrame | None
-    concluded: Conclusions
+    paper: PaperTables
+    style: NumberFormat
+    audit: pd.DataFrame | None
+    conclusions: Conclusions
     texts: Sequence[Example[str]]
-    rows: Sequence[Example[Row]]
+    rows: Sequence[Example[TabularRow]]
     problems: Sequence[str]
 
     @property
-    def judged(self) -> Judged:
-        return self.concluded.judged
-
-    def with_problems(self, before: Sequence[str]) -> "Analysis":
-        """The same, with what was left out before these runs were chosen."""
-        return self._replace(problems=[*before, *self.problems])
+    def judged(self) -> JudgedClaims:
+        """Claims with their verdicts."""
+        return self.conclusions.judged
 
 
-def analyse(records: Sequence[RunRecord], asked: ReportRequest) -> tuple[Analysis | None, list[str]]:
-    """What these runs say; or None, and why there is no report.
+def analyze(records: Sequence[RunRecord], request: ReportRequest) -> tuple[Analysis | None, list[str]]:
+    """Analyze the runs of one data set.
+
+    Args:
+        records: its runs.
+        request: options of the report.
+
+    Returns:
+        The analysis and an empty list; or None and the reasons if no run is finished and evaluated.
 
     Raises:
-        ValueError: a setting is wrong, such as a table that names a metric that no run has.
+        ValueError: a setting is invalid, for example a table with a metric that no run has.
     """
-    where = ", ".join(map(str, asked.studies))
+    studies = ", ".join(map(str, request.studies))
     problems = [f"{_name(r)} failed: {(r.error or '').partition(chr(10))[0]}" for r in records if not r.finished and r.error]
     finished = [record for record in records if record.finished]
     if not finished:
-        return None, [f"no run of {where} is finished: no report", *problems]
-    if not any(map(evaluated, finished)):
-        return None, [f"no run of {where} was evaluated on the test set: no report", *problems]
-    wanted = TableOptions.of(asked.settings)
-    suite = choose_suite(finished, asked.suite)
-    chosen = [record for record in finished if evaluations_of(record, suite)]
-    problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluations_of(r, suite)]
-    checkpoint, said = _checkpoint(chosen, suite, wanted.checkpoint)
-    data = evidence(chosen, suite)
+        return None, [f"{studies}: no run is finished. No report is written.", *problems]
+    if not any(map(evaluation_keys, finished)):
+        return None, [f"{studies}: no run was evaluated on the test set. No report is written.", *problems]
+    options = TableOptions.of(request.settings)
+    suite = choose_suite(finished, request.suite)
+    chosen = [record for record in finished if evaluation_keys(record, suite)]
+    problems += [f"{_name(r)} was not evaluated by {suite}" for r in finished if not evaluation_keys(r, suite)]
+    checkpoint, checkpoint_problems = _choose_checkpoint(chosen, suite, options.checkpoint)
+    data = full_frame(chosen, suite)
     runs = PairedRuns.of(data, checkpoint)
-    picks = one_of_each_kind(chosen, asked.studies)
-    suites = [evaluations_of(pick.record, suite)[0] for pick in picks]
-    texts, unreadable = kept_texts(picks, suites, checkpoint)
-    rows, broken = kept_rows(picks, suites, checkpoint)
-    concluded = conclude(asked.studies, chosen, runs, suite, checkpoint, asked.settings, wanted.style)
-    found = Analysis(
-        asked=asked,
+    representatives = representative_runs(chosen, request.studies)
+    keys = [evaluation_keys(run.record, suite)[0] for run in representatives]
+    texts, text_problems = kept_texts(representatives, keys, checkpoint)
+    rows, row_problems = kept_rows(representatives, keys, checkpoint)
+    conclusions = conclude(request.studies, chosen, runs, suite, checkpoint, request.settings, options.style)
+    analysis = Analysis(
+        request=request,
         records=chosen,
         suite=suite,
         checkpoint=checkpoint,
         data=data,
         runs=runs,
-        paper=paper_of(chosen, data, runs, suite, wanted, checkpoint),
-        style=wanted.style,
-        audited=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
-        concluded=concluded,
+        paper=paper_tables(chosen, data, runs, suite, options, checkpoint),
+        style=options.style,
+        audit=findings(chosen, suite, checkpoint) if badges(chosen, suite) else None,
+        conclusions=conclusions,
         texts=texts,
         rows=rows,
-        problems=[*problems, *said, *concluded.problems, *dict.fromkeys([*unreadable, *broken])],
+        problems=[
+            *problems,
+            *checkpoint_problems,
+            *conclusions.problems,
+            *dict.fromkeys([*text_problems, *row_problems]),
+        ],
     )
-    return found, []
+    return analysis, []
 
 
 def _name(record: RunRecord) -> str:
     return f"{record.attack} x {record.penalty}, seed {record.seed}"
 
 
-def _checkpoint(records: Sequence[RunRecord], suite: str, wanted: str) -> tuple[str, list[str]]:
-    """The one that is asked for, if some run was evaluated there, or the last that the suite evaluated; and what is to be said
-    of that."""
-    there = {
-        id(record): [name for key in evaluations_of(record, suite) for name in record.evaluations[key]["checkpoints"]]
+def _choose_checkpoint(records: Sequence[RunRecord], suite: str, wanted: str) -> tuple[str, list[str]]:
+    """Return the wanted checkpoint if any run was evaluated at it, else the last evaluated one; and a line for each gap."""
+    evaluated = {
+        id(record): [name for key in evaluation_keys(record, suite) for name in record.evaluations[key]["checkpoints"]]
         for record in records
     }
-    without = [record for record in records if wanted not in there[id(record)]]
+    without = [record for record in records if wanted not in evaluated[id(record)]]
     if len(without) < len(records):
         names = dict.fromkeys(f"{record.attack} x {record.penalty}" for record in without)
         return wanted, [f"{name} was not evaluated at the checkpoint {wanted}" for name in names]
-    last = there[id(records[0])][-1]
-    return last, [f"table.checkpoint={wanted}: {suite} did not evaluate it; {last} is shown"]
+    last = evaluated[id(records[0])][-1]
+    return last, [f"table.checkpoint={wanted}: {suite} did not evaluate this checkpoint. The report shows {last}."]

@@ -1,28 +1,27 @@
-"""A study of several data sets: the same claims on each, side by side."""
+"""Report of a study with several data sets: effects of each kind of training and verdicts on claims, compared by data set."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Self
 
 import pandas as pd
 
 from temper.config.cell import Kind
+from temper.report.analysis import Analysis
 from temper.report.claims.claim import Verdict
-from temper.report.claims.judgement import Judged
 from temper.report.page.claim_view import SIGNS
-from temper.report.page.kind_cards import Card, infographic
-from temper.report.page.page import template
+from temper.report.page.kind_cards import Card, build_cards
+from temper.report.page.page import load_template
 from temper.report.statistics.mean_and_sd import MISSING
-from temper.report.statistics.metric_catalogue import Style
+from temper.report.statistics.metric_catalogue import NumberFormat
 from temper.report.statistics.paired_differences import PairedRuns
-from temper.report.tables.kind_comparison import POINTS, TIMES, measured
+from temper.report.tables.kind_comparison import POINTS, TIMES, kind_differences
 from temper.report.tables.markdown_latex import to_markdown
 from temper.runs.atomic_files import atomic_write
 
-# Columns of the table of prices: one kind against another, in a figure of `temper.report.tables.kind_comparison`.
-PRICES = {
+# Columns of the table of effects: a kind, the kind that it is compared with, and a figure of
+# `temper.report.tables.kind_comparison`.
+KIND_EFFECTS = {
     "adversarial: worst case": (Kind.ADVERSARIAL, Kind.STANDARD, "robust"),
     "adversarial: clean": (Kind.ADVERSARIAL, Kind.STANDARD, "clean"),
     "adversarial: gradients": (Kind.ADVERSARIAL, Kind.STANDARD, "gradients"),
@@ -31,121 +30,115 @@ PRICES = {
     "combined - adversarial: worst case": (Kind.COMBINED, Kind.ADVERSARIAL, "robust"),
     "combined - adversarial: clean": (Kind.COMBINED, Kind.ADVERSARIAL, "clean"),
 }
-PRICES_NOTE = (
-    "Differences in points of accuracy to the cell that differs in one axis, and gradient evaluations as a multiple of it;"
-    " mean ± standard deviation over seeds."
+EFFECTS_NOTE = (
+    "Differences in points of accuracy from the cell that differs in one axis, and gradient evaluations as a multiple of its;"
+    " mean ± standard deviation over seeds. Unless a heading names two kinds, the comparison is with standard training."
 )
 RAISES, BEATS, LOWERS = "adversarial_raises_robustness", "adversarial_beats_regularization", "adversarial_lowers_clean"
 
 
-class DatasetReport(Protocol):
-    """The report of one data set."""
-
-    @property
-    def runs(self) -> PairedRuns: ...
-    @property
-    def judged(self) -> Judged: ...
-    @property
-    def style(self) -> Style: ...
-
-
-class Across(NamedTuple):
-    """Several data sets side by side.
+class CrossDatasetReport(NamedTuple):
+    """Comparison of several data sets.
 
     Attributes:
-        readings: by data set, what the claims say of adversarial training against regularization there.
-        prices: what each kind brings and costs, a row for each data set: mean ± standard deviation over seeds.
-        claims: a row for each claim, a column for each data set: verdict, and the difference that a claim of one part rests on.
-        lacking: how many more claims lack cells or metrics in every data set.
-        cards: of the infographic.
+        findings: by data set, a sentence on adversarial training compared with regularization.
+        kind_effects: effects of each kind of training, one row per data set; mean ± standard deviation over seeds.
+        claims: one row per claim, one column per data set: the verdict, and the difference if the claim has one contrast.
+        not_evaluated: number of further claims that no data set evaluates.
+        cards: by data set, the cards of its kinds of training.
     """
 
-    readings: Mapping[str, str]
-    prices: pd.DataFrame
+    findings: Mapping[str, str]
+    kind_effects: pd.DataFrame
     claims: pd.DataFrame
-    lacking: int
+    not_evaluated: int
     cards: Mapping[str, list[Card]]
 
     @classmethod
-    def of(cls, made: Mapping[str, DatasetReport]) -> Across:
-        judged = {name: one.judged for name, one in made.items()}
-        claims = _claims(made)
-        nowhere = (claims.iloc[:, 1:] == _said(Verdict.LACKING)).all(axis=1)
+    def of(cls, analyses: Mapping[str, Analysis]) -> Self:
+        """Compare the analyses of several data sets, by name."""
+        claims = _claims(analyses)
+        unevaluated = (claims.iloc[:, 1:] == _verdict_text(Verdict.NOT_EVALUATED)).all(axis=1)
         return cls(
-            readings={name: reading(one.verdicts) for name, one in judged.items()},
-            prices=pd.DataFrame([{"data": name} | _prices(one.runs) for name, one in made.items()]),
-            claims=claims[~nowhere],
-            lacking=int(nowhere.sum()),
-            cards={name: infographic(one.runs) for name, one in made.items()},
+            findings={name: overall_finding(analysis.judged.verdicts) for name, analysis in analyses.items()},
+            kind_effects=pd.DataFrame([{"data set": name} | _kind_effects(a.runs) for name, a in analyses.items()]),
+            claims=claims[~unevaluated],
+            not_evaluated=int(unevaluated.sum()),
+            cards={name: build_cards(analysis.runs) for name, analysis in analyses.items()},
         )
 
 
-def reading(verdicts: Mapping[str, Verdict]) -> str:
-    """Where adversarial training pays, and where regularization is enough, by the verdicts on three claims."""
-    raises, beats, lowers = (verdicts.get(name, Verdict.LACKING) for name in (RAISES, BEATS, LOWERS))
+def overall_finding(verdicts: Mapping[str, Verdict]) -> str:
+    """Summarize adversarial training compared with regularization, from the verdicts on three claims."""
+    raises, beats, lowers = (verdicts.get(name, Verdict.NOT_EVALUATED) for name in (RAISES, BEATS, LOWERS))
     if Verdict.SUPPORTED == raises == beats:
-        price = {Verdict.SUPPORTED: ", at a price in clean accuracy", Verdict.CONTRADICTED: ", at no price in clean accuracy"}
-        return "adversarial training pays" + price.get(lowers, ", its price in clean accuracy undecided")
+        costs = {Verdict.SUPPORTED: "at a cost in clean accuracy", Verdict.CONTRADICTED: "at no cost in clean accuracy"}
+        return f"adversarial training pays off, {costs.get(lowers, 'with an undecided cost in clean accuracy')}"
     if beats == Verdict.CONTRADICTED:
-        return "regularization is enough"
+        return "regularization alone suffices"
     if raises == Verdict.CONTRADICTED:
-        return "adversarial training does not pay"
-    return "undecided at this sample size" if Verdict.LACKING not in (raises, beats) else "cells are lacking"
+        return "adversarial training does not pay off"
+    if Verdict.NOT_EVALUATED in (raises, beats):
+        return "not evaluated: cells are missing"
+    return "undecided at this sample size"
 
 
-def write_across(across: Across, results: Path, title: str, problems: Iterable[str]) -> None:
-    """table.md and index.html of a study of several data sets."""
-    problems = list(problems)
-    parts = [f"# {title}", *(f"- {name}: {text}" for name, text in across.readings.items())]
-    parts += ["## What each kind of training brings and costs", to_markdown(across.prices, words=1), PRICES_NOTE]
-    parts += ["## The claims, data set by data set", to_markdown(across.claims, words=across.claims.shape[1])]
-    if across.lacking:
-        parts.append(f"{across.lacking} more claims lack cells or metrics in every data set; its own report says which.")
+def write_cross_dataset_report(report: CrossDatasetReport, results: Path, title: str, problems: Sequence[str]) -> None:
+    """Write table.md and index.html of a study with several data sets.
+
+    The page is self-contained, except for links to the page of each data set in a subfolder of that name.
+
+    Args:
+        report: comparison of the data sets.
+        results: folder of the report.
+        title: title of the report.
+        problems: a line for each record that is left out.
+    """
+    parts = [f"# {title}", *(f"- {name}: {text}" for name, text in report.findings.items())]
+    parts += ["## Effects of each kind of training", to_markdown(report.kind_effects, text_columns=1), EFFECTS_NOTE]
+    parts += ["## Claims by data set", to_markdown(report.claims, text_columns=report.claims.shape[1])]
+    if report.not_evaluated:
+        parts.append(
+            f"{report.not_evaluated} further claims are not evaluated on any data set; the report of each data set lists the"
+            " missing cells and metrics."
+        )
     if problems:
         parts += ["## Left out, or not compared", "\n".join(f"- {problem}" for problem in problems)]
+    page = load_template("across.html.jinja").render(across=report, title=title, note=EFFECTS_NOTE, problems=problems)
     results.mkdir(parents=True, exist_ok=True)
-    for name, text in {
-        "table.md": "\n\n".join(parts) + "\n",
-        "index.html": render_across(across, title, PRICES_NOTE, problems),
-    }.items():
+    for name, text in {"table.md": "\n\n".join(parts) + "\n", "index.html": page}.items():
         with atomic_write(results / name) as part:
             part.write_text(text)
 
 
-def _prices(runs: PairedRuns) -> dict[str, str]:
-    found = {}
-    for heading, (kind, against, figure) in PRICES.items():
-        value = measured(runs, kind, against).get(figure)
+def _kind_effects(runs: PairedRuns) -> dict[str, str]:
+    texts = {}
+    for heading, (kind, against, figure) in KIND_EFFECTS.items():
+        value = kind_differences(runs, kind, against).get(figure)
         shown = TIMES if figure == "gradients" else POINTS
-        found[heading] = MISSING if value is None else value.text(shown, signed=shown is POINTS)
-    return found
+        texts[heading] = MISSING if value is None else value.text(shown, signed=shown is POINTS)
+    return texts
 
 
-def _claims(made: Mapping[str, DatasetReport]) -> pd.DataFrame:
+def _claims(analyses: Mapping[str, Analysis]) -> pd.DataFrame:
     columns = {
-        name: {rows.sentence.iloc[0]: _cell(rows, one.style) for _, rows in one.judged.table.groupby("claim", sort=False)}
-        for name, one in made.items()
+        name: {
+            rows.sentence.iloc[0]: _claim_text(rows, analysis.style)
+            for _, rows in analysis.judged.table.groupby("claim", sort=False)
+        }
+        for name, analysis in analyses.items()
     }
     return pd.DataFrame(columns).fillna(MISSING).rename_axis("claim").reset_index()
 
 
-def _cell(parts: pd.DataFrame, style: Style) -> str:
-    row = parts.iloc[0]
-    said = _said(Verdict(row.verdict))
-    if len(parts) > 1 or pd.isna(row["mean"]):
-        return said
+def _claim_text(rows: pd.DataFrame, style: NumberFormat) -> str:
+    row = rows.iloc[0]
+    verdict = _verdict_text(Verdict(row.verdict))
+    if len(rows) > 1 or pd.isna(row["mean"]):
+        return verdict
     shown = style.of(row.metric, row.scale)
-    return f"{said} ({row['mean'] * shown.factor:+.{shown.precision}f})"
+    return f"{verdict} ({row['mean'] * shown.factor:+.{shown.precision}f})"
 
 
-def _said(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict) -> str:
     return f"{SIGNS[verdict]} {verdict}"
-
-
-if TYPE_CHECKING:
-    from temper.report.cross_dataset import Across
-
-
-def render_across(across: Across, title: str, prices_note: str, problems: Sequence[str]) -> str:
-    """As HTML, with everything that it shows inside of it; each data set's own page lies beside it in a folder of its name."""
-    return template("across.html.jinja").render(across=across, title=title, prices_note=prices_note, problems=problems)

@@ -1,4 +1,4 @@
-"""The panels of a study's W&B report and workspace: which metric of a run each of them shows."""
+"""Panels of the W&B report and workspace of a study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,20 @@ KIND, ATTACK, PENALTY = "cell.kind", "cell.attack", "cell.penalty"
 
 @dataclass(frozen=True)
 class StudyOverview:
-    """What a study has to show.
+    """Contents of the dashboard of a study.
 
     Attributes:
-        study, project, entity: whose runs; an empty entity is filled in where there is a login.
-        checkpoint: whose final numbers.
-        attacks: of the evaluation.
+        study: name of the study.
+        project: W&B project of its runs.
+        entity: W&B entity; empty: the default one of the login.
+        checkpoint: checkpoint of the final metrics.
+        attacks: attacks of the evaluation suite.
         validation: name of the validation attack.
-        audited, pictured: whether its runs have audits, and pictures of examples.
-        about: lines on what the numbers rest on.
-        table: the study's table, as Markdown.
-        sentences: what each pair of kinds shows.
+        audited: whether the runs have audits.
+        pictured: whether the runs have pictures of examples.
+        about: conditions of the study, one line each.
+        table: results table as Markdown.
+        sentences: comparison of each pair of kinds.
     """
 
     study: str
@@ -39,20 +42,20 @@ class StudyOverview:
     sentences: Sequence[str]
 
     def final(self, metric: str) -> wr.SummaryMetric:
-        """A number of the record as W&B names it."""
+        """Return the W&B summary metric of a final metric of the record."""
         return wr.SummaryMetric(metric if metric.startswith("cost/") else f"{self.checkpoint}/{metric}")
 
     @property
     def runs(self) -> str:
-        """The filter that leaves this study's runs."""
+        """W&B filter expression for the runs of this study."""
         return f"Config('study') = '{self.study}'"
 
 
-def curves(shown: StudyOverview) -> list[wr.LinePlot]:
-    """Clean and robust accuracy, risk and penalty apart, a line for each kind: mean and standard deviation of its runs."""
+def learning_curves(overview: StudyOverview) -> list[wr.LinePlot]:
+    """Return plots of accuracies, risk and penalty by epoch: mean and standard deviation over the runs of each kind."""
     titles = {
         "val/clean": "clean accuracy, validation",
-        f"val/{shown.validation}": f"accuracy under {shown.validation}, validation",
+        f"val/{overview.validation}": f"accuracy under {overview.validation}, validation",
         "train/risk": "risk, training",
         "train/penalty": "weighted penalty, training",
     }
@@ -70,17 +73,17 @@ def curves(shown: StudyOverview) -> list[wr.LinePlot]:
     ]
 
 
-def plane(shown: StudyOverview) -> list[wr.ScatterPlot]:
-    """The trade-off plane, and the price of robustness."""
-    worst = shown.final("test/worst_case")
+def tradeoff_plots(overview: StudyOverview) -> list[wr.ScatterPlot]:
+    """Return scatter plots of robust accuracy over clean accuracy and over training time."""
+    worst = overview.final("test/worst_case")
     return [
-        wr.ScatterPlot(title="clean against robust accuracy", x=shown.final("test/clean"), y=worst),
-        wr.ScatterPlot(title="seconds of training against robust accuracy", x=shown.final("cost/seconds"), y=worst, log_x=True),
+        wr.ScatterPlot(title="robust vs. clean accuracy", x=overview.final("test/clean"), y=worst),
+        wr.ScatterPlot(title="robust accuracy vs. training time (s)", x=overview.final("cost/seconds"), y=worst, log_x=True),
     ]
 
 
-def coordinates(shown: StudyOverview) -> list[wr.ParallelCoordinatesPlot]:
-    """From a cell to what came of it, a line for each run."""
+def parallel_coordinates(overview: StudyOverview) -> list[wr.ParallelCoordinatesPlot]:
+    """Return a parallel coordinates plot from the options of a cell to its results, one line per run."""
     column = wr.ParallelCoordinatesPlotColumn
     return [
         wr.ParallelCoordinatesPlot(
@@ -89,27 +92,27 @@ def coordinates(shown: StudyOverview) -> list[wr.ParallelCoordinatesPlot]:
                 column(wr.Config(ATTACK), display_name="attack"),
                 column(wr.Config(PENALTY), display_name="penalty"),
                 column(wr.Config("strength"), display_name="strength"),
-                column(shown.final("test/clean"), display_name="clean"),
-                column(shown.final("test/worst_case"), display_name="worst case"),
-                column(shown.final("gap/robust"), display_name="robust gap", inverted=True),
-                column(shown.final("cost/seconds"), display_name="training s", inverted=True),
+                column(overview.final("test/clean"), display_name="clean"),
+                column(overview.final("test/worst_case"), display_name="worst case"),
+                column(overview.final("gap/robust"), display_name="robust gap", inverted=True),
+                column(overview.final("cost/seconds"), display_name="training time (s)", inverted=True),
             ],
         )
     ]
 
 
-def by_kind(shown: StudyOverview) -> list[wr.BarPlot]:
-    """The numbers that the comparison of kinds rests on: mean and standard deviation of each kind's runs."""
+def kind_bars(overview: StudyOverview) -> list[wr.BarPlot]:
+    """Return bar plots of the compared metrics: mean and standard deviation over the runs of each kind."""
     titles = {
         "test/clean": "clean accuracy",
         "test/worst_case": "robust accuracy, worst case",
         "gap/robust": "robust generalization gap",
-        "cost/seconds": "seconds of training",
+        "cost/seconds": "training time (s)",
     }
     return [
         wr.BarPlot(
             title=title,
-            metrics=[shown.final(metric)],
+            metrics=[overview.final(metric)],
             groupby=wr.Config(KIND),
             groupby_aggfunc="mean",
             groupby_rangefunc="stddev",
@@ -118,8 +121,8 @@ def by_kind(shown: StudyOverview) -> list[wr.BarPlot]:
     ]
 
 
-def single_runs(shown: StudyOverview) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart]:
-    """What each run shows of itself: results, confusion under attack, examples, audit."""
+def run_panels(overview: StudyOverview) -> list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart]:
+    """Return panels of single runs: results, confusion matrix under attack, examples, audit."""
     panels: list[wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.CustomChart] = [
         wr.WeavePanelSummaryTable(table_name="final/results"),
         wr.CustomChart(
@@ -130,83 +133,89 @@ def single_runs(shown: StudyOverview) -> list[wr.MediaBrowser | wr.WeavePanelSum
         ),
         wr.WeavePanelSummaryTable(table_name="final/examples"),
     ]
-    if shown.pictured:
-        panels.append(wr.MediaBrowser(title="examples, and what attacks made of them", media_keys=["final/pictures"]))
-    if shown.audited:
+    if overview.pictured:
+        panels.append(wr.MediaBrowser(title="examples, clean and attacked", media_keys=["final/pictures"]))
+    if overview.audited:
         panels.append(wr.WeavePanelSummaryTable(table_name="final/audit"))
     return panels
 
 
-def columns(shown: StudyOverview) -> list[str]:
-    """Of the table of runs."""
-    metrics = ["test/clean", *(f"test/{attack}" for attack in shown.attacks), "test/worst_case", "gap/robust", "cost/seconds"]
-    metrics += ["audit/verdict"] if shown.audited else []
+def run_columns(overview: StudyOverview) -> list[str]:
+    """Return the columns of the table of runs."""
+    metrics = [
+        "test/clean",
+        *(f"test/{attack}" for attack in overview.attacks),
+        "test/worst_case",
+        "gap/robust",
+        "cost/seconds",
+    ]
+    metrics += ["audit/verdict"] if overview.audited else []
     return [
         *(f"config:{key.replace('cell', 'cell.value', 1)}" for key in (KIND, ATTACK, PENALTY)),
         "config:seed.value",
-        *(f"summary:{shown.final(metric).name}" for metric in metrics),
+        *(f"summary:{overview.final(metric).name}" for metric in metrics),
     ]
 
 
-def report(shown: StudyOverview) -> wr.Report:
-    """A page to read: what was asked, what came out, and the runs behind it."""
+def report(overview: StudyOverview) -> wr.Report:
+    """Return the W&B report: conditions, results, comparisons and runs of a study."""
 
     def grid(panels: Sequence[wr.interface.PanelTypes], *, runs: bool = False) -> wr.PanelGrid:
         runset = wr.Runset(
-            entity=shown.entity,
-            project=shown.project,
-            name=shown.study,
-            filters=shown.runs,
+            entity=overview.entity,
+            project=overview.project,
+            name=overview.study,
+            filters=overview.runs,
             groupby=[f"config.{ATTACK}", f"config.{PENALTY}"] if runs else [],
-            pinned_columns=columns(shown),
+            pinned_columns=run_columns(overview),
             lock_columns=True,
         )
         return wr.PanelGrid(runsets=[runset], panels=list(panels), hide_run_sets=not runs)
 
     return wr.Report(
-        project=shown.project,
-        entity=shown.entity,
-        title=f"{shown.study}: adversarial training against regularization",
-        description=shown.about[0],
+        project=overview.project,
+        entity=overview.entity,
+        title=f"{overview.study}: adversarial training vs. regularization",
+        description=overview.about[0],
         width="fluid",
         blocks=[
-            wr.MarkdownBlock("\n\n".join(shown.about)),
-            wr.H2("The grid"),
-            wr.MarkdownBlock(shown.table),
-            wr.H2("The kinds against one another"),
+            wr.MarkdownBlock("\n\n".join(overview.about)),
+            wr.H2("Results"),
+            wr.MarkdownBlock(overview.table),
+            wr.H2("Comparison of the kinds of training"),
             wr.MarkdownBlock(
-                "\n".join(f"- {sentence}" for sentence in shown.sentences) or "The study has no two kinds to compare."
+                "\n".join(f"- {sentence}" for sentence in overview.sentences) or "The study has only one kind of training."
             ),
-            grid(by_kind(shown)),
-            wr.H2("The trade-off plane"),
-            grid(plane(shown)),
+            grid(kind_bars(overview)),
+            wr.H2("Trade-off between clean and robust accuracy"),
+            grid(tradeoff_plots(overview)),
             wr.H2("From cell to result"),
-            grid(coordinates(shown)),
+            grid(parallel_coordinates(overview)),
             wr.H2("Curves by kind"),
-            grid(curves(shown)),
-            wr.H2("The runs"),
+            grid(learning_curves(overview)),
+            wr.H2("Runs"),
             grid([], runs=True),
         ],
     )
 
 
-def workspace(shown: StudyOverview) -> ws.Workspace:
-    """The same panels to work with, and what each run shows of itself."""
+def workspace(overview: StudyOverview) -> ws.Workspace:
+    """Return the W&B workspace: the panels of the report, and panels of single runs."""
     sections: dict[str, Sequence[Any]] = {
-        "Kinds": by_kind(shown),
-        "Trade-off": [*plane(shown), *coordinates(shown)],
-        "Curves by kind": curves(shown),
-        "Single runs": single_runs(shown),
+        "Kinds": kind_bars(overview),
+        "Trade-off": [*tradeoff_plots(overview), *parallel_coordinates(overview)],
+        "Curves by kind": learning_curves(overview),
+        "Single runs": run_panels(overview),
     }
     return ws.Workspace(
-        entity=shown.entity,
-        project=shown.project,
-        name=shown.study,
+        entity=overview.entity,
+        project=overview.project,
+        name=overview.study,
         sections=[ws.Section(name=name, panels=list(panels), is_open=True) for name, panels in sections.items()],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=ws.RunsetSettings(
-            filters=shown.runs,
+            filters=overview.runs,
             groupby=[we.Config(ATTACK), we.Config(PENALTY)],
-            pinned_columns=columns(shown),
+            pinned_columns=run_columns(overview),
         ),
     )

@@ -1,0 +1,1 @@
+"""Runs on disk: records, locks, states, seeds and provenance."""

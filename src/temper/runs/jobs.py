@@ -1,4 +1,4 @@
-"""The runs of a grid, and how far each of them is."""
+"""Planned runs of a grid and their state on disk."""
 
 import os
 from enum import StrEnum
@@ -11,7 +11,7 @@ from temper.runs.record import RECORD, RunRecord
 
 
 class State(StrEnum):
-    """How far a run is."""
+    """State of a run on disk."""
 
     FINISHED = "finished"
     STALE = "stale"
@@ -23,8 +23,20 @@ class State(StrEnum):
 
 
 class Job(NamedTuple):
-    """One run of the grid: how it is composed, what its data set is called, where it lies, how far it is, whether its suite is
-    done, and whether the root key `strength` scales any of its penalties."""
+    """One run of a grid.
+
+    Attributes:
+        overrides: Hydra overrides from which the run is composed.
+        cell: its cell.
+        data: name of its data set.
+        seed: its seed.
+        folder: its folder.
+        suite: key of the evaluation suite, see `temper.runs.provenance.suite_key`.
+        state: its state on disk.
+        evaluated: True if the suite has evaluated it.
+        uses_strength: True if the root key `strength` scales one of its penalties.
+        record_mtime: modification time of its record in nanoseconds, None without a record.
+    """
 
     overrides: list[str]
     cell: Cell
@@ -34,37 +46,39 @@ class Job(NamedTuple):
     suite: str
     state: State
     evaluated: bool
-    scaled: bool
-    stamp: int | None = None
+    uses_strength: bool
+    record_mtime: int | None = None
 
 
-def stamp(folder: Path) -> int | None:
-    """When a run's record was written, in nanoseconds; None: there is none."""
+def record_mtime(folder: Path) -> int | None:
+    """Return the modification time of a run's record in nanoseconds, or None if there is no record."""
     try:
         return os.stat(folder / RECORD).st_mtime_ns
     except OSError:
         return None
 
 
-def state_of(folder: Path, suite: str, code: str | None = None) -> tuple[State, bool]:
-    """How far a run is, judged by what lies in its folder, and whether its suite is done.
+def run_state(folder: Path, suite: str, code: str | None = None) -> tuple[State, bool]:
+    """Return the state of a run, judged by the files in its folder, and True if the suite has evaluated it.
 
     Args:
-        code: digest of the code that would run now; None: whichever code made a run, it is not called stale.
+        folder: the run's folder.
+        suite: key of the evaluation suite.
+        code: digest of the present code; a finished run of other code is stale. None: no run is stale.
     """
     try:
         record = RunRecord.read(folder)
     except FileNotFoundError:
         record = None
     except ValueError:
-        return State.INTERRUPTED, False  # the run itself sets the damaged record aside
-    done = record is not None and record.has(suite)
-    if not done and lock_owner(folder):
+        return State.INTERRUPTED, False  # the run sets its damaged record aside when it starts
+    evaluated = record is not None and record.has(suite)
+    if not evaluated and lock_owner(folder):
         return State.RUNNING, False
     if record is None:
         return (State.INTERRUPTED if (folder / "checkpoints" / "last.ckpt").exists() else State.MISSING), False
-    if not record.finished or (record.error and not done):
+    if not record.finished or (record.error and not evaluated):
         return State.FAILED, False
     if code is not None and record.code != code:
-        return State.STALE, done
-    return (State.FINISHED if done else State.UNEVALUATED), done
+        return State.STALE, evaluated
+    return (State.FINISHED if evaluated else State.UNEVALUATED), evaluated

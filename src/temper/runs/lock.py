@@ -1,8 +1,8 @@
-"""One owner for each run's folder, on any number of machines that share a file system.
+"""Run locks: one owner for each run's folder, on any number of machines that share a file system.
 
-A claim is a file with a heartbeat: its owner touches it every few seconds. Another process takes it over once the owner is
-known to be dead (on its own machine) or has shown no sign of life for `LEASE` seconds (on others), by the clock of who waits.
-Locks of the kernel would need no heartbeat, and cluster file systems often do not share them between machines.
+A lock is a file with a heartbeat: its owner touches it every `HEARTBEAT` seconds. Another process takes it over once the owner
+is known to be dead (same machine) or its heartbeat has stopped for `LEASE` seconds (other machines), measured by the waiting
+process's clock. Kernel locks would need no heartbeat, but many cluster file systems do not share them between machines.
 """
 
 import _thread
@@ -17,43 +17,45 @@ from pathlib import Path
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
-CLAIM = ".claim"
-BEGUN = ".begun"  # when work on a run began; it stays where the work was broken off
+LOCK_FILE = ".claim"
+STARTED_FILE = ".begun"  # created when work on a run starts; an interrupted run leaves it
 HEARTBEAT = 10.0  # seconds
-LEASE = 120.0  # seconds; network file systems may show a file as it was a minute ago
+LEASE = 120.0  # seconds; network file systems may show the state of a minute ago
 
 log = logging.getLogger("temper")
 
 
 class LockHeld(Exception):
-    """Another process works on this run."""
+    """Raised when another process holds the lock of a run."""
 
 
 class LockLost(Exception):
-    """Another process took this run over, since we showed no sign of life: stopped, or cut off from the file system."""
+    """Raised when another process took over the lock, because this one was stopped or cut off from the file system."""
 
 
 @contextmanager
 def run_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a run's folder.
+    """Hold the lock of a run's folder.
 
     Args:
-        wait: until whoever holds it is done or dead, to find its work then; else only as long as it shows no sign of life.
+        folder: the run's folder; created if it does not exist.
+        wait: if True, wait until the present owner is done or dead; if False, only until its heartbeat shows it alive.
 
     Raises:
-        HeldElsewhere: somebody else works on it, and we are not to wait.
-        ClaimLost: it was taken over meanwhile. The block is interrupted, as by Ctrl-C, before it writes over another's work.
+        LockHeld: another process holds the lock, and `wait` is False.
+        LockLost: another process took over the lock. The block is interrupted, as by Ctrl-C, before it overwrites the new
+            owner's files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lease = _lease(folder, lost=True)
+    lease = _lease(folder, interrupt_if_lost=True)
     _acquire(lease, folder, wait=wait)
-    begun = folder / BEGUN
+    started = folder / STARTED_FILE
     try:
-        begun.touch()
+        started.touch()
         yield
-        begun.unlink(missing_ok=True)
+        started.unlink(missing_ok=True)
     except Exception:
-        begun.unlink(missing_ok=True)
+        started.unlink(missing_ok=True)
         raise
     except KeyboardInterrupt:
         if lease.compromise is not None:
@@ -64,8 +66,8 @@ def run_lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def was_interrupted(folder: Path) -> bool:
-    """Whether work on a run was broken off, by a signal or with its process, and nobody works on it now."""
-    if not (folder / BEGUN).exists():
+    """Return True if work on a run was interrupted, by a signal or the end of its process, and no process works on it."""
+    if not (folder / STARTED_FILE).exists():
         return False
     lease = _lease(folder)
     try:
@@ -77,44 +79,48 @@ def was_interrupted(folder: Path) -> bool:
 
 
 def lock_owner(folder: Path) -> str | None:
-    """Who works on a run, as "process 4711 on node7", at a glance: None where nobody does, or the last sign of life is old."""
+    """Return the owner of a run's lock, e.g. "process 4711 on node7", without waiting.
+
+    Returns:
+        None if the run has no lock, its owner is dead, or the last heartbeat is older than `LEASE`.
+    """
     owner = _lease(folder).owner
     if owner is None:
         return None
-    alive = time.time() - _heard(folder) < LEASE and (owner.hostname != _here() or _runs(owner.pid))
-    return f"process {owner.pid} on {_host(owner.hostname)}" if alive else None
+    alive = time.time() - _last_heartbeat(folder) < LEASE and (owner.hostname != _this_host() or _is_running(owner.pid))
+    return f"process {owner.pid} on {_host_name(owner.hostname)}" if alive else None
 
 
-def _lease(folder: Path, *, lost: bool = False) -> SoftFileLease:
+def _lease(folder: Path, *, interrupt_if_lost: bool = False) -> SoftFileLease:
     def interrupt(loss: LeaseCompromise) -> None:
         _thread.interrupt_main()
 
     return SoftFileLease(
-        folder / CLAIM,
+        folder / LOCK_FILE,
         lease_duration=LEASE,
         heartbeat_interval=HEARTBEAT,
-        on_compromise=interrupt if lost else None,
+        on_compromise=interrupt if interrupt_if_lost else None,
         thread_local=False,
     )
 
 
 def _acquire(lease: SoftFileLease, folder: Path, *, wait: bool) -> None:
-    first: float | None = None
-    while not _try(lease):
-        owner, heard = lease.owner, _heard(folder)
+    first_heartbeat: float | None = None
+    while not _try_acquire(lease):
+        owner, heartbeat = lease.owner, _last_heartbeat(folder)
         if owner is None:
-            continue  # given back just now
-        if first is None:
-            first = heard
+            continue  # just released
+        if first_heartbeat is None:
+            first_heartbeat = heartbeat
             if wait:
-                log.info("%s is held by process %d on %s; waiting", folder, owner.pid, _host(owner.hostname))
-        # On this machine a dead owner would have lost its claim already.
-        if not wait and (owner.hostname == _here() or heard != first):
-            raise LockHeld(f"{folder} is held by process {owner.pid} on {_host(owner.hostname)}")
+                log.info("%s is locked by process %d on %s; waiting", folder, owner.pid, _host_name(owner.hostname))
+        # A dead owner on this machine would have lost the lock already.
+        if not wait and (owner.hostname == _this_host() or heartbeat != first_heartbeat):
+            raise LockHeld(f"{folder} is locked by process {owner.pid} on {_host_name(owner.hostname)}")
         time.sleep(0.5)
 
 
-def _try(lease: SoftFileLease) -> bool:
+def _try_acquire(lease: SoftFileLease) -> bool:
     try:
         lease.acquire(timeout=0.1, poll_interval=0.02)
     except Timeout:
@@ -122,30 +128,30 @@ def _try(lease: SoftFileLease) -> bool:
     return True
 
 
-def _heard(folder: Path) -> float:
+def _last_heartbeat(folder: Path) -> float:
     try:
-        return (folder / CLAIM).stat().st_mtime
+        return (folder / LOCK_FILE).stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         pass
     return True
 
 
 @cache
-def _here() -> str:
-    """This machine, as claims name it: of a container that shares its name with others, also which one it is."""
-    with tempfile.TemporaryDirectory() as folder, SoftFileLease(Path(folder) / CLAIM) as lease:
+def _this_host() -> str:
+    """Return this machine's identity as lock files name it; containers that share a host name are distinguished."""
+    with tempfile.TemporaryDirectory() as folder, SoftFileLease(Path(folder) / LOCK_FILE) as lease:
         assert isinstance(lease, SoftFileLease) and lease.owner is not None
         return lease.owner.hostname
 
 
-def _host(name: str) -> str:
-    return name.partition("?")[0]
+def _host_name(identity: str) -> str:
+    return identity.partition("?")[0]

@@ -1,15 +1,19 @@
-"""Processes that end with the one that started them: nobody would wait for them, and few would think of looking for them."""
+"""Exit of worker processes when their parent process dies."""
 
 import os
 import time
 from functools import cache
 from threading import Thread
 
-SWEEP = "TEMPER_SWEEP"  # the process of a sweep, in the environment of its workers
+SWEEP_PID = "TEMPER_SWEEP"  # environment variable: process id of a sweep, for its workers
 
 
 def exit_with_parent(parent: int) -> None:
-    """End this process once its parent, which has this number, is gone."""
+    """Start a thread that ends this process once it is no longer a child of `parent`.
+
+    Args:
+        parent: process id of the parent.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -21,6 +25,9 @@ def exit_with_parent(parent: int) -> None:
 
 @cache
 def exit_with_sweep() -> None:
-    """For a job: end with a sweep whose worker this process is. It may be the sweep itself, or a job of a cluster."""
-    if os.environ.get(SWEEP) == str(os.getppid()):
+    """End this process together with the sweep if it is one of the sweep's workers.
+
+    Jobs that run in the sweep's own process or under a cluster's scheduler are not affected.
+    """
+    if os.environ.get(SWEEP_PID) == str(os.getppid()):
         exit_with_parent(os.getppid())

@@ -1,4 +1,4 @@
-"""What made a run: the code, its commit, the versions of what it builds on, and the machine."""
+"""Provenance of a run: code digest, commit, package versions and hardware."""
 
 import hashlib
 import importlib
@@ -16,7 +16,7 @@ import torch
 from temper.config.resolvers import cores
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torchattacks", "foolbox", "numpy")
-# Code that decides what runs or how results are shown, and cannot change a result.
+# Files and folders left out of the code digest: they select runs or present results and cannot change a result.
 NO_RESULT = (
     "report/",
     "sweeps/",
@@ -36,18 +36,26 @@ NO_RESULT = (
 
 
 def suite_key(evaluation: Mapping[str, Any]) -> str:
-    """Name of a suite and digest of its settings, and of the code of attacks from outside: evaluations of one run by several
-    suites lie beside each other."""
+    """Return the key of an evaluation suite: its name and a digest of its settings and of the code of external attacks.
+
+    Evaluations of one run by different suites are stored under different keys.
+
+    Args:
+        evaluation: the config's `evaluation` group as plain values.
+    """
     text = json.dumps(evaluation, sort_keys=True)
-    for path in sorted(_outside(targets_of(evaluation))):
+    for path in sorted(_external_files(targets_of(evaluation))):
         text += path.read_text()
     return f"{evaluation['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def code_digest(targets: Iterable[str] = ()) -> str:
-    """Digest of this package and of the modules that a config's `_target_`s name outside of it.
+    """Return a digest of this package's code and of the external modules that a config's `_target_`s name.
 
-    Read once per process, since what is edited later is not what runs.
+    The files are read once per process, since later edits do not change the running code.
+
+    Args:
+        targets: the `_target_`s of the config.
     """
     return _digest(frozenset(targets))
 
@@ -56,29 +64,29 @@ def code_digest(targets: Iterable[str] = ()) -> str:
 def _digest(targets: frozenset[str]) -> str:
     package = Path(__file__).parents[1]
     files = {path for path in package.rglob("*.py") if not path.relative_to(package).as_posix().startswith(NO_RESULT)}
-    files |= _outside(targets)
+    files |= _external_files(targets)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _outside(targets: Iterable[str]) -> set[Path]:
-    """The files of those `_target_`s that neither this package nor a library of its own defines."""
-    ours = ("temper", "torch", "pytorch_lightning", "torchvision")
-    return set().union(*(_source(target) for target in targets if target.partition(".")[0] not in ours))
+def _external_files(targets: Iterable[str]) -> set[Path]:
+    """Return the source files of the `_target_`s outside this package and its main dependencies."""
+    internal = ("temper", "torch", "pytorch_lightning", "torchvision")
+    return set().union(*(_source_file(target) for target in targets if target.partition(".")[0] not in internal))
 
 
 def targets_of(config: Any) -> set[str]:
-    """Every `_target_` in a plain config."""
+    """Return every `_target_` in a plain config."""
     if isinstance(config, Mapping):
-        own = {config["_target_"]} if isinstance(config.get("_target_"), str) else set()
-        return own.union(*(targets_of(value) for value in config.values()))
+        target = {config["_target_"]} if isinstance(config.get("_target_"), str) else set()
+        return target.union(*(targets_of(value) for value in config.values()))
     return set().union(*(targets_of(value) for value in config)) if isinstance(config, list) else set()
 
 
-def _source(target: str) -> set[Path]:
-    """The file that defines a `_target_`, if it is one that can be found."""
+def _source_file(target: str) -> set[Path]:
+    """Return the file that defines a `_target_`, or the empty set if it cannot be found."""
     module = target
     while "." in module:
         module = module.rpartition(".")[0]
@@ -92,15 +100,19 @@ def _source(target: str) -> set[Path]:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Commit and state of the repository that this code lies in, versions, and hardware, as they were at the start."""
-    here = Path(__file__).parent
+    """Return commit and state of this code's repository, package versions and hardware, as of the first call.
+
+    Returns:
+        `commit` and `dirty` (None outside of a repository), `versions` by package, and `hardware`.
+    """
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+            result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return result.stdout.strip() if result.returncode == 0 else None
 
     tracked = git("ls-files", "--error-unmatch", __file__) is not None
     changes = git("status", "--porcelain", "--untracked-files=no") if tracked else None

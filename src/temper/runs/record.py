@@ -1,4 +1,4 @@
-"""What a run leaves behind: one `result.json` that holds all that a table or a test needs to know about it."""
+"""Record of a run: one `result.json` with everything that tables, figures and statistics need."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from temper.config.cell import Kind
-from temper.runs.atomic_files import atomic_write, unfinished
-from temper.runs.record_schema import check
+from temper.runs.atomic_files import atomic_write, partial_writes
+from temper.runs.record_schema import validate_schema
 
 SCHEMA_VERSION = 1
 RECORD = "result.json"
@@ -20,23 +20,28 @@ RECORD = "result.json"
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """One run of one cell.
+    """Record of one run.
 
     Attributes:
         status: "finished", or "failed" with `error`.
-        study, attack, penalty, kind, digest, seed: which run this is; see `temper.config.cell.Cell`.
-        config: all of it, plain and resolved.
-        code: digest of the code that made the run, its own attacks and penalties included.
-        commit, dirty: of the repository, None outside of one.
-        epochs: how many were trained.
-        weights: which are evaluated: "trained", or the penalty whose weights stand in for them (ema, swa, early_stopping), from
-            its first average on.
-        epoch: of these weights, from 0: the last one, or that of early stopping.
+        study, attack, penalty, kind, digest, seed: identity of the run; see `temper.config.cell.Cell`.
+        config: the full resolved config as plain values.
+        code: digest of the code that made the run, including external attacks and penalties.
+        commit, dirty: state of the repository, None outside of one.
+        versions, hardware: see `temper.runs.provenance.provenance`.
+        threads: CPU threads of the run.
+        epochs: number of epochs trained.
+        weights: the evaluated weights: "trained", or the penalty that replaces them (ema, swa, early_stopping) from its first
+            average on.
+        epoch: epoch of these weights, from 0: the last one, or the one that early stopping chose.
         curves: by metric, one value per epoch.
-        cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB.
-        evaluations: by suite and its digest: `suite` (its config), `versions` (of attacks that exist in several), `code` (that
-            evaluated), `checkpoints` (by name: `epoch`, `metrics` and `audit`; none where the test set was to stay untouched),
+        cost: `seconds` of training alone, `gradient_evaluations` per example and epoch, `peak_memory` in MiB, and
+            `wall_seconds` from start to end.
+        evaluations: by suite key: `suite` (its config), `versions` (of attacks that exist in several), `code` (digest of the
+            evaluating code), `checkpoints` (by name: `epoch`, `metrics` and `audit`; empty if the test set was not used),
             `run` (metrics of the run as a whole), `seconds`.
+        error: message and traceback of a failed run.
+        schema_version: version of this format.
     """
 
     status: Literal["finished", "failed"]
@@ -63,53 +68,60 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def write(self, folder: Path) -> None:
-        """Atomically, so that a reader finds the old record or the new one; NaN becomes null."""
+        """Write the record atomically: a reader finds the old record or the new one. NaN is written as null.
+
+        Args:
+            folder: the run's folder.
+        """
         text = json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
         with atomic_write(folder / RECORD) as part:
             part.write_text(text + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The record of a run's folder.
+        """Read the record of a run.
+
+        Args:
+            folder: the run's folder.
 
         Raises:
-            OSError: there is none, or it cannot be read.
-            ValueError: it is damaged, or of another schema version.
+            OSError: the record is missing or unreadable.
+            ValueError: the record is damaged or has another schema version.
         """
         path = folder / RECORD
         try:
             values = json.loads(path.read_text())
-            found = values["schema_version"]
-            if found != SCHEMA_VERSION:
-                raise ValueError(f"schema version {found}, this code reads {SCHEMA_VERSION}")
-            check(values)
+            version = values["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema version {version}, expected {SCHEMA_VERSION}")
+            validate_schema(values)
             _rename(values)
             return cls(**values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged or foreign ({error})") from error
+            raise ValueError(f"{path} is damaged or in an unknown format ({error})") from error
 
     @property
     def finished(self) -> bool:
-        """Trained, and evaluated by one suite at least, be it on no checkpoint."""
+        """True if the run is trained and evaluated by at least one suite, possibly on no checkpoint."""
         return self.status == "finished"
 
     @property
     def monitor(self) -> str:
-        """What a run is judged by without the test set: clean validation accuracy, robust if it trained against an attack."""
-        attacked = self.kind in (Kind.ADVERSARIAL, Kind.COMBINED)
-        return f"val/{self.config['validation']['name']}" if attacked else "val/clean"
+        """Metric that judges a run without the test set: validation accuracy, robust for adversarial training, else clean."""
+        adversarial = self.kind in (Kind.ADVERSARIAL, Kind.COMBINED)
+        return f"val/{self.config['validation']['name']}" if adversarial else "val/clean"
 
     def has(self, suite: str) -> bool:
-        """Whether the run is finished and was evaluated by this suite."""
+        """Return True if the run is finished and the suite has evaluated it."""
         return self.finished and suite in self.evaluations
 
     def attacks(self, suite: str) -> list[str]:
-        """Names of the attacks that a suite ran on this run, in its order."""
+        """Return the names of a suite's attacks, in its order."""
         return list(self.evaluations[suite]["suite"]["attacks"])
 
 
 def _rename(values: dict[str, Any]) -> None:
-    """Give older records the names of today: of a metric, of the settings of text files, and of OpenML numbers."""
+    """Convert older records in place: the names of a metric, of the settings of text files, and of OpenML numbers."""
     for evaluation in values.get("evaluations", {}).values():
         if "val/loss_stability" in evaluation["run"]:
             evaluation["run"]["val/loss_instability"] = evaluation["run"].pop("val/loss_stability")
@@ -124,25 +136,36 @@ def _rename(values: dict[str, Any]) -> None:
 
 
 def outcomes_path(folder: Path, suite: str, checkpoint: str) -> Path:
-    """Where a run's folder has what happened to every example under a suite; a record may have been copied without it."""
+    """Return the path of a checkpoint's per-example outcomes; the file is missing if only the record was copied.
+
+    Args:
+        folder: the run's folder.
+        suite: key of the evaluation suite.
+        checkpoint: name of the checkpoint, "best" or "last".
+    """
     return folder / "evaluations" / suite / f"{checkpoint}.npz"
 
 
-def outcomes_file(folder: Path, suite: str, checkpoint: str) -> dict[str, np.ndarray]:
-    """What happened to every example, as an evaluation left it."""
+def load_outcomes(folder: Path, suite: str, checkpoint: str) -> dict[str, np.ndarray]:
+    """Load a checkpoint's per-example outcomes; see `outcomes_path` for the arguments."""
     with np.load(outcomes_path(folder, suite, checkpoint)) as arrays:
         return dict(arrays)
 
 
 def collect(study: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every record of a study, in a fixed order, and a line for each that cannot be read or lies where it does not belong."""
+    """Return every record of a study, in a fixed order, and a message for each that is unreadable or in the wrong folder.
+
+    Args:
+        study: the study's folder.
+    """
     records, problems = [], []
     for folder in sorted(study.glob("*/seed-*")):
         if not folder.name.removeprefix("seed-").lstrip("-").isdecimal():
             continue  # a run that was set aside
         if not os.path.lexists(folder / RECORD):
             problems += [
-                f"{part} is half of a record, whose run was stopped, or is writing it" for part in unfinished(folder / RECORD)
+                f"{part} is an incomplete record: its run was killed or is still writing it"
+                for part in partial_writes(folder / RECORD)
             ]
             continue
         try:
@@ -155,12 +178,12 @@ def collect(study: Path) -> tuple[list[RunRecord], list[str]]:
             if folder.parent.name.endswith(f"-{record.digest}") and folder.name == f"seed-{record.seed}":
                 records.append(record)
             else:
-                problems.append(f"{folder / RECORD} is of another run (digest {record.digest}, seed {record.seed})")
-    return sorted(records, key=in_order), problems
+                problems.append(f"{folder / RECORD} belongs to another run (digest {record.digest}, seed {record.seed})")
+    return sorted(records, key=record_order), problems
 
 
-def in_order(record: RunRecord) -> tuple[Any, ...]:
-    """The order in which records are told: `none` first."""
+def record_order(record: RunRecord) -> tuple[Any, ...]:
+    """Return the sort key of records: `none` first."""
     none = (record.attack != "none", record.attack, record.penalty != "none", record.penalty)
     return (*none, record.digest, record.seed)
 

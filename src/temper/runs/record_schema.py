@@ -1,4 +1,4 @@
-"""The shape of a record that is read: what of it is a number, a text, a mapping, down to single metrics."""
+"""Schema by which records are validated when read, down to single metrics."""
 
 import math
 from typing import Any, Literal, Self
@@ -6,50 +6,58 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 Status = Literal["passed", "warned", "failed"]
-STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")  # of an audit's check, from good to bad
+STATUSES: tuple[Status, ...] = ("passed", "warned", "failed")  # outcomes of an audit's check, from best to worst
 Numbers = dict[str, float | None]  # NaN is written as null
 
 
 class _Strict(BaseModel):
-    """Text is no number, and a list is no mapping; what is not named here is left as it is."""
+    """Base model without type coercion; fields that it does not name are accepted unchecked."""
 
     model_config = ConfigDict(strict=True)
 
 
 class Finding(_Strict):
+    """One check of an audit."""
+
     status: Status
     figure: float | None
     meaning: str
 
 
 class Checkpoint(_Strict):
+    """Evaluation of one checkpoint."""
+
     epoch: int | None = None
     metrics: Numbers
     audit: dict[str, Finding] = {}
 
 
 class Suite(_Strict):
+    """Config of an evaluation suite."""
+
     attacks: dict[str, Any]
 
 
 class Evaluation(_Strict):
+    """Evaluation of a run by one suite."""
+
     suite: Suite
     checkpoints: dict[str, Checkpoint]
     run: Numbers
 
     @model_validator(mode="after")
-    def _accuracies_are_shares(self) -> Self:
-        """A percentage, as another program may write it, would be a hundred times too much in every mean."""
+    def _check_accuracies(self) -> Self:
+        """Reject accuracies outside [0, 1]: a percentage from another program would distort every mean."""
         for name, checkpoint in self.checkpoints.items():
             for accuracy in ("clean", "worst_case", *self.suite.attacks):
                 value = checkpoint.metrics.get(f"test/{accuracy}")
                 if value is not None and math.isfinite(value) and not 0 <= value <= 1:
-                    raise ValueError(f"test/{accuracy} of {name} is {value}, and a share of examples lies between 0 and 1")
+                    raise ValueError(f"test/{accuracy} of {name} is {value}, but an accuracy is between 0 and 1")
         return self
 
 
-class Recorded(_Strict):
-    """As `temper.runs.record.RunRecord`, whose names are checked there."""
+class RecordSchema(_Strict):
+    """Types of the fields of `temper.runs.record.RunRecord`, whose constructor checks their names."""
 
     status: Literal["finished", "failed"]
     study: str
@@ -92,17 +100,17 @@ class _Threat(_Strict):
     eps: str | float
 
 
-class _Measured(_Strict):
+class _ThreatSuite(_Strict):
     norm: str
     threat: _Threat
 
 
 class _Evaluated(_Strict):
-    suite: _Measured
+    suite: _ThreatSuite
 
 
-class Described(_Strict):
-    """What of a record a report tells beside its numbers: the data, the validation attack, the threat, the machine."""
+class ReportedFields(_Strict):
+    """Fields that a report shows in addition to the metrics: data, validation attack, threat, versions and hardware."""
 
     config: _Config
     versions: dict[str, str]
@@ -110,15 +118,19 @@ class Described(_Strict):
     evaluations: dict[str, _Evaluated]
 
 
-def check(values: Any, shape: type[BaseModel] = Recorded) -> None:
-    """Hold what was read to this shape.
+def validate_schema(values: Any, schema: type[BaseModel] = RecordSchema) -> None:
+    """Validate the values of a record.
+
+    Args:
+        values: the values as read from JSON.
+        schema: the model that they must match.
 
     Raises:
-        ValueError: it has another; the message names the place, and what should stand there.
+        ValueError: they do not match; the message names the field and what is wrong with it.
     """
     try:
-        shape.model_validate(values)
+        schema.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place, said = ".".join(map(str, first["loc"])) or "the whole", first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{place}: {said}") from error
+        field, message = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{field}: {message}") from error

@@ -1,7 +1,7 @@
-"""Randomness is keyed, never carried: each draw depends on (run seed, purpose, epoch or step) and on nothing before it.
+"""Keyed random seeds: each draw depends only on (run seed, purpose, epoch or step), never on earlier draws.
 
-So cells of one seed see the same batches and the same random starts whatever else they do, and a resumed run
-equals an undisturbed one to the bit without saving any random state.
+Runs with the same seed therefore see the same batches and the same random starts in every cell, and a resumed run is
+bit-identical to an uninterrupted one without any saved random state.
 """
 
 import hashlib
@@ -10,20 +10,29 @@ import torch
 
 
 def key(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose of the run with this seed."""
+    """Return a 63-bit seed for one purpose of the run.
+
+    Args:
+        seed: seed of the run.
+        purpose: name of the purpose, then e.g. the epoch and the step.
+    """
     digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator of its own for one purpose."""
+    """Return a new CPU generator for one purpose; see `key` for the arguments."""
     return torch.Generator().manual_seed(key(seed, *purpose))
 
 
 def rekey(seed: int, *purpose: str | int) -> None:
-    """Point torch's default generators at one purpose: for draws that take no generator, such as dropout.
+    """Seed torch's default generators for one purpose, for draws that take no generator, such as dropout.
 
-    Not `torch.manual_seed`: where CUDA is built in but not in use, that costs a millisecond and a stack trace per call.
+    `torch.manual_seed` is avoided: where CUDA is built in but not in use, it costs a millisecond and a stack trace per call.
+
+    Args:
+        seed: seed of the run.
+        purpose: as for `key`.
     """
     value = key(seed, *purpose)
     torch.default_generator.manual_seed(value)

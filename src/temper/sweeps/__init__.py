@@ -1,1 +1,1 @@
-"""Which cells run, and where: a grid, a tuned grid, or a search; composed and checked, launched, and followed."""
+"""Sweeps over cells: grids, grids with tuned strengths, and Optuna searches; composed, validated, launched and monitored."""

@@ -1,4 +1,4 @@
-"""What does not go with `model.compile`."""
+"""Checks that everything which is trained supports `model.compile`."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from temper.attacks import Evolving
 from temper.attacks.gradient_step import take_step
-from temper.config.errors import ConfigError
+from temper.config.errors import ConfigError, first_line
 from temper.data import DataModule
 from temper.models import Compiler, StepNetwork
 from temper.penalties.penalty import Penalty
@@ -18,55 +18,67 @@ from temper.training.modules import Classifier
 
 
 def validate_compiled(config: DictConfig, module: Classifier, data: DataModule) -> None:
-    """Whether all that is trained can be compiled.
+    """Check that model, attack and penalties can be compiled.
+
+    Args:
+        config: of the run.
+        module: with a compiler.
+        data: whose first validation examples are used.
 
     Raises:
-        ConfigError: naming what cannot.
+        ConfigError: a part cannot be compiled; the message names it.
     """
     compiler = module.compiler
     assert compiler is not None
     if config.trainer.get("sync_batchnorm"):
-        raise ConfigError("model.compile=true does not go with trainer.sync_batchnorm=true: ranks talk amid the network")
+        raise ConfigError(
+            "model.compile=true: does not support trainer.sync_batchnorm=true, because devices communicate within the network. "
+            "Set one of them to false."
+        )
     if compiler.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
         raise ConfigError(
-            "model.compile=cuda_graphs does not go with trainer.accumulate_grad_batches: the gradients of one batch lie "
-            "where the next one writes; set model.compile to true, or data.batch_size to that of all batches together"
+            "model.compile=cuda_graphs: does not support trainer.accumulate_grad_batches="
+            f"{config.trainer.accumulate_grad_batches}, because each batch overwrites the memory of the previous batch's "
+            "gradients. Set model.compile=true, or increase data.batch_size instead."
         )
     if isinstance(module.attack, Evolving) and module.attack.ramp_eps:
-        growing = [threat.norm for threat, _ in module.attack.full if threat is not None and threat.norm != "linf"]
-        if growing:
+        norms = [threat.norm for threat, _ in module.attack.full if threat is not None and threat.norm != "linf"]
+        if norms:
             raise ConfigError(
-                f"model.compile does not go with attack.ramp_eps under {growing[0]}: every radius would be compiled; set "
-                "attack.ramp_eps to 0, or leave model.compile at false"
+                f"model.compile=true: does not support attack.ramp_eps with norm {norms[0]}, because it would compile again "
+                "for every radius. Set attack.ramp_eps=0 or model.compile=false."
             )
     for name, penalty in module.penalties:
-        if type(penalty).exposed is not Penalty.exposed:
-            # Some versions of torch trace the ascent without it, and say nothing.
+        if type(penalty).attacked_network is not Penalty.attacked_network:
+            # Some versions of torch trace the ascent without this gradient, and give no error.
             raise ConfigError(
-                f"model.compile=true does not go with penalty.{name}: attacks climb its loss too, by a gradient within the "
-                "network that they see; leave model.compile at false"
+                f"model.compile=true: does not support penalty.{name}, because attacks also ascend its loss, which takes a "
+                "gradient within the network. Set model.compile=false."
             )
-    _try(module, data)
+    _try_compiled(module, data)
 
 
-def _try(module: Classifier, data: DataModule) -> None:
-    """Take the gradient of the risk, and of each penalty, through the traced network: what differentiates a gradient, or looks
-    into the network while it runs, does not go with `torch.compile`."""
+def _try_compiled(module: Classifier, data: DataModule) -> None:
+    """Differentiate the risk and each penalty through the traced network.
+
+    `torch.compile` does not support double backward, or code that inspects the network during its forward pass.
+    """
     net, attack = copy.deepcopy(module.net), copy.deepcopy(module.attack)
-    tracer = Compiler(backend="aot_eager")  # what cannot be compiled fails there already, in a second
-    tracer.network(net)
-    attack.step_by(tracer.function(take_step))
+    tracer = Compiler(backend="aot_eager")  # fails on the same code as inductor, within a second
+    tracer.compile_network(net)
+    attack.set_step(tracer.compile_function(take_step))
     batch = next(iter(data.loader("val", batch_size=4)))
     weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
-    def attempt(key: str, value: Callable[[], Tensor | None]) -> None:
+    def attempt(key: str, compute: Callable[[], Tensor | None]) -> None:
         try:
-            found = value()
-            if found is not None and found.requires_grad:
-                torch.autograd.grad(found, weights, allow_unused=True)
-        except Exception as error:  # whatever torch, or a part from outside, raises
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ConfigError(f"model.compile=true does not go with {key}: {reason}; leave model.compile at false") from error
+            loss = compute()
+            if loss is not None and loss.requires_grad:
+                torch.autograd.grad(loss, weights, allow_unused=True)
+        except Exception as error:  # torch or an external class may raise anything
+            raise ConfigError(
+                f"model.compile=true: does not support {key}: {first_line(error)}. Set model.compile=false."
+            ) from error
 
     attempt("model", lambda: net(batch.x).sum())
     attempt("attack", lambda: attack.risk(StepNetwork(net), batch, attack.perturb(net, batch)).sum())

@@ -1,8 +1,8 @@
-"""From the overrides of a grid to composed configs, as each job will see its own, without composing every one: Hydra takes a
-quarter of a second for each, and a grid may have thousands.
+"""Composition of a sweep's configs, each as its job will see it.
 
-Options of groups decide which files a config is made of; values are set once it is made. So runs that choose the same options
-are composed once, and those that differ in nothing but their seed are one cell, looked at once.
+Hydra takes a quarter of a second to compose a config, and a grid may have thousands. Choices of group options determine the
+files of a config; values are set after composition. So runs with the same group options are composed once, and runs that differ
+only in their seed are treated as one cell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,11 @@ SEED = "seed="
 
 
 class Composer:
-    """Composes the runs of a sweep.
+    """Composes the configs of a sweep's runs.
 
     Args:
-        config: the sweep's own, composed without the axes.
+        config: of the sweep, composed without the axes.
+        loader: Hydra's.
     """
 
     def __init__(self, config: DictConfig, loader: ConfigLoader) -> None:
@@ -35,35 +36,47 @@ class Composer:
         self.is_group = cache(lambda key: bool(loader.get_group_options(key, ObjectType.CONFIG)) if key else False)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of one run, as a copy of its own, without Hydra's part."""
-        values = [override for override in overrides if self._sets_a_value(self.parse(override))]
+        """Return a new config of one run, without Hydra's part.
+
+        Args:
+            overrides: of the run.
+        """
+        values = [override for override in overrides if self._sets_value(self.parse(override))]
         others = tuple(override for override in overrides if override not in values)
         if others not in self.composed:
-            # With the values: an option may be chosen by one of them.
+            # The values are included, because a group option may be interpolated from one of them.
             self.composed[others] = _without_hydra(self.loader.load_sweep_config(self.config, list(overrides)))
         config = self.composed[others].copy()
         for override in map(self.parse, values):
-            # As Hydra does it, once the files are put together.
+            # As Hydra does after composition.
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         return config
 
-    def _sets_a_value(self, override: Override) -> bool:
-        """Whether an override gives a new value to a key that is there, and does nothing else."""
+    def _sets_value(self, override: Override) -> bool:
+        """Return True if an override only sets an existing key to a new value."""
         key = override.key_or_group
         changes = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
         if isinstance(override.value(), dict):
-            return False  # it is merged into what is there, which must not be what another run has merged
+            return False  # dicts are merged, and must not be merged into what another run has merged
         return changes and not key.startswith("hydra") and not self.is_group(key)
 
     def seed(self, overrides: Sequence[str], config: DictConfig) -> Any:
-        """The seed that a run's overrides give it, else the config's."""
+        """Return the seed of a run.
+
+        Args:
+            overrides: of the run.
+            config: gives the seed if the overrides do not.
+        """
         typed = [override for override in overrides if override.startswith(SEED)]
         return self.parse(typed[-1]).value() if typed else config.seed
 
     def cells(self, runs: Sequence[list[str]]) -> Iterator[tuple[DictConfig, list[list[str]]]]:
-        """Runs that differ in their seed alone, with the config of the first of them.
+        """Yield groups of runs that differ only in their seed, each with the config of its first run.
 
-        Where a seed reaches into what makes a cell (`data.split_seed=${seed}`), each run is a cell of its own.
+        If the seed changes the cell (`data.split_seed=${seed}`), each run is a separate cell.
+
+        Args:
+            runs: the overrides of each run.
         """
         groups: dict[tuple[str, ...], list[list[str]]] = {}
         for overrides in runs:

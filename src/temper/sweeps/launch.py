@@ -1,7 +1,7 @@
-"""Handing the runs of a sweep to Hydra's launcher, until each has ended or cannot be run.
+"""Launch the runs of a sweep by Hydra's launcher until each has ended or cannot be run.
 
-Whichever launcher it is, a run has ended when its record says so. What has left none was lost with its process (killed for its
-memory, by its cluster, by hand), or another sweep works on it.
+With any launcher, a run has ended when its record says so. A run without a record was lost with its process (killed for its
+memory, by its cluster or by hand), or another sweep is running it.
 """
 
 import os
@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
 
-from temper.config.errors import ConfigError
+from temper.config.errors import ConfigError, first_line
 from temper.runs.jobs import Job
-from temper.runs.lock import BEGUN, was_interrupted
-from temper.runs.parent_watch import SWEEP
+from temper.runs.lock import STARTED_FILE, was_interrupted
+from temper.runs.parent_watch import SWEEP_PID
 from temper.runs.terminal import say
 from temper.sweeps.progress import Progress
 
@@ -25,14 +25,22 @@ POLL = 1.0  # seconds
 
 
 def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
-    """Run the jobs; what another sweep works on is waited for.
+    """Run the jobs, and wait for those that another sweep is running.
 
-    A run whose process died is tried once more. Where it took the launcher down with it (joblib ends all its workers with one),
-    it is tried alone, so that no other run is lost with it again.
+    A run whose process died is retried once. If it also ended the launcher (joblib ends all workers together with one), it is
+    retried separately, because it could end other runs again.
+
+    Args:
+        launcher: Hydra's.
+        todo: jobs to run.
+        progress: of the sweep; knows which jobs have ended.
+
+    Raises:
+        ConfigError: the launcher could start no run.
     """
-    os.environ[SWEEP] = str(os.getpid())
-    died: Counter[Path] = Counter()
-    if launcher_isolates(launcher):
+    os.environ[SWEEP_PID] = str(os.getpid())
+    deaths: Counter[Path] = Counter()
+    if _isolates_runs(launcher):
         jobs = {tuple(job.overrides): job for job in todo}
         cast(Any, launcher).ended = lambda overrides: progress.has_ended(jobs[tuple(overrides)])
     batches = [list(todo)]
@@ -40,53 +48,52 @@ def launch(launcher: Launcher, todo: Sequence[Job], progress: Progress) -> None:
         batch = [job for job in batches.pop(0) if not progress.has_ended(job)]
         if not batch:
             continue
-        broken = _launch_once(launcher, batch)
-        begun = _wait_for_others(batch, progress)
-        undone = [job for job in batch if not progress.has_ended(job)]
-        died.update(job.folder for job in undone if job.folder in begun)
-        again = [job for job in undone if job.folder in begun and died[job.folder] <= RETRIES]
-        batches += [[job] for job in again] if broken and not launcher_isolates(launcher) else [again]
-        others = [job for job in undone if job.folder not in begun]
+        problem = _launch_once(launcher, batch)
+        interrupted = _wait_for_others(batch, progress)
+        unfinished = [job for job in batch if not progress.has_ended(job)]
+        deaths.update(job.folder for job in unfinished if job.folder in interrupted)
+        again = [job for job in unfinished if job.folder in interrupted and deaths[job.folder] <= RETRIES]
+        batches += [[job] for job in again] if problem and not _isolates_runs(launcher) else [again]
+        others = [job for job in unfinished if job.folder not in interrupted]
         if again:
-            say(f"{len(again)} runs were lost with their processes, {again[0].folder} among them: tried once more")
-        if len(others) < len(batch):  # else the launcher starts nothing
+            say(f"the process died in {len(again)} of {len(batch)} runs, e.g. {again[0].folder}: each is retried once")
+        if len(others) < len(batch):  # otherwise the launcher starts nothing
             batches.append(others)
-        elif broken:
-            raise ConfigError(f"no run could be started: {broken}")
+        elif problem:
+            raise ConfigError(f"hydra/launcher: no run could be started: {problem}")
 
 
-def launcher_isolates(launcher: Launcher) -> bool:
-    """Whether each run has a process that no other depends on: jobs of a cluster."""
+def _isolates_runs(launcher: Launcher) -> bool:
+    """Return True if no run depends on the process of another one, as in jobs of a cluster."""
     return bool(getattr(launcher, "isolates", False))
 
 
 def _launch_once(launcher: Launcher, batch: Sequence[Job]) -> str:
-    """What kept the launcher from coming to its end, or nothing."""
+    """Launch a batch and return the launcher's error, or an empty text."""
     try:
         launcher.launch([list(job.overrides) for job in batch], initial_job_idx=0)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        say(f"the launcher stopped: {reason}")
-        return reason
+        say(f"the launcher stopped with an error: {first_line(error)}")
+        return first_line(error)
     return ""
 
 
 def _wait_for_others(batch: Sequence[Job], progress: Progress) -> set[Path]:
-    """Wait for runs that somebody works on still; those whose process died in the middle."""
-    begun: set[Path] = set()
+    """Wait for runs that other processes are running, and return the folders of those that were interrupted."""
+    interrupted: set[Path] = set()
     waiting = [job for job in batch if not progress.has_ended(job)]
-    told = False
+    announced = False
     while waiting:
-        held = []
+        locked = []
         for job in waiting:
             if was_interrupted(job.folder):
-                begun.add(job.folder)
-            elif (job.folder / BEGUN).exists():  # and its owner has just shown a sign of life
-                held.append(job)
-        waiting = [job for job in held if not progress.has_ended(job)]
-        if waiting and not told:
-            told = True
-            say(f"waiting for {len(waiting)} runs that other processes work on, {waiting[0].folder} among them")
+                interrupted.add(job.folder)
+            elif (job.folder / STARTED_FILE).exists():  # and its lock owner is alive
+                locked.append(job)
+        waiting = [job for job in locked if not progress.has_ended(job)]
+        if waiting and not announced:
+            announced = True
+            say(f"waiting for other processes to finish {len(waiting)} of these runs, e.g. {waiting[0].folder}")
         if waiting:
             time.sleep(POLL)
-    return begun
+    return interrupted

@@ -1,4 +1,4 @@
-"""What a search may cost, and who asks: trials, their seeds, and a sampler of Optuna that can be replayed."""
+"""Budget and sampler of a search: number of trials, their seeds, and a reproducible Optuna sampler."""
 
 import logging
 import warnings
@@ -10,74 +10,87 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import TypeAdapter, ValidationError
 
-from temper.config.errors import ConfigError
-from temper.config.instantiate import explain_arguments
+from temper.config.errors import ConfigError, explain_arguments, first_line
 from temper.config.types import Count
-from temper.sweeps.trial import Seeds, values_of
+from temper.sweeps.trial import Seeds, parse_list
 
 KEY = "hydra.sweeper.search"
 TPE = {"_target_": "optuna.samplers.TPESampler", "seed": 0}
 EXAMPLE = f"'{KEY}={{n_trials:24,n_jobs:4,seed:[100,101]}}'"
 
 
-class Budget(NamedTuple):
-    """What a search may cost: trials, how many of them are asked before the first is told, the seeds of each, the sampler."""
+class SearchBudget(NamedTuple):
+    """Budget of a search.
+
+    Attributes:
+        trials: number of trials.
+        concurrent: number of trials that are suggested before the results of the first are reported to Optuna.
+        seeds: of each trial.
+        sampler: `_target_` and arguments of an Optuna sampler.
+    """
 
     trials: int
-    side_by_side: int
+    concurrent: int
     seeds: list[int]
     sampler: dict[str, Any]
 
     @classmethod
-    def of(cls, search: Any) -> "Budget":
-        """From `hydra.sweeper.search`.
+    def of(cls, search: Any) -> "SearchBudget":
+        """Parse `hydra.sweeper.search`.
+
+        Args:
+            search: the mapping from the config.
 
         Raises:
             ConfigError: a key is unknown or missing, or a value is wrong.
         """
-        known = {"n_trials", "n_jobs", "seed", "sampler"}
-        if not isinstance(search, Mapping) or not {"n_trials", "seed"} <= set(search) <= known:
-            there = ", ".join(map(str, search)) if isinstance(search, Mapping) else repr(search)
+        keys = {"n_trials", "n_jobs", "seed", "sampler"}
+        if not isinstance(search, Mapping) or not {"n_trials", "seed"} <= set(search) <= keys:
+            given = ", ".join(map(str, search)) if isinstance(search, Mapping) else repr(search)
             raise ConfigError(
-                f"{KEY} needs the keys n_trials and seed, may have n_jobs and sampler, and no other (got {there or 'none'}): "
-                f"{EXAMPLE}, or {KEY}=null not to search. Its objectives are always the same two, clean and robust accuracy "
-                "on the validation split, both maximized"
+                f"{KEY}: needs the keys n_trials and seed, and accepts only n_jobs and sampler besides (got "
+                f"{given or 'none'}). Set {EXAMPLE}, or {KEY}=null for no search. The two objectives are fixed: clean and "
+                "robust accuracy on the validation split, both maximized."
             )
         counts = {}
         for key in ("n_trials", "n_jobs"):
             try:
                 counts[key] = TypeAdapter(Count).validate_python(search.get(key, 1))
             except ValidationError as error:
-                raise ConfigError(f"{'; '.join(explain_arguments(error, f'{KEY}.{key}'))}; such as {KEY}.{key}=4") from None
-        seeds = values_of(search["seed"], Seeds, f"{KEY}.seed", "[100,101]")
+                raise ConfigError(f"{'; '.join(explain_arguments(error, f'{KEY}.{key}'))}. Example: {KEY}.{key}=4") from None
+        seeds = parse_list(search["seed"], Seeds, f"{KEY}.seed", "[100,101]")
         return cls(counts["n_trials"], counts["n_jobs"], seeds, dict(search.get("sampler") or TPE))
 
     def study(self) -> optuna.Study:
-        """An empty study of two objectives, in memory.
+        """Return an empty in-memory study with two objectives.
 
         Raises:
-            ConfigError: there is no such sampler, it takes no such argument, or it could not be replayed.
+            ConfigError: the sampler does not exist, does not accept an argument, or is not reproducible.
         """
         spec, key = self.sampler, f"{KEY}.sampler"
         name = str(spec.get("_target_")).rpartition(".")[2]
         if name in ("GridSampler", "BruteForceSampler"):
-            raise ConfigError(f"{key}: {name} is a grid; write its values as axes, and set {KEY}=null")
+            raise ConfigError(f"{key}: {name} is a grid. Write its values as axes of a grid, and set {KEY}=null.")
         if type(spec.get("seed")) is not int:
-            raise ConfigError(f"{key}.seed should be a whole number (got {spec.get('seed')!r}): without it no search goes on")
+            raise ConfigError(
+                f"{key}.seed should be a whole number (got {spec.get('seed')!r}): a search can only be resumed with a fixed "
+                "seed"
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 sampler = instantiate(spec)
         except InstantiationException as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ConfigError(f"{key}: {reason}; such as {key}={{_target_:{TPE['_target_']},seed:0}}") from None
+            reason = first_line(error.__cause__ or error)
+            raise ConfigError(f"{key}: {reason}. Example: {key}={{_target_:{TPE['_target_']},seed:0}}") from None
         if not isinstance(sampler, optuna.samplers.BaseSampler):
-            raise ConfigError(f"{key}: {spec.get('_target_')} is no sampler of Optuna; such as {TPE['_target_']}")
+            raise ConfigError(f"{key}: {spec.get('_target_')} is not an Optuna sampler. Example: {TPE['_target_']}")
         optuna.logging.set_verbosity(logging.WARNING)
         return optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
 
     @property
-    def about_sampler(self) -> str:
+    def sampler_description(self) -> str:
+        """Version of Optuna, name and arguments of the sampler."""
         arguments = [f"{key}={value}" for key, value in sorted(self.sampler.items()) if key != "_target_"]
         name = str(self.sampler["_target_"]).rpartition(".")[2]
         return f"Optuna {optuna.__version__}, {name} ({', '.join(arguments)})"

@@ -1,8 +1,8 @@
-"""A search in two stages: Optuna asks for settings, trials judge them on validation by two objectives, clean and robust
-accuracy; then the settings that no other beats are trained anew, evaluated and reported.
+"""Search in two stages: Optuna suggests settings; those on the Pareto front are trained again, evaluated and reported.
 
-Nothing of a search is stored but the records of its runs. A seeded sampler that is told the same asks the same, so a search
-that was stopped is replayed: its finished runs are found by their content, and only what is missing is trained.
+Trials are compared on the validation split by two objectives, clean and robust accuracy. A search stores nothing but the
+records of its runs: a seeded sampler that gets the same results suggests the same settings. So an interrupted search is
+replayed; its finished runs are identified by their content, and only missing runs are trained.
 """
 
 import json
@@ -24,27 +24,35 @@ from temper.runs.atomic_files import atomic_write
 from temper.runs.jobs import Job
 from temper.runs.record import RunRecord
 from temper.runs.terminal import say
-from temper.sweeps.axes import Axis, overrides, split
+from temper.sweeps.axes import Axis, axis_overrides, split_axes
 from temper.sweeps.composing import Composer
-from temper.sweeps.sampling import KEY, Budget
-from temper.sweeps.search_report import About, Tried, pareto_set, search_figure, search_page
-from temper.sweeps.sweep import carry_out, combinations, plan, run_and_report, undone
-from temper.sweeps.trial import both_seeds, record_of, scores, settings
+from temper.sweeps.sampling import KEY, SearchBudget
+from temper.sweeps.search_report import SearchInfo, TrialResult, pareto_trials, search_figure, search_page
+from temper.sweeps.sweep import combinations, plan, run_and_report, run_jobs, unfinished_jobs
+from temper.sweeps.trial import ended_record, seed_overlap_warnings, selection_overrides, validation_scores
 
-# What changes how well a network learns, and nothing of what it is judged by.
-OF_TRAINING = ("batch_size", "flip", "threats")
+# Keys of `data` that change training, but not the validation by which trials are compared.
+TRAINING_ONLY = ("batch_size", "flip", "threats")
 
 
 class Trial(NamedTuple):
-    """What Optuna asked for: the settings, a run for each seed, or why there is none."""
+    """One suggestion of Optuna.
 
-    asked: optuna.trial.Trial
+    Attributes:
+        suggestion: Optuna's trial.
+        parameters: values by key, as overrides write them.
+        jobs: one run for each seed; empty if the settings are invalid.
+        error: why there are no runs, or empty.
+    """
+
+    suggestion: optuna.trial.Trial
     parameters: dict[str, str]
     jobs: list[Job]
     error: str
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
+        """Settings and cell in one line."""
         cell = self.jobs[0].cell.name if self.jobs else f"cannot run: {self.error}"
         return f"{', '.join(f'{key}={value}' for key, value in self.parameters.items())}: {cell}"
 
@@ -52,56 +60,63 @@ class Trial(NamedTuple):
 def search_and_report(
     config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str], search: Any
 ) -> list[Any]:
-    """Search, then run the Pareto set with the seeds of the command, and report.
+    """Search, then run the settings on the Pareto front with the seeds of the command, and report.
 
     Args:
-        config, loader, launcher: as of `temper.sweeps.sweep.sweep`.
-        arguments: overrides; an interval, range or choice is an axis of the search, several seeds are the report's.
+        config: of the sweep, composed without the axes.
+        loader: Hydra's.
+        launcher: Hydra's.
+        arguments: overrides; an interval, range or choice is an axis of the search, several seeds are those of the report.
         search: as in conf/hydra/sweeper/temper.yaml.
 
     Raises:
-        ConfigError: what is asked for cannot be searched, or fails at some end of an axis; nothing has been started then.
-        SystemExit: a trial has not ended, every trial or some run of the Pareto set failed (status 1).
+        ConfigError: the search is not possible, or a run is invalid at an end of an axis; nothing is started then.
+        SystemExit: a trial has not ended, every trial failed, or a run on the Pareto front failed (status 1).
     """
-    budget = Budget.of(search)
-    axes, others = split(loader, arguments)
+    budget = SearchBudget.of(search)
+    axes, others = split_axes(loader, arguments)
     study = budget.study()
     runs = combinations(loader, others)
-    reported, said = _at_the_ends(config, loader, axes, runs)
-    folder, seeds = reported[0].folder.parents[1], sorted({job.seed for job in reported})
-    for warning in [*said, *both_seeds(seeds, budget.seeds, KEY)]:
+    report_jobs, warnings = _check_ends(config, loader, axes, runs)
+    folder, seeds = report_jobs[0].folder.parents[1], sorted({job.seed for job in report_jobs})
+    for warning in [*warnings, *seed_overlap_warnings(seeds, budget.seeds, KEY)]:
         say(f"warning: {warning}")
     name = str(folder.relative_to(Path(config.paths.outputs)))
-    common = [*(override for override in runs[0] if not override.startswith("seed=")), *settings(f"{name}-search")]
-    tried = _try(config, launcher, budget, lambda: _plan(config, loader, axes, _ask(study, axes), common, budget.seeds), study)
-    if tried is None:
-        say(f"and then the Pareto set with seed {', '.join(map(str, seeds))}")
+    common = [
+        *(override for override in runs[0] if not override.startswith("seed=")),
+        *selection_overrides(f"{name}-search"),
+    ]
+    results = _run_trials(
+        config, launcher, budget, lambda: _plan(config, loader, axes, _ask(study, axes), common, budget.seeds), study
+    )
+    if results is None:
+        say(f"then the settings on the Pareto front, each with seed {', '.join(map(str, seeds))}")
         return []
-    best = pareto_set(tried)
+    best = pareto_trials(results)
+    page = Path(config.paths.results) / folder.name / "search.md"
     if not config.dry_run:
-        about = _about(config, folder.name, axes, budget, seeds, best)
-        _write_page(Path(config.paths.results) / folder.name, about, tried)
+        _write_page(page, _search_info(config, folder.name, axes, budget, seeds, best), results)
     if best:
-        say(f"Pareto set: trials {', '.join(str(trial.number) for trial in best)}")
+        say(f"Pareto front: trials {', '.join(str(trial.number) for trial in best)}")
     else:
-        say(f"every trial failed: {Path(config.paths.results) / folder.name / 'search.md'} says why")
+        say(f"every trial failed; the errors are in {page}")
         raise SystemExit(1)
-    chosen = plan(config, loader, [[*run, *overrides(axes, trial.parameters)] for trial in best for run in runs])[0]
-    _tell_of_others(folder, chosen)
-    run_and_report(config, launcher, chosen)
+    final_jobs = plan(config, loader, [[*run, *axis_overrides(axes, trial.parameters)] for trial in best for run in runs])[0]
+    _mention_other_cells(folder, final_jobs)
+    run_and_report(config, launcher, final_jobs)
     return []
 
 
-def _at_the_ends(
+def _check_ends(
     config: DictConfig, loader: ConfigLoader, axes: Sequence[Axis], runs: Sequence[list[str]]
 ) -> tuple[list[Job], list[str]]:
-    """Compose and check the cells at the ends of every axis, as they would be reported.
+    """Compose and validate the cells at the ends of every axis, with the seeds of the report.
 
     Returns:
-        The runs of the first of them, and warnings that hold at every end: those are of the settings, not of a value.
+        The runs of the first cell, and the warnings that apply at every end: they are about the settings, not about a value.
 
     Raises:
-        ConfigError: a value at an end is wrong, changes nothing, or moves what trials are judged by.
+        ConfigError: a value at an end is wrong, changes nothing, or changes the validation by which trials are compared.
     """
     first = {axis.key: axis.ends[0] for axis in axes}
     corners = {"": first} | {f"{a.key}={end}": first | {a.key: end} for a in axes for end in a.ends[1:]}
@@ -109,35 +124,42 @@ def _at_the_ends(
     compose = Composer(config, loader).compose
     jobs: dict[str, list[Job]] = {}
     errors: dict[str, None] = {}
-    said: list[dict[str, None]] = []
+    warnings: list[dict[str, None]] = []
     for name, parameters in corners.items():
         try:
-            jobs[name], found = plan(config, loader, [[*run, *overrides(axes, parameters)] for run in runs])
-            said.append(dict.fromkeys(warning.partition(": ")[2] or warning for warning in found))
+            jobs[name], cell_warnings = plan(config, loader, [[*run, *axis_overrides(axes, parameters)] for run in runs])
+            warnings.append(dict.fromkeys(warning.partition(": ")[2] or warning for warning in cell_warnings))
         except ConfigError as error:
             errors[str(error)] = None
     if errors:
         raise ConfigError("\n".join(errors))
-    judged = {name: _judged_by(compose([*runs[0], *overrides(axes, values)])) for name, values in corners.items()}
+    validation = {
+        name: _validation_settings(compose([*runs[0], *axis_overrides(axes, values)])) for name, values in corners.items()
+    }
     for axis in axes:
         for end in axis.ends[1:]:
-            if judged[f"{axis.key}={end}"] != judged[""]:
+            if validation[f"{axis.key}={end}"] != validation[""]:
                 raise ConfigError(
-                    f"{axis.key} is no axis of a search: it moves what trials are judged by, the validation attack or the "
-                    "validation split; the radius of training is searched by attack.eps"
+                    f"{axis.key}={axis.text}: cannot be searched, because it changes the validation attack or the validation "
+                    "split, by which trials are compared. Search the training radius by attack.eps."
                 )
             if jobs[f"{axis.key}={end}"][0].cell.digest == jobs[""][0].cell.digest:
-                raise ConfigError(f"{axis.key} is no axis of a search: {axis.ends[0]} and {end} give one and the same run")
-    return jobs[""], [warning for warning in said[0] if all(warning in others for others in said)]
+                raise ConfigError(
+                    f"{axis.key}={axis.text}: cannot be searched, because {axis.ends[0]} and {end} give the same run. "
+                    "Remove this axis."
+                )
+    return jobs[""], [warning for warning in warnings[0] if all(warning in others for others in warnings)]
 
 
-def _judged_by(config: DictConfig) -> str:
+def _validation_settings(config: DictConfig) -> str:
+    """Return the settings by which trials are compared, as JSON."""
     values = plain(config)
-    data = {key: value for key, value in values["data"].items() if key not in OF_TRAINING}
+    data = {key: value for key, value in values["data"].items() if key not in TRAINING_ONLY}
     return json.dumps([values["validation"], data], sort_keys=True)
 
 
 def _ask(study: optuna.Study, axes: Sequence[Axis]) -> optuna.trial.Trial:
+    """Ask Optuna for the next settings."""
     try:
         return study.ask({axis.key: axis.distribution for axis in axes})
     except ValueError as error:
@@ -148,113 +170,122 @@ def _plan(
     config: DictConfig,
     loader: ConfigLoader,
     axes: Sequence[Axis],
-    asked: optuna.trial.Trial,
+    suggestion: optuna.trial.Trial,
     common: Sequence[str],
     seeds: Sequence[int],
 ) -> Trial:
-    """The runs of a trial. Settings that are right at the ends of each axis may still be wrong together: that trial fails."""
-    parameters = {axis.key: axis.value(asked.params[axis.key]) for axis in axes}
-    runs = [[*common, *overrides(axes, parameters), f"seed={seed}"] for seed in seeds]
+    """Plan the runs of a trial.
+
+    Settings that are valid at the ends of each axis may be invalid in combination; such a trial fails.
+    """
+    parameters = {axis.key: axis.value(suggestion.params[axis.key]) for axis in axes}
+    runs = [[*common, *axis_overrides(axes, parameters), f"seed={seed}"] for seed in seeds]
     try:
-        return Trial(asked, parameters, plan(config, loader, runs)[0], "")
+        return Trial(suggestion, parameters, plan(config, loader, runs)[0], "")
     except ConfigError as error:
-        return Trial(asked, parameters, [], str(error))
+        return Trial(suggestion, parameters, [], str(error))
 
 
-def _try(
-    config: DictConfig, launcher: Launcher, budget: Budget, ask: Callable[[], Trial], study: optuna.Study
-) -> list[Tried] | None:
-    """Every trial, in batches: asked, run as far as that is not done yet, judged by its records, and told.
+def _run_trials(
+    config: DictConfig, launcher: Launcher, budget: SearchBudget, ask: Callable[[], Trial], study: optuna.Study
+) -> list[TrialResult] | None:
+    """Run all trials in batches: get suggestions, train what is missing, and report the results to Optuna.
 
     Returns:
-        What each of them reached; None where a dry run has come to one that is yet to run, and has said so.
+        The results; None if a dry run reaches trials that are not finished, which it prints.
 
     Raises:
-        SystemExit: some run has left no record (status 1).
+        SystemExit: a run has no record (status 1).
     """
-    tried: list[Tried] = []
-    ran: set[Path] = set()
-    while (first := len(tried)) < budget.trials:
-        batch = [ask() for _ in range(min(budget.side_by_side, budget.trials - first))]
-        # A setting that is asked again has ended, well or not.
-        jobs = list({job.folder: job for trial in batch for job in trial.jobs if job.folder not in ran}.values())
-        ran |= {job.folder for job in jobs}
-        if new := bool(undone(config, jobs)):
-            say(f"trials {first} to {first + len(batch) - 1} of 0 to {budget.trials - 1}")
+    results: list[TrialResult] = []
+    started: set[Path] = set()
+    while (first := len(results)) < budget.trials:
+        batch = [ask() for _ in range(min(budget.concurrent, budget.trials - first))]
+        # Settings that are suggested again have ended already, finished or failed.
+        jobs = list({job.folder: job for trial in batch for job in trial.jobs if job.folder not in started}.values())
+        started |= {job.folder for job in jobs}
+        if new := bool(unfinished_jobs(config, jobs)):
+            say(f"trials {first} to {first + len(batch) - 1} ({budget.trials} in total)")
             if config.dry_run:
                 for trial in batch:
-                    say(f"trial {trial.asked.number}: {trial.shown}")
-                carry_out(config, launcher, jobs)
-                say(f"then {budget.trials - first - len(batch)} trials that depend on these")
+                    say(f"trial {trial.suggestion.number}: {trial.description}")
+                run_jobs(config, launcher, jobs)
+                say(f"then {budget.trials - first - len(batch)} trials, whose settings depend on these results")
                 return None
-            for problem in carry_out(config, launcher, jobs):
+            for problem in run_jobs(config, launcher, jobs):
                 say(problem)
-        if pending := sum(record_of(job) is None for job in jobs):
-            say(f"the search is not at its end: {pending} runs have left no record; the same command goes on")
+        if pending := sum(ended_record(job) is None for job in jobs):
+            say(f"the search is incomplete: {pending} of its runs left no record. Run the same command again to resume it.")
             raise SystemExit(1)
         for trial in batch:
-            result = _judge(trial, config.validation.name)
+            result = _result_of(trial, config.validation.name)
             if new:
                 say(_line(result, config.validation.name))
             if result.reason:
-                study.tell(trial.asked, state=optuna.trial.TrialState.FAIL)
+                study.tell(trial.suggestion, state=optuna.trial.TrialState.FAIL)
             else:
-                study.tell(trial.asked, result.values)
-            tried.append(result)
-    return tried
+                study.tell(trial.suggestion, result.values)
+            results.append(result)
+    return results
 
 
-def _judge(trial: Trial, attack: str) -> Tried:
-    """What a trial reached; a failed run fails it, whatever its other seeds say."""
-    records = [record for job in trial.jobs if (record := record_of(job)) is not None]
-    number, parameters = trial.asked.number, trial.parameters
+def _result_of(trial: Trial, attack: str) -> TrialResult:
+    """Return the result of a trial; it fails if the run of any seed failed."""
+    records = [record for job in trial.jobs if (record := ended_record(job)) is not None]
+    number, parameters = trial.suggestion.number, trial.parameters
     if reason := trial.error or next((record.error for record in records if record.error), ""):
-        return Tried(number, parameters, [], [], reason.splitlines()[0])
-    clean, robust = (_finite(records, f"val/{name}") for name in ("clean", attack))
+        return TrialResult(number, parameters, [], [], reason.splitlines()[0])
+    clean, robust = (_finite_scores(records, f"val/{name}") for name in ("clean", attack))
     if not clean or not robust:
-        return Tried(number, parameters, [], [], "its accuracy is not a number")
-    return Tried(number, parameters, clean, robust)
+        return TrialResult(number, parameters, [], [], "its validation accuracy is not finite")
+    return TrialResult(number, parameters, clean, robust)
 
 
-def _finite(records: Sequence[RunRecord], metric: str) -> list[float]:
-    values = scores(records, metric) or []
+def _finite_scores(records: Sequence[RunRecord], metric: str) -> list[float]:
+    """Return the score of each run, or an empty list if any is missing or not finite."""
+    values = validation_scores(records, metric) or []
     return values if all(value is not None and math.isfinite(value) for value in values) else []
 
 
-def _line(result: Tried, attack: str) -> str:
+def _line(result: TrialResult, attack: str) -> str:
     if result.reason:
-        return f"trial {result.number}: {result.shown}: failed: {result.reason}"
+        return f"trial {result.number}: {result.setting}: failed: {result.reason}"
     clean, robust = percent(result.clean), percent(result.robust)
-    return f"trial {result.number}: {result.shown}: val/clean {clean} %, val/{attack} {robust} %"
+    return f"trial {result.number}: {result.setting}: val/clean {clean} %, val/{attack} {robust} %"
 
 
-def _about(
-    config: DictConfig, study: str, axes: Sequence[Axis], budget: Budget, reported: Sequence[int], best: Sequence[Tried]
-) -> About:
-    near = {axis.key: [t.number for t in best if axis.near_an_end(t.parameters[axis.key])] for axis in axes}
-    return About(
+def _search_info(
+    config: DictConfig,
+    study: str,
+    axes: Sequence[Axis],
+    budget: SearchBudget,
+    report_seeds: Sequence[int],
+    best: Sequence[TrialResult],
+) -> SearchInfo:
+    near_end = {axis.key: [t.number for t in best if axis.is_near_end(t.parameters[axis.key])] for axis in axes}
+    return SearchInfo(
         study=study,
-        axes={axis.key: axis.written for axis in axes},
-        sampler=budget.about_sampler,
-        side_by_side=budget.side_by_side,
+        axes={axis.key: axis.text for axis in axes},
+        sampler=budget.sampler_description,
+        concurrent=budget.concurrent,
         seeds=budget.seeds,
-        reported=reported,
-        robust=config.validation.name,
-        near_an_end={key: numbers for key, numbers in near.items() if numbers},
+        report_seeds=report_seeds,
+        attack=config.validation.name,
+        near_end={key: numbers for key, numbers in near_end.items() if numbers},
     )
 
 
-def _write_page(results: Path, about: About, tried: Sequence[Tried]) -> None:
-    results.mkdir(parents=True, exist_ok=True)
-    if pareto_set(tried):
-        save(lambda: search_figure(about, tried), results / "search")
-    with atomic_write(results / "search.md") as part:
-        part.write_text(search_page(about, tried))
-    say(f"searched: {results}/search.md")
+def _write_page(page: Path, info: SearchInfo, results: Sequence[TrialResult]) -> None:
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if pareto_trials(results):
+        save(lambda: search_figure(info, results), page.with_suffix(""))
+    with atomic_write(page) as part:
+        part.write_text(search_page(info, results))
+    say(f"search report: {page}")
 
 
-def _tell_of_others(study: Path, chosen: Sequence[Job]) -> None:
-    """An earlier search of fewer trials had another Pareto set: its runs are kept, and reported with the rest."""
-    cells = {folder.parent for folder in study.glob("*/seed-*")} - {job.folder.parent for job in chosen}
+def _mention_other_cells(study: Path, jobs: Sequence[Job]) -> None:
+    """Print how many other cells the report will include, such as those of an earlier search with fewer trials."""
+    cells = {folder.parent for folder in study.glob("*/seed-*")} - {job.folder.parent for job in jobs}
     if cells:
-        say(f"{study} holds {len(cells)} cells that are not of this Pareto set; the report shows them too")
+        say(f"{study} contains {len(cells)} cells that are not on this Pareto front; the report includes them")

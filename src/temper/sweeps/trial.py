@@ -1,6 +1,6 @@
-"""Runs that choose: trained in a study of their own beside the one they choose for, and judged on the validation split.
+"""Runs of a tuning or a search: trained in a separate study and compared on the validation split.
 
-They never look at the test set, so that what they choose owes nothing to it.
+They never use the test set, so the selection of settings is independent of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,41 +9,56 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 from pydantic import TypeAdapter, ValidationError
 
-from temper.config.errors import ConfigError
-from temper.config.instantiate import explain_arguments
+from temper.config.errors import ConfigError, explain_arguments
 from temper.runs.jobs import Job
 from temper.runs.record import RunRecord
 
 Seeds = Annotated[list[int], MinLen(1)]
 
 
-def settings(study: str) -> list[str]:
-    """The overrides by which a run only chooses: it is neither evaluated nor kept."""
+def selection_overrides(study: str) -> list[str]:
+    """Return the overrides of a run that only serves selection: it is not evaluated and keeps no checkpoint.
+
+    Args:
+        study: name of its study.
+    """
     return [f"study={study}", "evaluation.checkpoints=[]", "keep_checkpoints=[]"]
 
 
-def values_of(given: Any, kind: Any, key: str, example: str) -> list[Any]:
-    """A list, or text separated by commas as axes are typed: ascending, each value once.
+def parse_list(given: Any, kind: Any, key: str, example: str) -> list[Any]:
+    """Return the distinct values of a list in ascending order.
+
+    Args:
+        given: a list, a single value, or text separated by commas.
+        kind: type of the list.
+        key: of the list in the config.
+        example: of a valid list, for the error.
 
     Raises:
-        ConfigError: it is empty, or holds something else than `kind` says.
+        ConfigError: the list is empty, or a value has the wrong type.
     """
     given = given.split(",") if isinstance(given, str) else given
     try:
         return sorted(set(TypeAdapter(kind).validate_python(given if isinstance(given, list) else [given])))
     except ValidationError as error:
-        wrong = "\n".join(explain_arguments(error, key))
-        raise ConfigError(f"{wrong}; such as '{key}={example}'") from None
+        problems = "\n".join(explain_arguments(error, key))
+        raise ConfigError(f"{problems}. Example: '{key}={example}'") from None
 
 
-def both_seeds(reported: Iterable[int], choosing: Iterable[int], key: str) -> list[str]:
-    """A warning where a seed both chooses and is reported."""
-    both = ", ".join(map(str, sorted({*reported} & {*choosing})))
-    return [f"seed {both} is tuned with and reported: choosing favours it; set {key}.seed"] if both else []
+def seed_overlap_warnings(report_seeds: Iterable[int], selection_seeds: Iterable[int], key: str) -> list[str]:
+    """Return a warning if a seed is used both for selection and in the report.
+
+    Args:
+        report_seeds: of the reported runs.
+        selection_seeds: of the tuning or search.
+        key: of the tuning or search in the config.
+    """
+    both = ", ".join(map(str, sorted({*report_seeds} & {*selection_seeds})))
+    return [f"seed {both} is used both for selection and in the report, which biases it; set {key}.seed"] if both else []
 
 
-def record_of(job: Job) -> RunRecord | None:
-    """What a run left behind: finished, or failed with its error; None where it has not ended."""
+def ended_record(job: Job) -> RunRecord | None:
+    """Return the record of a run that is finished or failed; None if it has not ended."""
     try:
         record = RunRecord.read(job.folder)
     except (FileNotFoundError, ValueError):
@@ -51,6 +66,11 @@ def record_of(job: Job) -> RunRecord | None:
     return record if record.has(job.suite) or record.error else None
 
 
-def scores(runs: Sequence[RunRecord], metric: str) -> list[float] | None:
-    """What each run's weights reached on the validation split; None where any of them failed, whatever the others say."""
+def validation_scores(runs: Sequence[RunRecord], metric: str) -> list[float] | None:
+    """Return the value of a validation metric for the final weights of each run; None if any run failed.
+
+    Args:
+        runs: records of one setting with different seeds.
+        metric: name of a validation curve.
+    """
     return None if any(run.error for run in runs) else [run.curves[metric][run.epoch] for run in runs]

@@ -1,0 +1,1 @@
+"""Training of one run: the four classifiers, callbacks, checkpoints and loggers."""

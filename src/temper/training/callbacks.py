@@ -1,4 +1,4 @@
-"""What a run remembers of its training, curves and cost: both live in the checkpoint, so a resumed run has them whole."""
+"""Callbacks that record learning curves and training cost; their state is checkpointed."""
 
 import contextlib
 import logging
@@ -22,21 +22,25 @@ log = logging.getLogger("temper")
 
 
 class Curves(Callback):
-    """Every metric that was logged, by name, one value per epoch; and a line of them in the log."""
+    """Record every logged metric once per epoch, and write the values to the log.
+
+    Attributes:
+        values: by metric, one value per epoch.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
         self._trained = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._tell_again(trainer)
+        self._log_past_epochs(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._trained:  # interrupted after the last epoch: nothing was left to train
-            self._tell_again(trainer)
+        if not self._trained:  # interrupted after the last epoch: no training step is left
+            self._log_past_epochs(trainer)
 
-    def _tell_again(self, trainer: pl.Trainer) -> None:
-        """Lightning's CSV logger starts its file anew after an interruption: the epochs before it are told again."""
+    def _log_past_epochs(self, trainer: pl.Trainer) -> None:
+        """Log the epochs before an interruption again, since Lightning's CSV logger starts a new file."""
         self._trained = True
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
@@ -49,9 +53,9 @@ class Curves(Callback):
             self.values.setdefault(name, []).append(float(value))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.tell(self.values)
-        shown = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
-        log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
+                logger.log_curves(self.values)
+        metrics = "  ".join(f"{name} {values[-1]:.4g}" for name, values in sorted(self.values.items()))
+        log.info("epoch %d of %s:  %s", trainer.current_epoch + 1, trainer.max_epochs, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values}
@@ -61,18 +65,18 @@ class Curves(Callback):
 
 
 class Cost(Callback):
-    """What training cost, validation and evaluation apart.
+    """Measure the cost of training, without validation and evaluation.
 
     Attributes:
-        seconds: of the training batches alone.
-        gradient_evaluations: backward passes through the network per example, a mean over the first epoch, counted rather than
-            declared, so that they are right for any attack and penalty.
+        seconds: duration of the training batches alone.
+        gradient_evaluations: backward passes through the network per example, the mean over the first epoch. They are counted
+            rather than declared, so they are correct for any attack and penalty.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.gradient_evaluations = 0.0
-        self._since = 0.0
+        self._started = 0.0
         self._rows = self._examples = 0
         self._counting = False
         self._handle: RemovableHandle | None = None
@@ -84,19 +88,19 @@ class Cost(Callback):
                 if not pl_module.measuring:
                     self._rows += len(gradient)
 
-            def follow(module: nn.Module, x: object, out: Tensor) -> None:
-                # Compiled steps are counted by themselves.
+            def hook(module: nn.Module, x: object, out: Tensor) -> None:
+                # Compiled steps are counted in `compiled_rows` of the module.
                 if not torch.compiler.is_compiling() and self._counting and out.requires_grad:
                     out.register_hook(count)
 
-            # What reaches the first layer has passed the network, whether it began at the logits or not.
+            # A gradient that reaches the first layer has passed through the whole network, from the logits or a hidden layer.
             net = cast(Network, pl_module.net)
             first = next(module for module in net.modules() if _has_weights(module))
-            if pl_module.compiler is not None:  # no hook goes into what is compiled; there, every pass begins at the logits
+            if pl_module.compiler is not None:  # compiled code takes no hooks inside; its passes all start at the logits
                 first = net
-            self._handle = first.register_forward_hook(follow)
+            self._handle = first.register_forward_hook(hook)
             self._counting = True
-        self._since = time.perf_counter()
+        self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -114,15 +118,15 @@ class Cost(Callback):
         if self._counting:
             self._counting = False
             rows = self._rows + cast(int, module.compiled_rows)
-            # What replays its batches needs that many epochs less.
+            # An attack that replays its batches needs that many times fewer epochs.
             self.gradient_evaluations = rows / self._examples * cast(Attack, module.attack).replays
-            if module.compiler is None:  # without the hook, what is compiled would be another network and compiled again
+            if module.compiler is None:  # removing the hook of a compiled network would trigger a recompilation
                 cast(RemovableHandle, self._handle).remove()
-        if self._since:
+        if self._started:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - self._since
-            self._since = 0.0
+            self.seconds += time.perf_counter() - self._started
+            self._started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "gradient_evaluations": self.gradient_evaluations}
@@ -132,18 +136,18 @@ class Cost(Callback):
 
 
 def _has_weights(module: nn.Module) -> bool:
-    """Whether a layer has weights of its own, or such as are made from others."""
-    own = next(module.parameters(recurse=False), None) is not None
-    return parametrize.is_parametrized(module) or (own and not isinstance(module, parametrize.ParametrizationList))
+    """Return True if a layer has weights, directly or by parametrization."""
+    direct = next(module.parameters(recurse=False), None) is not None
+    return parametrize.is_parametrized(module) or (direct and not isinstance(module, parametrize.ParametrizationList))
 
 
 class PeakMemory:
-    """Peak memory of a stretch of work in MiB: of the GPU where there is one, else of this process (Linux; None elsewhere).
+    """Peak memory from construction on: of the GPU if `device` is one, else of this process (Linux only).
 
-    Sweep workers are reused, so the process's own record is reset first.
+    Sweep workers are reused, so the process's peak is reset first.
 
     Args:
-        device: where the work is done.
+        device: device of the work.
     """
 
     def __init__(self, device: str | torch.device) -> None:
@@ -154,6 +158,7 @@ class PeakMemory:
             Path("/proc/self/clear_refs").write_text("5")
 
     def mebibytes(self) -> float | None:
+        """Return the peak memory so far in MiB, or None if the system does not report it."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         try:

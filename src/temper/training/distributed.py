@@ -1,7 +1,7 @@
-"""Several processes train one run, a device each: which of them this one is, and what the first decides for all.
+"""Distributed training of one run: ranks, and the launch decision that rank 0 makes for all.
 
-The first (rank 0) owns the run's folder: it alone decides whether to train and from which checkpoint, keeps the record, and
-evaluates. The others take part in training. They are started by Lightning, as copies of the command, or by SLURM, all at once.
+Rank 0 (the leader) holds the lock of the run's folder: it alone decides whether to train and from which checkpoint, writes the
+record, and evaluates. The other ranks only train. They are started by Lightning, as copies of the command, or all by SLURM.
 """
 
 import json
@@ -18,28 +18,33 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from temper.runs.atomic_files import atomic_write
 from temper.runs.parent_watch import exit_with_parent
 
-FIRST = "TEMPER_FIRST_RANK"  # its process, in the environment of those that it starts
-PATIENCE = 600.0  # seconds until a rank no longer believes that the first one lives
+LEADER_PID = "TEMPER_FIRST_RANK"  # environment variable: process id of rank 0, for the ranks it starts
+LAUNCH_TIMEOUT = 600.0  # seconds that a rank waits for the decision of rank 0
 
 
 class LaunchDecision(NamedTuple):
-    """What the first rank decided: whether to train, and from which checkpoint."""
+    """Decision of rank 0 for all ranks.
+
+    Attributes:
+        train: True if there is anything to train.
+        checkpoint: checkpoint from which training starts, None for none.
+    """
 
     train: bool
     checkpoint: str | None = None
 
 
 def rank() -> int:
-    """Of this process among those that train a run together, as Lightning or SLURM numbered them."""
+    """Return the rank of this process, as assigned by Lightning or SLURM."""
     under_slurm = os.environ.get("SLURM_PROCID", "0") if SLURMEnvironment.detect() else "0"
     return int(os.environ.get("LOCAL_RANK", under_slurm))
 
 
 def device_count(devices: Any) -> int:
-    """How many devices `trainer.devices` asks for: 2, "2", [0, 3]; any number that is not said is several.
+    """Return the number of devices that `trainer.devices` requests; an open number ("auto", -1) counts as at least 2.
 
-    Raises:
-        ValueError: it is nothing of the kind.
+    Args:
+        devices: a number (2 or "2"), device indices ([0, 3]), -1 or "auto".
     """
     if isinstance(devices, int) or (isinstance(devices, str) and devices.lstrip("-").isdecimal()):
         number = int(devices)
@@ -51,55 +56,65 @@ def device_count(devices: Any) -> int:
 
 @contextmanager
 def broadcast_decision(folder: Path, *, several: bool) -> Iterator[Callable[[LaunchDecision], None]]:
-    """For the first rank: tell the others what is decided; at the end, that nothing is to be done, if nothing was decided."""
-    told = False
+    """Yield the function by which rank 0 announces its decision to the other ranks.
 
-    def tell(decision: LaunchDecision) -> None:
-        nonlocal told
-        told = True
+    If the block ends without a decision, rank 0 announces that there is nothing to train.
+
+    Args:
+        folder: the run's folder.
+        several: True if there are other ranks.
+    """
+    announced = False
+
+    def announce(decision: LaunchDecision) -> None:
+        nonlocal announced
+        announced = True
         if several:
-            os.environ[FIRST] = str(os.getpid())  # for those that Lightning starts
-            with atomic_write(_file(folder)) as part:
+            os.environ[LEADER_PID] = str(os.getpid())  # for the ranks that Lightning starts
+            with atomic_write(_decision_file(folder)) as part:
                 part.write_text(json.dumps(decision._asdict()))
 
     try:
-        yield tell
+        yield announce
     finally:
-        if not told:
-            tell(LaunchDecision(train=False))
+        if not announced:
+            announce(LaunchDecision(train=False))
 
 
 def receive_decision(folder: Path) -> LaunchDecision:
-    """For the other ranks: what the first decided, once it has.
+    """Wait for the decision of rank 0 and return it; for all other ranks.
+
+    Args:
+        folder: the run's folder.
 
     Raises:
-        TimeoutError: it decided nothing.
+        TimeoutError: rank 0 announced no decision within `LAUNCH_TIMEOUT`.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LAUNCH_TIMEOUT
     while time.monotonic() < deadline:
         try:
-            return LaunchDecision(**json.loads(_file(folder).read_text()))
+            return LaunchDecision(**json.loads(_decision_file(folder).read_text()))
         except FileNotFoundError:
             time.sleep(0.2)
-    raise TimeoutError(f"{folder}: rank {rank()} waited {PATIENCE:g} s for the first, which decided nothing; did it die?")
+    raise TimeoutError(f"{folder}: rank {rank()} received no decision from rank 0 within {LAUNCH_TIMEOUT:g} s. Did rank 0 die?")
 
 
-def _file(folder: Path) -> Path:
-    """Of its own for each launch: by the job and its restarts under SLURM, else by the first one's process."""
+def _decision_file(folder: Path) -> Path:
+    """Return the decision's path, unique per launch: by job and restart under SLURM, else by the process of rank 0."""
     if SLURMEnvironment.detect():
         launch = f"job-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
     else:
-        launch = f"process-{os.environ[FIRST]}"
+        launch = f"process-{os.environ[LEADER_PID]}"
     return folder / f".decision-{launch}.json"
 
 
 def exit_with_leader() -> None:
-    """A rank would wait for the first one for ever. SLURM ends its tasks itself."""
+    """End this process when rank 0 dies, for which it would wait forever; SLURM ends its tasks itself."""
     if not SLURMEnvironment.detect():
-        exit_with_parent(int(os.environ[FIRST]))
+        exit_with_parent(int(os.environ[LEADER_PID]))
 
 
 def destroy_process_group() -> None:
-    """After training: what the first rank does now, it does alone."""
+    """Leave the process group after training, since rank 0 alone continues."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

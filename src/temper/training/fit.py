@@ -1,4 +1,4 @@
-"""The training of one run, by Lightning: on one device, or as one of several."""
+"""Training of one run with Lightning, on one device or as one of several ranks."""
 
 import logging
 import sys
@@ -20,10 +20,10 @@ from temper.models.sync_batch_norm import SynchronizedLayers
 from temper.penalties.averaged_weights import BestSoFar
 from temper.runs.record import RunRecord
 from temper.training.callbacks import Cost, Curves, PeakMemory
-from temper.training.checkpoints import AtomicCheckpointIO, Provenance, checkpoint_callbacks, checkpoint_to_resume
+from temper.training.checkpoints import AtomicCheckpointIO, SaveCodeDigest, checkpoint_callbacks, checkpoint_to_resume
 from temper.training.classifier import Classifier
 from temper.training.distributed import LaunchDecision, destroy_process_group, exit_with_leader, receive_decision
-from temper.training.loggers import show_config
+from temper.training.loggers import log_config
 from temper.training.modules import build_module
 from temper.training.progress_bar import TrainingBar
 
@@ -37,30 +37,46 @@ def train(
     record: RunRecord,
     loggers: list[Logger],
     *,
-    tell: Callable[[LaunchDecision], None],
+    announce: Callable[[LaunchDecision], None],
     device: str,
     alone: bool,
 ) -> None:
-    """Fit, from the last checkpoint if there is one, and note curves and cost."""
+    """Train a run, from its last checkpoint if there is one, and store epochs, curves and cost in its record.
+
+    Args:
+        config: the run's config.
+        data: its data.
+        folder: its folder.
+        record: its record, changed in place but not written.
+        loggers: Lightning loggers.
+        announce: called with the launch decision before training; see `temper.training.distributed.broadcast_decision`.
+        device: "cpu" or "cuda:<index>".
+        alone: False for a job of a sweep, which shows no progress bar.
+
+    Raises:
+        KeyboardInterrupt: training was interrupted.
+        FloatingPointError: training diverged.
+    """
     module = build_module(config)
-    curves, cost, followers = Curves(), Cost(), module.penalties.callbacks()
-    own: dict[str, Any] = {"devices": [torch.device(device).index]} if device != "cpu" and config.trainer.devices == 1 else {}
-    shown = [TrainingBar()] if alone and sys.stderr.isatty() else []
-    trainer = _trainer(
-        config, module, folder, [curves, cost, Provenance(record.code), *followers, *shown], loggers=loggers, **own
-    )
+    curves, cost, penalty_callbacks = Curves(), Cost(), module.penalties.callbacks()
+    options: dict[str, Any] = {}
+    if device != "cpu" and config.trainer.devices == 1:
+        options["devices"] = [torch.device(device).index]
+    progress = [TrainingBar()] if alone and sys.stderr.isatty() else []
+    callbacks: list[Callback] = [curves, cost, SaveCodeDigest(record.code), *penalty_callbacks, *progress]
+    trainer = _trainer(config, module, folder, callbacks, loggers, **options)
     memory = PeakMemory(device)
-    show_config(loggers, record)
+    log_config(loggers, record)
     checkpoint = checkpoint_to_resume(config, folder / "checkpoints", record.code)
-    tell(LaunchDecision(train=True, checkpoint=checkpoint))
+    announce(LaunchDecision(train=True, checkpoint=checkpoint))
     try:
         trainer.fit(module, data, ckpt_path=checkpoint)
-    except SystemExit:  # what Lightning makes of Ctrl-C
+    except SystemExit:  # Lightning turns Ctrl-C into SystemExit
         raise KeyboardInterrupt from None
     destroy_process_group()
     record.epochs = trainer.current_epoch
-    record.weights = module.penalties.stand_in or "trained"
-    record.epoch = next((f.epoch for f in followers if isinstance(f, BestSoFar)), record.epochs - 1)
+    record.weights = module.penalties.weights_from or "trained"
+    record.epoch = next((c.epoch for c in penalty_callbacks if isinstance(c, BestSoFar)), record.epochs - 1)
     record.curves = curves.values
     record.cost = {
         "seconds": cost.seconds,
@@ -70,8 +86,16 @@ def train(
 
 
 def join(config: DictConfig, folder: Path) -> None:
-    """Take part in the training that the first rank leads."""
-    log.setLevel(logging.WARNING)  # it speaks for all
+    """Train as a rank other than 0, if rank 0 decides to train.
+
+    Args:
+        config: the run's config.
+        folder: the run's folder.
+
+    Raises:
+        TimeoutError: rank 0 announced no decision.
+    """
+    log.setLevel(logging.WARNING)  # rank 0 logs for all
     torch.set_num_threads(config.threads)
     exit_with_leader()
     decision = receive_decision(folder)
@@ -82,10 +106,12 @@ def join(config: DictConfig, folder: Path) -> None:
         destroy_process_group()
 
 
-def _trainer(config: DictConfig, module: Classifier, folder: Path, callbacks: list[Callback], **options: Any) -> pl.Trainer:
+def _trainer(
+    config: DictConfig, module: Classifier, folder: Path, callbacks: list[Callback], loggers: list[Logger], **options: Any
+) -> pl.Trainer:
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # that is submitit's to do
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # submitit requeues
     if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":
         plugins.append(SynchronizedLayers())
         options["sync_batchnorm"] = False
@@ -93,7 +119,7 @@ def _trainer(config: DictConfig, module: Classifier, folder: Path, callbacks: li
         config,
         "trainer",
         callbacks=[*callbacks, *checkpoint_callbacks(folder / "checkpoints", module.monitor)],
-        logger=options.pop("loggers"),
+        logger=loggers,
         plugins=plugins,
         default_root_dir=str(folder),
         enable_model_summary=False,

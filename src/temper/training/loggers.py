@@ -1,4 +1,7 @@
-"""Loggers mirror the record and the curves; they are never their source."""
+"""Loggers of a run: built from the config, given the config and the final metrics, closed with the exit status.
+
+They copy the record and the curves and are never their source.
+"""
 
 import logging
 import re
@@ -20,49 +23,63 @@ log = logging.getLogger("temper")
 
 
 def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
-    """Every logger of the config (`logger=csv`, `logger=wandb`, `logger=[csv,wandb]`), writing into the run's folder.
+    """Build every logger of the config (`logger=csv`, `logger=wandb`, `logger=[csv,wandb]`).
+
+    Args:
+        config: the run's config.
+        folder: the run's folder, into which they write.
 
     Raises:
         ConfigError: a setting is wrong, or the logger's library is not installed.
     """
     loggers: list[Logger] = []
     for name, settings in config.logger.items():
-        # Only here, since all of the config is digested for it.
-        is_wandb = settings.get("_target_") == "temper.training.wandb_logger.WandbLogger"
-        own: dict[str, Any] = {"content": content(config)} if is_wandb else {}
-        loggers.append(build(config, f"logger.{name}", save_dir=str(folder), **own))
+        arguments: dict[str, Any] = {}
+        if settings.get("_target_") == "temper.training.wandb_logger.WandbLogger":
+            arguments["content"] = wandb_identity(config)  # for W&B alone, since it digests the whole config
+        loggers.append(build(config, f"logger.{name}", save_dir=str(folder), **arguments))
     return loggers
 
 
-def content(config: DictConfig) -> dict[str, str]:
-    """What W&B calls a run, from its content: runs of a cell are a group, and the kind is their job type.
+def wandb_identity(config: DictConfig) -> dict[str, str]:
+    """Return `id`, `name`, `group` (the cell) and `job_type` (the kind) of a W&B run.
 
-    The id holds study, cell, seed, and the code, since what other code makes continues no curve.
+    The id consists of study, cell, seed and code digest: a run of different code must not continue the curves.
+
+    Args:
+        config: the run's config.
     """
     cell, code = Cell.of(config), code_digest(targets_of(identity(config)))
-    # W&B refuses some characters in an id, and more than 128 of them.
+    # W&B rejects some characters in an id, and ids of more than 128 characters.
     run_id = re.sub(r"[^\w.-]", "_", f"{str(config.study)[:80]}-{cell.digest}-{config.seed}-{code}")
     return {"id": run_id, "name": f"{cell.name}/seed-{config.seed}", "group": cell.name, "job_type": str(cell.kind)}
 
 
-def show_config(loggers: list[Logger], record: RunRecord) -> None:
-    """Tell every logger the config, and W&B, which groups runs by it, also which cell that is and what code made it."""
-    also = {
+def log_config(loggers: list[Logger], record: RunRecord) -> None:
+    """Log the config to every logger; W&B, which groups runs by config values, also gets the cell and the code's provenance.
+
+    Args:
+        loggers: the loggers.
+        record: record of the run.
+    """
+    for_wandb = {
         "cell": {"attack": record.attack, "penalty": record.penalty, "kind": record.kind, "digest": record.digest},
         "made_by": {"code": record.code, "commit": record.commit, "dirty": record.dirty, "versions": record.versions},
     }
     for logger in loggers:
-        logger.log_hyperparams(record.config | also if isinstance(logger, WandbLogger) else record.config)
+        logger.log_hyperparams(record.config | for_wandb if isinstance(logger, WandbLogger) else record.config)
 
 
 def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: int) -> None:
-    """Hand the final numbers of a run to every logger that shows them, and end its own run with this exit status.
+    """Log the final metrics of a run to every logger that shows them, and close the loggers.
 
-    A W&B run that is not finished here would swallow the next job of this process, and a failed one would read as finished.
+    A W&B run left open would absorb the next job of this process, and a failed run would appear as finished.
 
     Args:
-        record: of the run, written already.
-        suite: key of the evaluation, in the record or not.
+        loggers: the loggers.
+        record: record of the run, already written.
+        suite: key of the evaluation suite; the record has no such evaluation if the run failed.
+        status: exit status of the run.
     """
     evaluation = record.evaluations.get(suite)
     checkpoints = evaluation["checkpoints"] if evaluation else {}
@@ -71,21 +88,21 @@ def close_loggers(loggers: list[Logger], record: RunRecord, suite: str, status: 
     }
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            _end(logger, record, suite, status)
+            _close_wandb(logger, record, suite, status)
         else:
             if metrics and not isinstance(logger, CSVLogger):
                 logger.log_metrics(metrics)
             logger.finalize("success" if status == 0 else "failed")
-    if "wandb" in sys.modules:  # of a logger that is not ours
+    if "wandb" in sys.modules:  # for loggers other than WandbLogger
         sys.modules["wandb"].finish(exit_code=status)
 
 
-def _end(mirror: WandbLogger, record: RunRecord, suite: str, status: int) -> None:
-    """What cannot be shown fails no run: its record is written already."""
+def _close_wandb(wandb_logger: WandbLogger, record: RunRecord, suite: str, status: int) -> None:
+    """Log final results and finish; errors of W&B are only warnings, since the record is already written."""
     try:
         if suite in record.evaluations:
-            mirror.conclude(record, suite)
-    except Exception as error:  # whatever W&B raises
-        log.warning("warning: W&B does not show everything of this run: %s", explain(error))
+            wandb_logger.log_final(record, suite)
+    except Exception as error:  # W&B can raise anything
+        log.warning("warning: some results of this run were not logged to W&B: %s", explain(error))
     finally:
-        mirror.finish(status, record.error)
+        wandb_logger.finish(status, record.error)

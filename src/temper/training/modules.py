@@ -1,4 +1,4 @@
-"""The four kinds of training, side by side: four final modules on one abstract base."""
+"""The four kinds of training as LightningModules, and how they are built from a config or a checkpoint."""
 
 import pickle
 from pathlib import Path
@@ -14,20 +14,20 @@ from torch import Tensor
 from temper.attacks import NoAttack
 from temper.config.cell import Kind
 from temper.config.composed import penalty_specs, plain
-from temper.config.errors import ConfigError
-from temper.config.instantiate import build, explain_arguments, first_line
+from temper.config.errors import ConfigError, explain_arguments, first_line
+from temper.config.instantiate import build
 from temper.config.types import NonNegative
 from temper.data import Batch
 from temper.models import Compiler, Network
 from temper.penalties import Penalties, Penalty, Weighted
-from temper.penalties.penalty import adds_a_term
+from temper.penalties.penalty import has_term
 from temper.runs.seeding import rekey
 from temper.training.classifier import Classifier, Loss
 
 
 @final
 class StandardClassifier(Classifier):
-    """loss = CE(net(x), target)"""
+    """Standard training: loss = CE(net(x), target)."""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
         return Loss(F.cross_entropy(net(batch.x).float(), batch.target))
@@ -35,7 +35,7 @@ class StandardClassifier(Classifier):
 
 @final
 class AdversarialClassifier(Classifier):
-    """loss = risk(attack)"""
+    """Adversarial training: loss = risk(attack)."""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
         return Loss(self.attack.risk(net, batch, x_adv).mean())
@@ -43,7 +43,7 @@ class AdversarialClassifier(Classifier):
 
 @final
 class RegularizedClassifier(Classifier):
-    """loss = CE(net(x), target) + penalties"""
+    """Regularized training: loss = CE(net(x), target) + penalties."""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
         return Loss(F.cross_entropy(net(batch.x).float(), batch.target), self.terms(net, batch, batch.x))
@@ -51,7 +51,7 @@ class RegularizedClassifier(Classifier):
 
 @final
 class CombinedClassifier(Classifier):
-    """loss = risk(attack) + penalties"""
+    """Combined training: loss = risk(attack) + penalties."""
 
     def loss(self, net: Network, batch: Batch, x_adv: Tensor) -> Loss:
         return Loss(self.attack.risk(net, batch, x_adv).mean(), self.terms(net, batch, x_adv))
@@ -64,12 +64,14 @@ CLASSIFIERS: dict[Kind, type[Classifier]] = {
     Kind.COMBINED: CombinedClassifier,
 }
 
-
-EXECUTION = ("compile", "channels_last")  # settings of a model that say how it is run, not what it is
+EXECUTION = ("compile", "channels_last")  # model settings that change its execution, not the model
 
 
 def build_module(config: DictConfig) -> Classifier:
-    """The module of a config's quadrant, its weights drawn from the run's seed.
+    """Build the module of a config's kind of training, with weights drawn from the run's seed.
+
+    Args:
+        config: the run's config.
 
     Raises:
         ConfigError: a value is wrong, or a penalty would have no effect on this model.
@@ -91,7 +93,7 @@ def build_module(config: DictConfig) -> Classifier:
         validation=build(config, "validation", without=("name",)),
         validation_name=config.validation.name,
         classes=config.data.classes,
-        by_class=config.data.get("class_weights") is not None,
+        macro_average=config.data.get("class_weights") is not None,
         seed=config.seed,
         config=plain(config),
         compiler=Compiler.of(config.model.get("compile")),
@@ -99,29 +101,18 @@ def build_module(config: DictConfig) -> Classifier:
     )
 
 
-def load(checkpoint: Path | str) -> tuple[Classifier, int]:
-    """The trained module of a checkpoint, in eval mode on the CPU, and its epoch (from 0).
+def build_penalties(config: DictConfig) -> Penalties:
+    """Build all penalties of a config.
+
+    The root key `strength` scales the weight, absolute or relative, of penalties that add a term to the loss, and the magnitude
+    of the others.
+
+    Args:
+        config: the run's config.
 
     Raises:
-        ValueError: the file is missing, damaged, or no checkpoint of this project.
+        ConfigError: a value is wrong, or the penalties are incompatible.
     """
-    if not Path(checkpoint).is_file():
-        raise ValueError(
-            f"there is no checkpoint {checkpoint}: keep_checkpoints says which are kept; to train again, move this folder away"
-        )
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        module = build_module(OmegaConf.create(state["config"]))
-        module.load_state_dict(state["state_dict"])
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{checkpoint} is damaged, or no checkpoint of temper ({reason})") from error
-    return module.eval(), state.get("stand_in", {}).get("epoch", state["epoch"])
-
-
-def build_penalties(config: DictConfig) -> Penalties:
-    """All penalties of a config. `strength` scales the weight of each term, relative or not, and the magnitude of those that
-    add none."""
     strength = _number("strength", config.strength)
     members: dict[str, Weighted] = {}
     for name, spec in penalty_specs(config.penalty).items():
@@ -135,8 +126,8 @@ def build_penalties(config: DictConfig) -> Penalties:
         elif target.magnitude in spec:
             arguments[target.magnitude] = _number(f"{key}.{target.magnitude}", spec[target.magnitude]) * strength
         if relative is not None:
-            weight = 0.0  # until it is set
-        penalty = build(config, key, without=("weight", "relative") if adds_a_term(target) else (), **arguments)
+            weight = 0.0  # set from the measured gradient ratio
+        penalty = build(config, key, without=("weight", "relative") if has_term(target) else (), **arguments)
         members[name] = Weighted(penalty, weight, relative or None)
     try:
         return Penalties(members)
@@ -150,7 +141,7 @@ def _penalty_class(key: str, spec: DictConfig) -> type[Penalty]:
     except Exception as error:
         raise ConfigError(f"{key}._target_: {first_line(error)}") from error
     if not issubclass(target, Penalty):
-        raise ConfigError(f"{key}._target_: {target.__name__} is no subclass of temper.penalties.Penalty")
+        raise ConfigError(f"{key}._target_={spec['_target_']}: not a subclass of temper.penalties.Penalty. Make it one.")
     return target
 
 
@@ -159,3 +150,28 @@ def _number(key: str, value: Any) -> float:
         return TypeAdapter(NonNegative).validate_python(value)
     except ValidationError as error:
         raise ConfigError("\n".join(explain_arguments(error, key))) from None
+
+
+def load(checkpoint: Path | str) -> tuple[Classifier, int]:
+    """Load the trained module of a checkpoint.
+
+    Args:
+        checkpoint: path of the checkpoint.
+
+    Returns:
+        The module in eval mode on the CPU, and the epoch of its weights, from 0.
+
+    Raises:
+        ValueError: the file is missing, damaged, or not a Temper checkpoint.
+    """
+    if not Path(checkpoint).is_file():
+        raise ValueError(
+            f"checkpoint {checkpoint} does not exist. Only those in keep_checkpoints are kept; move this folder away to retrain"
+        )
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module = build_module(OmegaConf.create(state["config"]))
+        module.load_state_dict(state["state_dict"])
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} is damaged or not a Temper checkpoint ({first_line(error)})") from error
+    return module.eval(), state.get("stand_in", {}).get("epoch", state["epoch"])

@@ -1,4 +1,4 @@
-"""One W&B run for one run: the same curves, the same numbers, and an end with its exit status."""
+"""Lightning logger for Weights & Biases (W&B): curves and final results of a run, closed with its exit status."""
 
 import contextlib
 import logging
@@ -13,34 +13,37 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from temper.config.types import checked
 from temper.runs.record import RunRecord
-from temper.training.wandb_summary import contact_sheet, final_numbers, final_tables
+from temper.training.wandb_summary import final_numbers, final_tables
 
 if TYPE_CHECKING:
     import wandb
 
 log = logging.getLogger("temper")
-SUPERSEDED = "superseded"  # where the files of an interrupted offline run go once a new one holds all of it
+SUPERSEDED = "superseded"  # folder for the files of interrupted offline runs, once a new run has logged all of their epochs
 
 
 class WandbLogger(Logger):
-    """Shows a run in W&B. Lightning logs nothing here: curves come whole, once an epoch, from what the record will hold.
+    """Log a run to W&B.
 
-    Everything lies in the run's folder, under `wandb`, files that W&B would stage elsewhere too. The study's own `wandb` folder
-    links to it, for `wandb leet` and `wandb sync`.
+    Lightning's own logging calls are ignored: the curves are logged as a whole after every epoch, from the values that the
+    record will hold.
 
-    An offline run cannot know what an earlier try has told: of a killed one W&B may not have written a single epoch. So the new
-    file, of the same id, tells every epoch again, and the old one is moved to `wandb/superseded`, where `wandb sync` does not
-    look. An online run goes on after the last epoch that the server has.
+    All files are in the run's folder, under `wandb`, including those that W&B would stage elsewhere. The study's own `wandb`
+    folder links to them, for `wandb leet` and `wandb sync`.
+
+    An offline run cannot know which epochs an earlier attempt has logged: if that was killed, W&B may not have written a single
+    one. The new file, with the same id, therefore logs every epoch again, and the old one is moved to `wandb/superseded`, where
+    `wandb sync` does not look. An online run continues after the last epoch on the server.
 
     Args:
         save_dir: the run's folder.
-        project, entity, name, id, group, job_type, tags, notes, resume: as `wandb.init` takes them.
-        content: of these, what the run's content gives where they are None.
-        offline: without asking for a login. Where a server should be there and is not, the run is offline too, and says so.
-        settings: of W&B.
+        project, entity, name, id, group, job_type, tags, notes, resume: as for `wandb.init`.
+        content: values for those of them that are None, derived from the run's config.
+        offline: log without a login. If a server is expected and cannot be reached, the run is logged offline with a warning.
+        settings: settings of W&B.
     """
 
-    reachable: ClassVar[bool] = True  # until a server did not answer: a sweep does not wait for it again and again
+    reachable: ClassVar[bool] = True  # False once a server did not answer, so that a sweep waits for it only once
 
     @checked
     def __init__(
@@ -62,10 +65,10 @@ class WandbLogger(Logger):
     ) -> None:
         super().__init__()
         self.folder, self.offline = Path(save_dir).resolve(), offline
-        own = {"id": id, "name": name, "group": group, "job_type": job_type}
+        explicit = {"id": id, "name": name, "group": group, "job_type": job_type}
         self.options: dict[str, Any] = {
             **content,
-            **{key: value for key, value in own.items() if value is not None},
+            **{key: value for key, value in explicit.items() if value is not None},
             "project": project,
             "entity": entity,
             "tags": list(tags),
@@ -73,7 +76,7 @@ class WandbLogger(Logger):
             "resume": resume,
             "settings": dict(settings or {}),
         }
-        self.told = 0  # epochs that W&B has
+        self.logged_epochs = 0  # number of epochs that W&B has
         self._run: wandb.Run | None = None
         self._defined: set[str] = set()
 
@@ -92,56 +95,57 @@ class WandbLogger(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "wandb.Run":
-        """W&B's own run, begun when it is first asked for."""
+        """The W&B run, started at the first access."""
         if self._run is None:
-            self._run = self._begin()
-            self.told = self._run.step  # 0, unless a server has epochs of this run already
+            self._run = self._start()
+            self.logged_epochs = self._run.step  # 0, unless the server already has epochs of this run
             self._run.define_metric("epoch", hidden=True)
             self._run.define_metric("*", step_metric="epoch")
         return self._run
 
-    def _begin(self) -> "wandb.Run":
+    def _start(self) -> "wandb.Run":
         import wandb
 
-        self._set_aside()
+        self._supersede_old_files()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._staged_here():
+        with self._staging_in_run_folder():
             try:
                 online = WandbLogger.reachable and not self.offline
                 run = wandb.init(dir=str(self.folder), mode="online" if online else "offline", **self.options)
             except (wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
-                log.warning("warning: W&B cannot be reached, so runs are logged offline (%s)", str(error).splitlines()[0])
+                log.warning("warning: W&B cannot be reached; runs are logged offline (%s)", str(error).splitlines()[0])
                 WandbLogger.reachable = False
-                wandb.teardown()  # W&B's process holds the id of what it could not begin
+                wandb.teardown()  # W&B's service would keep the id of the failed run reserved
                 run = wandb.init(dir=str(self.folder), mode="offline", **self.options)
         self._link(Path(run.settings.sync_dir))
-        where = run.settings.sync_dir if run.offline else run.url
-        log.info("W&B: %s%s", where, " (offline: `wandb leet` shows it, `wandb sync` uploads it)" if run.offline else "")
+        location = run.settings.sync_dir if run.offline else run.url
+        log.info("W&B: %s%s", location, " (offline: `wandb leet` shows it, `wandb sync` uploads it)" if run.offline else "")
         return run
 
-    def _set_aside(self) -> None:
-        """The files of earlier offline tries, since this one tells all of it: syncing both would tell epochs twice."""
+    def _supersede_old_files(self) -> None:
+        """Move the files of earlier offline attempts away: this one logs everything, and syncing both would repeat epochs."""
         for old in sorted((self.folder / "wandb").glob(f"offline-run-*-{self.version}")):
-            aside = old.parent / SUPERSEDED / old.name
-            aside.parent.mkdir(exist_ok=True)
-            old.rename(aside)
-            link = self._study() / old.name
+            new = old.parent / SUPERSEDED / old.name
+            new.parent.mkdir(exist_ok=True)
+            old.rename(new)
+            link = self._study_folder() / old.name
             if link.is_symlink():
                 link.unlink()
 
-    def _study(self) -> Path:
-        """The folder that shows all runs of a study."""
+    def _study_folder(self) -> Path:
+        """Return the folder that links to all W&B runs of the study."""
         return self.folder.parents[1] / "wandb"
 
-    def _link(self, own: Path) -> None:
+    def _link(self, sync_dir: Path) -> None:
         if self.folder.name.startswith("seed-"):
-            with contextlib.suppress(OSError):  # a file system without links, or another run that was quicker
-                self._study().mkdir(exist_ok=True)
-                (self._study() / own.name).symlink_to(os.path.relpath(own, self._study()))
+            study = self._study_folder()
+            with contextlib.suppress(OSError):  # a file system without links, or a concurrent run made the link
+                study.mkdir(exist_ok=True)
+                (study / sync_dir.name).symlink_to(os.path.relpath(sync_dir, study))
 
     @contextlib.contextmanager
-    def _staged_here(self) -> Iterator[None]:
-        """W&B keeps the files of tables in a folder of the user's until they are uploaded: here that is the run's."""
+    def _staging_in_run_folder(self) -> Iterator[None]:
+        """Stage the files of tables in the run's folder until upload, instead of in the user's data folder."""
         before = os.environ.get("WANDB_DATA_DIR")
         os.environ["WANDB_DATA_DIR"] = str(self.folder / "wandb" / "staged")
         try:
@@ -158,65 +162,76 @@ class WandbLogger(Logger):
         self.experiment.config.update(values, allow_val_change=True)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Nothing: see `tell`."""
+        """Do nothing; `log_curves` logs the metrics."""
 
     @rank_zero_only
-    def tell(self, curves: Mapping[str, Sequence[float]]) -> None:
-        """Every epoch that W&B does not have yet, at the step of its number.
+    def log_curves(self, curves: Mapping[str, Sequence[float]]) -> None:
+        """Log every epoch that W&B does not have yet; the step is the epoch.
 
         Args:
-            curves: by metric, one value per epoch, from the first one on.
+            curves: by metric, one value per epoch, from the first epoch on.
         """
         run = self.experiment
         self._define(curves, "last")
-        for epoch in range(self.told, max(map(len, curves.values()), default=0)):
+        for epoch in range(self.logged_epochs, max(map(len, curves.values()), default=0)):
             row = {name: values[epoch] for name, values in curves.items() if epoch < len(values)}
             run.log({**row, "epoch": epoch}, step=epoch, commit=True)
-            self.told = epoch + 1
+            self.logged_epochs = epoch + 1
 
     @rank_zero_only
-    def conclude(self, record: RunRecord, suite: str) -> None:
-        """The numbers of the record as a summary; tables, pictures and plots of one evaluation, from the run's folder.
+    def log_final(self, record: RunRecord, suite: str) -> None:
+        """Log the final metrics as the summary, and the tables, images and plots of one evaluation.
 
         Args:
-            record: of this run, on disk already.
-            suite: key of the evaluation.
+            record: record of the run, already written.
+            suite: key of the evaluation suite.
         """
-        self.tell(record.curves)
+        self.log_curves(record.curves)
         numbers = final_numbers(record, suite)
         self._define(numbers)
-        with self._staged_here():
-            self.experiment.log(final_tables(record, suite, self.folder), step=self.told, commit=True)
+        with self._staging_in_run_folder():
+            self.experiment.log(final_tables(record, suite, self.folder), step=self.logged_epochs, commit=True)
         self.experiment.summary.update(numbers)
 
     @rank_zero_only
     def finish(self, status: int, error: str | None = None) -> None:
-        """End W&B's run with this exit status, so that the next job of this process gets one of its own."""
+        """Finish the W&B run, so that the next job of this process starts a new one.
+
+        Args:
+            status: exit status of the run.
+            error: error message, whose first line is added to the summary.
+        """
         if self._run is not None:
-            with self._staged_here():
+            with self._staging_in_run_folder():
                 if error:
                     self._run.summary["error"] = error.splitlines()[0]
                 self._run.finish(exit_code=status)
             self._run = None
 
     def _define(self, names: Mapping[str, object], *also: str) -> None:
-        """Say of new metrics which way is better: their best value is the summary of their curve."""
+        """Declare the better direction of new metrics; W&B then summarizes a curve by its best value.
+
+        Args:
+            names: names of the metrics.
+            also: further summaries of a curve, e.g. "last".
+        """
         for name in sorted(set(names) - self._defined):
             self._defined.add(name)
             if better := direction(name):
                 self.experiment.define_metric(name, step_metric="epoch", summary=",".join([better, *also]))
 
 
-# By the last part of a name, without what stands before it: all else is a share of examples that are right.
+# Metrics for which lower is better and metrics without a better direction, by the last part of their name. The others are
+# accuracies.
 LOWER = ("loss", "gap", "ece", "seconds", "gradient_evaluations", "peak_memory", "lipschitz", "risk", "loss_instability")
 NEITHER = ("zero_gradients", "near_zero", "norm")
 
 
 def direction(metric: str) -> Literal["max", "min"] | None:
-    """Whether more of a metric is better, or less; None where neither can be said.
+    """Return the better direction of a metric, or None if it has none.
 
     Args:
-        metric: as a curve or a summary names it: `val/pgd`, `last/test/clean`, `last/gap/robust`, `cost/seconds`, …
+        metric: name of a curve or summary value, e.g. `val/pgd`, `last/test/clean`, `last/gap/robust`, `cost/seconds`.
     """
     *groups, name = metric.split("/")
     group = groups[-1] if groups else ""
@@ -225,6 +240,3 @@ def direction(metric: str) -> Literal["max", "min"] | None:
     if name in LOWER or name.endswith("_loss") or name.startswith(("sensitivity", "overfitting")) or group in ("gap", "cost"):
         return "min"
     return "max" if group in ("test", "val", "curve", "corruptions") else None
-
-
-__all__ = ["WandbLogger", "contact_sheet"]

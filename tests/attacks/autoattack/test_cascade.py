@@ -1,4 +1,4 @@
-"""AutoAttack against the reference implementation, point by point."""
+"""AutoAttack and cascades: agreement with the reference implementation, batch filling and order."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from temper.models import CNN
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("threat", "norm"), [(Linf(eps=0.06), "Linf"), (L2(eps=0.4), "L2")])
-def test_it_gives_the_reference_s_verdicts(threat: Threat, norm: str, trained: CNN, digits: DataModule) -> None:
-    """The authors' code as `pyautoattack` keeps it up; Square with fewer queries on both sides, the rest in full."""
+def test_verdicts_equal_the_reference(threat: Threat, norm: str, trained: CNN, digits: DataModule) -> None:
+    """Compare with the authors' code as maintained in `pyautoattack`, with fewer queries of Square on both sides."""
     x, y = (part[:150] for part in digits.split("test"))
     reference = pyautoattack.AutoAttack(trained, norm=norm, eps=threat.eps, seed=0, version="standard", device="cpu")
     reference.square.n_queries = 500
@@ -29,8 +29,8 @@ def test_it_gives_the_reference_s_verdicts(threat: Threat, norm: str, trained: C
     assert (ours != (predicted == y)).sum() == 0
 
 
-def test_it_is_made_of_the_official_parts() -> None:
-    """As the authors set `standard` up: 100 steps, nine targets, 5,000 queries."""
+def test_autoattack_has_the_official_parts() -> None:
+    """The authors' `standard` version: 100 steps, nine targets, 5,000 queries."""
     parts = AutoAttack(threat=Linf(eps=0.1)).attacks
     assert list(parts) == ["apgd_ce", "apgd_t", "fab_t", "square"]
     ce, targeted, fab, square = parts.values()
@@ -41,12 +41,12 @@ def test_it_is_made_of_the_official_parts() -> None:
 
 
 @pytest.mark.parametrize("threat", [L1(eps=1), Linf(eps=0.1, lower=-1)])
-def test_it_is_defined_for_linf_and_l2_on_images(threat: Threat) -> None:
+def test_other_threats_are_rejected(threat: Threat) -> None:
     with pytest.raises(ValueError, match="defined for linf and l2"):
         AutoAttack(threat=threat)
 
 
-def test_more_classes_than_ten_have_nine_targets_still() -> None:
+def test_more_than_ten_classes() -> None:
     net = CNN(shape=(1, 8, 8), classes=23, mean=[0.3], std=[0.4], width=2, hidden=4).eval()
     x = torch.rand(6, 1, 8, 8)
     loader = Loader(x, net(x).argmax(1), batch_size=6)
@@ -55,8 +55,8 @@ def test_more_classes_than_ten_have_nine_targets_still() -> None:
 
 
 @pytest.mark.parametrize("rows", [None, 100])
-def test_no_forward_pass_is_wider_than_it_may_be(rows: int | None, trained: CNN, digits: DataModule) -> None:
-    """And one is as wide as it may be where there are further targets or queries."""
+def test_forward_passes_fill_but_do_not_exceed_rows(rows: int | None, trained: CNN, digits: DataModule) -> None:
+    """With spare rows, further targets or queries of the same examples fill the forward passes."""
     x, y = (part[:40] for part in digits.split("test"))
     for name, attack in AutoAttack(threat=Linf(eps=0.06), steps=10, n_queries=30).attacks.items():
         assert isinstance(attack, Filling)
@@ -66,10 +66,10 @@ def test_no_forward_pass_is_wider_than_it_may_be(rows: int | None, trained: CNN,
         hook.remove()
         assert max(seen) <= (rows or 40)
         if rows and name != "apgd_ce":
-            assert max(seen) > (40 if name == "square" else 99)  # whole queries of all examples that stand
+            assert max(seen) > (40 if name == "square" else 99)  # only whole queries of all remaining examples
 
 
-def test_an_evaluation_fills_its_batches(trained: CNN, digits: DataModule) -> None:
+def test_evaluation_fills_its_batches(trained: CNN, digits: DataModule) -> None:
     x, y = (part[:40] for part in digits.split("test"))
     seen: list[int] = []
     hook = trained.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -79,10 +79,10 @@ def test_an_evaluation_fills_its_batches(trained: CNN, digits: DataModule) -> No
     assert max(seen) == 64
 
 
-def test_an_interrupted_evaluation_ends_in_the_same_bytes(
+def test_resumed_evaluation_is_bit_identical(
     trained: CNN, digits: DataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(ledger, "MIN_SECONDS_TO_STORE", 0.0)
     x, y = (part[:90] for part in digits.split("test"))
     loader, attack = Loader(x, y, batch_size=32), AutoAttack(threat=Linf(eps=0.06), steps=10, n_queries=30)
     whole = attack_all(trained, {"aa": attack}, loader, seed=0).arrays()
@@ -90,11 +90,11 @@ def test_an_interrupted_evaluation_ends_in_the_same_bytes(
     class Interrupted(Ledger):
         pieces = 0
 
-        def piece(self, *arguments):  # type: ignore[no-untyped-def]
+        def load_or_compute(self, *arguments):  # type: ignore[no-untyped-def]
             self.pieces += 1
             if self.pieces > 5:
                 raise KeyboardInterrupt
-            return super().piece(*arguments)
+            return super().load_or_compute(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
         attack_all(trained, {"aa": attack}, loader, seed=0, ledger=Interrupted(tmp_path))
@@ -103,8 +103,8 @@ def test_an_interrupted_evaluation_ends_in_the_same_bytes(
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
 
 
-def test_outcomes_come_in_the_order_of_the_data(trained: CNN, digits: DataModule) -> None:
-    """Though the cascade takes the likeliest to fall first: each example alone has the same verdict. FAB draws nothing."""
+def test_outcomes_keep_the_order_of_the_data(trained: CNN, digits: DataModule) -> None:
+    """The cascade reorders examples, but each one alone has the same verdict, since FAB is deterministic."""
     x, y = (part[:60] for part in digits.split("test"))
     threat = Linf(eps=0.05)
     cascade = Cascade(attacks={"few": FAB(threat=threat, steps=2, targets=1), "all": FAB(threat=threat, steps=10, targets=5)})
@@ -118,12 +118,12 @@ def test_outcomes_come_in_the_order_of_the_data(trained: CNN, digits: DataModule
         )
 
 
-def test_the_likeliest_to_fall_come_first(trained: CNN, digits: DataModule) -> None:
-    """Those with the highest loss so far: at the inputs for the first attack, at the worse of two points for the second."""
+def test_examples_of_highest_loss_come_first(trained: CNN, digits: DataModule) -> None:
+    """The loss is that at the inputs for the first attack, and at the worse of two points for the second."""
     x, y = (part[:80] for part in digits.split("test"))
     before, after = [], []
 
-    class Noted(Attack):
+    class Recording(Attack):
         def perturb(self, net, batch):  # type: ignore[no-untyped-def]
             x_adv = PGD(threat=Linf(eps=0.03), steps=1, start="zero").perturb(net, batch)
             losses = [nn.functional.cross_entropy(net(points), batch.y, reduction="none") for points in (batch.x, x_adv)]
@@ -131,10 +131,10 @@ def test_the_likeliest_to_fall_come_first(trained: CNN, digits: DataModule) -> N
             after.append(torch.maximum(*losses))
             return x_adv
 
-    cascade = Cascade(attacks={"first": Noted(), "second": Noted()})
+    cascade = Cascade(attacks={"first": Recording(), "second": Recording()})
     attack_all(trained, {"noted": cascade}, Loader(x, y, batch_size=32), seed=0)
-    standing = int((trained(x).argmax(1) == y).sum())
-    first, second = torch.cat(before)[:standing], torch.cat(after)[standing:]
-    assert 0 < len(second) <= standing
+    correct = int((trained(x).argmax(1) == y).sum())
+    first, second = torch.cat(before)[:correct], torch.cat(after)[correct:]
+    assert 0 < len(second) <= correct
     assert (first.diff() <= 1e-5).all() and (second.diff() <= 1e-5).all()
-    assert not (torch.cat(before)[standing:].diff() <= 1e-5).all(), "or nothing is tested"
+    assert not (torch.cat(before)[correct:].diff() <= 1e-5).all(), "the order differs between the attacks"

@@ -1,4 +1,4 @@
-"""FAB against closed forms, and against the library that ports the authors' code."""
+"""FAB: closed forms, and agreement with torchattacks, which ports the authors' code."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torchattacks.attacks import fab as port
 
 from temper.attacks import FAB, L1, L2, Linf, Threat, TorchAttack
-from temper.attacks.autoattack.fab import to_plane
+from temper.attacks.autoattack.fab import step_to_hyperplane
 from temper.data import Batch, DataModule
 from temper.models import CNN
 from tests.attacks.test_every_attack import Stateful, state
@@ -18,8 +18,8 @@ from tests.conftest import Linear
 every_norm = pytest.mark.parametrize("threat", [Linf(eps=0.1), L2(eps=0.5), L1(eps=2.0)], ids=lambda threat: threat.norm)
 
 
-def planes(count: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Points in [0, 1], gradients of all sizes, some values of them 0, and values of the function, in and out of reach."""
+def hyperplanes(count: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return points in [0, 1], gradients of all sizes with some zeros, and function values within reach or not."""
     torch.manual_seed(0)
     w = torch.randn(count, features, dtype=torch.float64) * torch.rand(count, 1, dtype=torch.float64) * 10
     w[: count // 4, ::3] = 0
@@ -28,19 +28,19 @@ def planes(count: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @every_norm
-def test_the_step_to_a_plane_is_that_of_the_authors(threat: Threat) -> None:
-    x, w, value = (part.float() for part in planes(200, 30))
-    ours = to_plane(x, w, value, threat)
+def test_step_to_hyperplane_equals_torchattacks(threat: Threat) -> None:
+    x, w, value = (part.float() for part in hyperplanes(200, 30))
+    ours = step_to_hyperplane(x, w, value, threat)
     theirs = getattr(port, f"projection_{threat.norm}")(x, w, (w * x).sum(1) - value)
     torch.testing.assert_close(threat.length(ours), threat.length(theirs), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close((w * ours).sum(1), (w * theirs).sum(1), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("threat", [Linf(eps=0.1), L1(eps=2.0)], ids=lambda threat: threat.norm)
-def test_the_step_to_a_plane_is_the_shortest(threat: Threat) -> None:
-    """As a linear program finds it: the least t with |d| <= t, or sum of d = t, that reaches the plane inside the range."""
-    x, w, value = planes(40, 6)
-    length = threat.length(to_plane(x, w, value, threat))
+def test_step_to_hyperplane_is_shortest(threat: Threat) -> None:
+    """Compare with a linear program: the smallest |d| (linf) or sum of d (l1) that reaches the hyperplane inside the range."""
+    x, w, value = hyperplanes(40, 6)
+    length = threat.length(step_to_hyperplane(x, w, value, threat))
     reached = 0
     for row in range(40):
         towards = -w[row] * value[row].sign()
@@ -59,19 +59,19 @@ def test_the_step_to_a_plane_is_the_shortest(threat: Threat) -> None:
 
 
 @every_norm
-def test_a_linear_model_falls_where_its_boundary_is_within_reach(threat: Threat) -> None:
-    """The distance is |f(x)| over the dual norm of w: a radius just above it is enough, one just below is not."""
+def test_linear_model_is_fooled_if_its_boundary_is_within_eps(threat: Threat) -> None:
+    """A radius just above the distance, |f(x)| over the dual norm of w, is enough, and one just below is not."""
     torch.manual_seed(0)
     weight = torch.randn(1, 3, 3)
     net = Linear(weight, bias=float(0.15 - weight.sum() / 2))  # f(x) = 0.15 in the middle of the range
     batch = Batch.of(torch.full((2, 1, 3, 3), 0.5), torch.ones(2, dtype=torch.int64))
     dual = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[threat.norm]
     distance = 0.15 / float(dual)
-    for factor, stands in ((0.98, True), (1.06, False)):  # it ends 1.05 times as far out as the boundary at most
+    for factor, robust in ((0.98, True), (1.06, False)):  # FAB overshoots the boundary by at most a factor of 1.05
         reach = replace(threat, eps=factor * distance)
         x_adv = FAB(threat=reach, steps=30).perturb(net, batch)
-        assert ((net(x_adv).argmax(1) == batch.y) == stands).all()
-        assert stands == bool((x_adv == batch.x).all())
+        assert ((net(x_adv).argmax(1) == batch.y) == robust).all()
+        assert robust == bool((x_adv == batch.x).all())
         assert (reach.length(x_adv - batch.x) <= reach.eps).all()
 
 
@@ -83,12 +83,12 @@ def test_verdicts_equal_torchattacks(threat: Threat, trained: CNN, digits: DataM
     theirs = TorchAttack(threat=threat, attack="FAB", options=options).perturb(trained, batch)
     ours = FAB(threat=threat, steps=30).perturb(trained, batch)
     with torch.no_grad():
-        stand = [trained(found).argmax(1) == batch.y for found in (ours, theirs)]
-    assert (stand[0] != stand[1]).sum() <= 1, "a hundred steps add up what rounding differs by"
-    assert 0.1 < stand[0].float().mean() < 0.9
+        robust = [trained(x_adv).argmax(1) == batch.y for x_adv in (ours, theirs)]
+    assert (robust[0] != robust[1]).sum() <= 1, "rounding differences accumulate over the steps"
+    assert 0.1 < robust[0].float().mean() < 0.9
 
 
-def test_targets_side_by_side_give_the_verdicts_of_one_after_another(trained: CNN, digits: DataModule) -> None:
+def test_parallel_targets_give_verdicts_of_sequential_ones(trained: CNN, digits: DataModule) -> None:
     x, y = digits.split("test")
     batch = Batch.of(x[:100], y[:100])
     wrong = [
@@ -97,7 +97,7 @@ def test_targets_side_by_side_give_the_verdicts_of_one_after_another(trained: CN
     assert torch.equal(*wrong) and 0.1 < wrong[0].float().mean() < 0.9
 
 
-def test_more_targets_never_help_an_example(trained: CNN, digits: DataModule) -> None:
+def test_more_targets_never_rescue_an_example(trained: CNN, digits: DataModule) -> None:
     x, y = digits.split("test")
     batch, wrong = Batch.of(x[:200], y[:200]), []
     for targets in (1, 3, 9):
@@ -115,7 +115,7 @@ def test_masked_features_never_change(trained: CNN, batch: Batch) -> None:
 
 
 @every_norm
-def test_the_network_is_left_as_it_was_and_points_lie_in_the_set(threat: Threat, batch: Batch) -> None:
+def test_network_state_is_unchanged_and_points_are_inside_the_set(threat: Threat, batch: Batch) -> None:
     net = Stateful().train()
     net.body[2].eval()
     net.head.bias.grad = torch.ones(10)
@@ -127,9 +127,9 @@ def test_the_network_is_left_as_it_was_and_points_lie_in_the_set(threat: Threat,
 
 
 @every_norm
-def test_a_range_without_ends_is_no_constraint(threat: Threat) -> None:
-    """The closed form: |w x + b| over the dual norm of w."""
-    x, w, value = planes(50, 8)
-    length = threat.length(to_plane(x, w, value, replace(threat, lower=-torch.inf, upper=torch.inf)))
+def test_infinite_range_is_no_constraint(threat: Threat) -> None:
+    """Compare with the closed form: |w x + b| over the dual norm of w."""
+    x, w, value = hyperplanes(50, 8)
+    length = threat.length(step_to_hyperplane(x, w, value, replace(threat, lower=-torch.inf, upper=torch.inf)))
     dual = {"linf": w.abs().sum(1), "l2": w.norm(dim=1), "l1": w.abs().amax(1)}[threat.norm]
     torch.testing.assert_close(length, value.abs() / dual)

@@ -1,4 +1,4 @@
-"""FreeLB against the paper's own loop, which takes both gradients in one backward pass."""
+"""FreeLB compared with the paper's loop, which takes both gradients in one backward pass."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from temper.models import CNN
 from tests.conftest import small_net
 
 
-def test_the_gradient_is_that_of_the_papers_loop(batch: Batch) -> None:
+def test_gradient_equals_the_papers_loop(batch: Batch) -> None:
     net, threat = small_net().eval(), L2(eps=0.5)
     attack = FreeLB(threat=threat, steps=3, step_size="0.4 eps", start="uniform")
     torch.manual_seed(3)
     attack.risk(net, batch, attack.perturb(net, batch)).mean().backward()
-    ours = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+    actual = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
 
     net.zero_grad()
     torch.manual_seed(3)
@@ -26,19 +26,19 @@ def test_the_gradient_is_that_of_the_papers_loop(batch: Batch) -> None:
         x = ball.finish(point).requires_grad_(True)
         (F.cross_entropy(net(x), batch.y) / 3).backward()
         assert x.grad is not None
-        point = ball.back(point + 0.4 * 0.5 * threat.direction(x.grad))
-    theirs = [parameter.grad for parameter in net.parameters()]
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+        point = ball.project(point + 0.4 * 0.5 * threat.direction(x.grad))
+    expected = [parameter.grad for parameter in net.parameters()]
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_one_point_is_the_start(trained: CNN, batch: Batch) -> None:
+def test_single_point_is_the_start(trained: CNN, batch: Batch) -> None:
     attack = FreeLB(threat=L2(eps=0.5), steps=1, start="zero")
     with probing(trained, "eval"):
         expected = F.cross_entropy(trained(batch.x), batch.y, reduction="none")
     torch.testing.assert_close(attack.risk(trained, batch, attack.perturb(trained, batch)), expected)
 
 
-def test_settings_of_a_single_point_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not go with the mean over a whole ascent"):
+def test_settings_for_a_single_point_are_rejected() -> None:
+    with pytest.raises(ValueError, match="do not apply to the mean over all points of an ascent"):
         FreeLB(threat=L2(eps=0.5), keep="worst")

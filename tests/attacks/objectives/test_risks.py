@@ -1,4 +1,4 @@
-"""The risks that training minimizes, each against its formula written out, and what its attack promises."""
+"""Risks of the training objectives, compared with their formulas, and properties of their attacks."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def x_adv(batch: Batch) -> Tensor:
     return THREAT.start(batch.x, "uniform")
 
 
-def test_mart_is_its_equation(net: CNN, batch: Batch, x_adv: Tensor) -> None:
+def test_mart_risk_equals_its_formula(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     clean, adversarial = net(batch.x).softmax(1), net(x_adv).softmax(1)
     rows = torch.arange(len(batch))
     runner_up = adversarial.clone().index_put_((rows, batch.y), torch.tensor(0.0)).amax(1)
@@ -37,10 +37,10 @@ def test_mart_is_its_equation(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     torch.testing.assert_close(MART(threat=THREAT).risk(net, batch, x_adv), expected)
 
 
-def test_mart_survives_certainty(batch: Batch) -> None:
-    """A probability that rounds to 1 or 0 once gave NaN gradients."""
+def test_mart_is_finite_at_saturated_probabilities(batch: Batch) -> None:
+    """Probabilities that round to 1 or 0 must not give NaN gradients."""
 
-    class Sure(nn.Module):
+    class Saturated(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return 1e4 * x.flatten(1)[:, 20:30]
 
@@ -48,12 +48,12 @@ def test_mart_survives_certainty(batch: Batch) -> None:
             return x
 
     x = batch.x.clone().requires_grad_(True)
-    risk = MART(threat=THREAT).risk(Sure(), replace(batch, x=x), x)  # type: ignore[arg-type]
+    risk = MART(threat=THREAT).risk(Saturated(), replace(batch, x=x), x)  # type: ignore[arg-type]
     risk.sum().backward()
     assert x.grad is not None and torch.isfinite(risk).all() and torch.isfinite(x.grad).all()
 
 
-def test_mixed_and_paired(net: CNN, batch: Batch, x_adv: Tensor) -> None:
+def test_mixed_and_logit_pairing_risks(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     clean, adversarial = net(batch.x), net(x_adv)
     losses = [F.cross_entropy(logits, batch.y, reduction="none") for logits in (clean, adversarial)]
     torch.testing.assert_close(Mixed(threat=THREAT, clean=0.3).risk(net, batch, x_adv), 0.3 * losses[0] + 0.7 * losses[1])
@@ -62,8 +62,8 @@ def test_mixed_and_paired(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     torch.testing.assert_close(paired, expected)
 
 
-def test_vat_takes_the_direction_of_greatest_curvature(net: CNN, batch: Batch) -> None:
-    """Against the dominant eigenvector of the divergence's Hessian, J^T (diag(p) - p p^T) J."""
+def test_vat_finds_direction_of_largest_curvature(net: CNN, batch: Batch) -> None:
+    """Compare with the dominant eigenvector of the divergence's Hessian, J^T (diag(p) - p p^T) J."""
     x = batch.x[:1].double()
     net = net.double()
     jacobian = torch.autograd.functional.jacobian(lambda z: net(z)[0], x).reshape(10, 64)
@@ -76,7 +76,7 @@ def test_vat_takes_the_direction_of_greatest_curvature(net: CNN, batch: Batch) -
     assert F.cosine_similarity((x_adv - x).flatten(), top, dim=0).abs() > 0.99
 
 
-def test_vat_asks_for_no_label_and_holds_the_prediction(net: CNN, batch: Batch, x_adv: Tensor) -> None:
+def test_vat_uses_no_labels_and_detaches_the_prediction(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     attack = VAT(threat=L2(eps=0.5))
     torch.manual_seed(0)
     one = attack.perturb(net, batch)
@@ -87,7 +87,7 @@ def test_vat_asks_for_no_label_and_holds_the_prediction(net: CNN, batch: Batch, 
     torch.testing.assert_close(attack.risk(net, batch, x_adv), expected)
 
 
-def test_grad_align_is_zero_for_a_linear_model_and_its_equation_otherwise(net: CNN, batch: Batch, x_adv: Tensor) -> None:
+def test_grad_align_risk_equals_its_formula(net: CNN, batch: Batch, x_adv: Tensor) -> None:
     attack = GradAlign(threat=THREAT, weight=0.7)
     torch.manual_seed(3)
     risk = attack.risk(net, batch, x_adv)
@@ -105,15 +105,15 @@ def test_grad_align_is_zero_for_a_linear_model_and_its_equation_otherwise(net: C
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 
-def test_n_fgsm_steps_from_noise_without_projection(trained: CNN) -> None:
+def test_n_fgsm_does_not_project(trained: CNN) -> None:
     batch = Batch.of(torch.full((200, 1, 8, 8), 0.5), torch.zeros(200, dtype=torch.int64))
     moved = Linf(eps=0.1).length(NFGSM(threat=Linf(eps=0.1)).perturb(trained, batch) - batch.x)
     assert 0.25 < moved.max() <= 0.3 + 1e-6, "noise of 2 eps and a step of eps"
     assert NFGSM(threat=Linf(eps=0.1), noise=0.5, step_size="2 eps").reach.eps == pytest.approx(0.25)  # type: ignore[arg-type]
 
 
-def test_free_equals_the_paper_s_loop(batch: Batch) -> None:
-    """Algorithm 1 by hand: one backward pass gives the gradients of weights and delta, which goes on to the next batch."""
+def test_free_equals_the_papers_loop(batch: Batch) -> None:
+    """Compare with algorithm 1: one backward pass gives both gradients, and delta carries over to the next batch."""
     ours, theirs = small_net(2), small_net(2)
     attack, eps, rate = Free(threat=THREAT, replays=3), 0.1, 0.05
     delta = torch.zeros_like(batch.x)
@@ -139,7 +139,7 @@ def test_free_equals_the_paper_s_loop(batch: Batch) -> None:
     assert copy.delta is not None and attack.delta is not None and torch.equal(copy.delta, attack.delta)
 
 
-def test_multi_norm_max_is_the_worst_and_average_the_mean(trained: CNN, batch: Batch) -> None:
+def test_multi_norm_max_is_worst_and_average_is_mean(trained: CNN, batch: Batch) -> None:
     norms = {"linf": Linf(eps=0.05), "l2": L2(eps=0.6)}
     torch.manual_seed(0)
     average = MultiNorm(**norms, strategy="average", start="zero")  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def test_multi_norm_max_is_the_worst_and_average_the_mean(trained: CNN, batch: B
     torch.testing.assert_close(worst.risk(trained, batch, worst.perturb(trained, batch)), each.amax(0))
 
 
-def test_msd_beats_each_norm_of_its_own(trained: CNN, batch: Batch) -> None:
+def test_msd_is_about_as_strong_as_each_norm(trained: CNN, batch: Batch) -> None:
     norms = {"linf": Linf(eps=0.04), "l2": L2(eps=0.45)}
     both = MultiNorm(**norms, strategy="msd", start="zero", steps=20)  # type: ignore[arg-type]
     risk = both.risk(trained, batch, both.perturb(trained, batch)).mean()
@@ -160,16 +160,18 @@ def test_msd_beats_each_norm_of_its_own(trained: CNN, batch: Batch) -> None:
         assert risk > 0.95 * alone.risk(trained, batch, alone.perturb(trained, batch)).mean()
 
 
-def test_noise_is_uniform_in_the_ball_or_on_its_surface(trained: CNN, batch: Batch) -> None:
+def test_noise_is_uniform_in_the_ball_or_gaussian_on_its_surface(trained: CNN, batch: Batch) -> None:
     batch = replace(batch, x=torch.full_like(batch.x, 0.5))
     uniform = Noise(threat=THREAT).perturb(trained, batch) - batch.x
     assert uniform.std() == pytest.approx(0.1 / 3**0.5, rel=0.05)
     gaussian = Noise(threat=L2(eps=0.4), distribution="gaussian").perturb(trained, batch) - batch.x
     torch.testing.assert_close(gaussian.flatten(1).norm(dim=1), torch.full((32,), 0.4), rtol=1e-4, atol=0)
-    assert (gaussian.flatten().abs() < 0.4 / 8).float().mean() == pytest.approx(0.683, abs=0.05), "as of a normal"
+    assert (gaussian.flatten().abs() < 0.4 / 8).float().mean() == pytest.approx(0.683, abs=0.05), (
+        "the fraction within one standard deviation"
+    )
 
 
-def test_evolving_meets_what_still_succeeds_more_often(trained: CNN, batch: Batch) -> None:
+def test_evolving_draws_successful_attacks_more_often(trained: CNN, batch: Batch) -> None:
     torch.manual_seed(0)
     attack = Evolving(
         attacks={"weak": PGD(threat=Linf(eps=0.001), steps=1), "strong": PGD(threat=Linf(eps=0.3), steps=10)},
@@ -179,17 +181,17 @@ def test_evolving_meets_what_still_succeeds_more_often(trained: CNN, batch: Batc
     for step in range(300):
         attack.begin(step, step / 300)
         attack.perturb(trained, batch)
-        drawn.append(attack._member is attack.members[1])
-    assert 15 < sum(drawn[:50]) < 35, "nothing is known at first"
-    assert sum(drawn[-100:]) > 85 and not all(drawn[50:]), "and nothing is forgotten"
+        drawn.append(attack._current is attack.members[1])
+    assert 15 < sum(drawn[:50]) < 35, "uniform at first"
+    assert sum(drawn[-100:]) > 85 and not all(drawn[50:]), "the weak attack is still drawn"
     assert attack.chances.sum() == pytest.approx(1) and attack.successes[1] > 0.9 > 0.2 > attack.successes[0]
 
 
-def test_evolving_grows_and_goes_on_where_it_stopped(trained: CNN, batch: Batch) -> None:
-    def make() -> Evolving:
+def test_evolving_ramps_and_restores_its_state(trained: CNN, batch: Batch) -> None:
+    def evolving() -> Evolving:
         return Evolving(attacks={"pgd": PGD(threat=Linf(eps=0.2), steps=8)}, ramp_eps=0.5, ramp_steps=0.25)
 
-    attack = make()
+    attack = evolving()
     member = attack.members[0]
     assert isinstance(member, PGD)
     seen = []
@@ -199,12 +201,12 @@ def test_evolving_grows_and_goes_on_where_it_stopped(trained: CNN, batch: Batch)
     assert seen == [(0.0002, 1), (0.05, 4), (0.1, 8), (0.2, 8), (0.2, 8)]
     assert attack.threat is not None and attack.threat.eps == 0.2 and attack.steps == 8
     attack.perturb(trained, batch)
-    other = make()
+    other = evolving()
     other.load_state_dict(attack.state_dict())
     assert torch.equal(other.successes, attack.successes) and torch.equal(other.chances, attack.chances)
 
 
-def test_attacks_that_cannot_grow_or_replay_are_refused() -> None:
+def test_unsuitable_members_and_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match="noise cannot grow"):
         Evolving(attacks={"noise": Noise(threat=THREAT)}, ramp_eps=0.5)
     with pytest.raises(ValueError, match="free replays"):

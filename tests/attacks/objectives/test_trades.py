@@ -1,3 +1,5 @@
+"""TRADES and its KL divergence."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from temper.data import Batch
 from temper.models import CNN
 
 
-def test_kl_against_torch_distributions() -> None:
+def test_kl_equals_torch_distributions() -> None:
     p, q = torch.randn(2, 5, 10, generator=torch.Generator().manual_seed(0))
     expected = torch.distributions.kl_divergence(
         torch.distributions.Categorical(logits=p), torch.distributions.Categorical(logits=q)
@@ -31,13 +33,13 @@ def test_risk_is_clean_loss_plus_beta_times_divergence(trained: CNN, batch: Batc
     torch.testing.assert_close(attack.risk(trained, batch, x_adv), expected)
 
 
-def test_the_ascent_raises_the_divergence(trained: CNN, batch: Batch) -> None:
+def test_ascent_raises_the_divergence(trained: CNN, batch: Batch) -> None:
     attack = TRADES(threat=Linf(eps=0.1), steps=10)
     with torch.no_grad():
         clean = trained(batch.x)
-        found = kl_divergence(clean, trained(attack.perturb(trained, batch)))
+        adversarial = kl_divergence(clean, trained(attack.perturb(trained, batch)))
         random = kl_divergence(clean, trained(Linf(eps=0.1).start(batch.x, "uniform")))
-    assert (found > random).float().mean() > 0.9
+    assert (adversarial > random).float().mean() > 0.9
 
 
 def test_beta_zero_is_clean_training(trained: CNN, batch: Batch) -> None:
@@ -46,6 +48,6 @@ def test_beta_zero_is_clean_training(trained: CNN, batch: Batch) -> None:
     torch.testing.assert_close(risk, F.cross_entropy(trained(batch.x), batch.y, reduction="none"))
 
 
-def test_a_zero_start_has_no_gradient_and_is_refused() -> None:
+def test_zero_start_is_rejected() -> None:
     with pytest.raises(ValueError, match="start"):
         TRADES(threat=Linf(eps=0.1), start="zero")

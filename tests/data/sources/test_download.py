@@ -1,4 +1,4 @@
-"""Data sets fetched whole, by one of the processes that want them."""
+"""Tests of atomic downloads by several processes."""
 
 import multiprocessing
 from multiprocessing.synchronize import Barrier
@@ -9,17 +9,18 @@ from temper.data.sources.download import atomic_download
 TURNS = 30
 
 
-def count(root: Path, together: Barrier) -> None:
-    together.wait()
+def count(root: Path, barrier: Barrier) -> None:
+    """Increase a counter in a file, as often as `TURNS`."""
+    barrier.wait()
     for _ in range(TURNS):
         with atomic_download(root, "numbers") as files:
             before = (root / "count").read_text() if (root / "count").exists() else "0"
             (files / "count").write_text(str(int(before) + 1))
 
 
-def test_processes_that_take_turns_lose_nothing(tmp_path: Path) -> None:
-    # The folder that one of them works in is gone while the next begins.
-    context = multiprocessing.get_context("spawn")  # threads of other tests do not survive a fork, what they have locked does
+def test_concurrent_downloads_do_not_lose_updates(tmp_path: Path) -> None:
+    # The temporary folder of one process is deleted while the next one begins.
+    context = multiprocessing.get_context("spawn")  # a fork keeps the locks of other tests' threads, but not the threads
     arguments = (tmp_path, context.Barrier(4, timeout=120))
     processes = [context.Process(target=count, args=arguments, daemon=True) for _ in range(4)]
     for process in processes:

@@ -1,4 +1,4 @@
-"""Rows of tables: scaled by the training split alone, decoded to what they were, and mistakes named with the way out."""
+"""Tests of tables: standardized by the training split alone, decoded exactly, and errors with the way out."""
 
 import gzip
 from collections.abc import Callable
@@ -22,7 +22,7 @@ COLUMNS = {"target": "fraud", "positive": "yes", "integer": ["age"], "categorica
 
 
 def people(rows: int = 60) -> pd.DataFrame:
-    """Income and age, a job, and whether it was a fraud: one in three."""
+    """Return a table of income, job, age and fraud; one row in three is a fraud."""
     draw = np.random.default_rng(0)
     return pd.DataFrame(
         {
@@ -34,7 +34,7 @@ def people(rows: int = 60) -> pd.DataFrame:
     )
 
 
-def written(frame: pd.DataFrame, folder: Path, name: str = "people.csv") -> Path:
+def write(frame: pd.DataFrame, folder: Path, name: str = "people.csv") -> Path:
     frame.to_csv(folder / name, index=False)
     return folder / name
 
@@ -47,93 +47,98 @@ def module(rows: TableFile, **settings: object) -> DataModule:
     return DataModule(source=rows, shape=rows.shape, classes=rows.classes, **settings)  # type: ignore[arg-type]
 
 
-def test_numbers_come_first_then_a_feature_for_each_category(tmp_path: Path) -> None:
+def test_features_are_numbers_followed_by_one_hot_categories(tmp_path: Path) -> None:
     frame = people()
-    written(frame, tmp_path)
+    write(frame, tmp_path)
     rows = source(tmp_path)
     assert rows.shape == (5,) and rows.classes == 2
     x_train, y_train, x_test, y_test = rows.load()
     assert len(x_train) == 45 and len(x_test) == 15
     assert int(y_train.sum()) == 15 and int(y_test.sum()) == 5, "stratified"
-    found = pd.DataFrame(x_train[:, :2], columns=["income", "age"]).merge(frame, on=["income", "age"])
-    assert len(found) == 45
+    matched = pd.DataFrame(x_train[:, :2], columns=["income", "age"]).merge(frame, on=["income", "age"])
+    assert len(matched) == 45
     jobs = x_train[:, 2:].argmax(1)
-    assert [("baker", "nurse", "pilot")[job] for job in jobs] == found.job.tolist()
+    assert [("baker", "nurse", "pilot")[job] for job in jobs] == matched.job.tolist()
     assert (x_train[:, 2:].sum(1) == 1).all()
 
 
-def test_the_training_split_alone_scales(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_the_training_split_alone_determines_the_scale(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     data = module(source(tmp_path), val_fraction=0.2)
     train, val = (data.split(name).x for name in ("train", "val"))
     numbers = train[:, :2].double()
     torch.testing.assert_close(numbers.mean(0), torch.zeros(2).double(), atol=1e-6, rtol=0)
     torch.testing.assert_close(numbers.std(0, correction=0), torch.ones(2).double(), atol=1e-6, rtol=0)
     both = torch.cat([train, val])[:, :2].mean(0)
-    assert (both.abs() > 1e-3).any(), "the validation split had no part in it"
+    assert (both.abs() > 1e-3).any(), "the validation split is not used"
     domain = data.domain
-    assert domain is not None and domain.whole is not None and domain.whole.tolist() == [False, True, False, False, False]
+    assert domain is not None and domain.integer is not None and domain.integer.tolist() == [False, True, False, False, False]
     assert domain.groups == ((2, 5),)
     ages = domain.decode(train)[:, 1]
     assert torch.equal(ages, ages.round()) and ages.min() >= 20 and ages.max() < 60
     for name in ("val", "test"):
         x = data.split(name).x
-        assert (x >= domain.lower).all() and (x <= domain.upper).all(), "what is further out stands at the end of the range"
+        assert (x >= domain.lower).all() and (x <= domain.upper).all(), "values are clamped to the range"
 
 
-def test_what_cannot_change_is_masked_with_all_of_its_categories(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_immutable_columns_are_masked_with_all_their_categories(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     batch = next(iter(module(source(tmp_path)).loader("train", batch_size=8)))
     assert batch.mask is not None and batch.mask.tolist() == [[1, 0, 0, 0, 0]]
     free = next(iter(module(source(tmp_path, immutable=[])).loader("train", batch_size=8)))
     assert free.mask is None and free.domain is not None
 
 
-def test_rows_are_told_as_they_stand_in_the_file(tmp_path: Path) -> None:
+def test_decoded_rows_equal_those_of_the_file(tmp_path: Path) -> None:
     frame = people().assign(rate=[1e-9 * i if i % 2 else 0.25 for i in range(60)])
-    written(frame, tmp_path)
+    write(frame, tmp_path)
     rows = source(tmp_path)
     x_train, y_train, _, _ = rows.load()
     encoder = rows.fit(x_train, y_train)
     assert encoder.columns == ["income", "age", "rate", "job"]
     x = encoder(x_train)
-    told = pd.DataFrame(encoder.tell(x), columns=encoder.columns)
-    known = {(round(income, 1), str(age), job) for income, age, job in frame[["income", "age", "job"]].itertuples(index=False)}
-    assert {(float(income), age, job) for income, age, _, job in told.itertuples(index=False)} <= known and len(told) == 45
-    assert set(told.rate) == {"0", "0.25"}, "what is smaller than the precision of a spread is no digit"
+    decoded = pd.DataFrame(encoder.decode(x), columns=encoder.columns)
+    expected = {
+        (round(income, 1), str(age), job) for income, age, job in frame[["income", "age", "job"]].itertuples(index=False)
+    }
+    assert {(float(income), age, job) for income, age, _, job in decoded.itertuples(index=False)} <= expected
+    assert len(decoded) == 45
+    assert set(decoded.rate) == {"0", "0.25"}, "values far below the standard deviation are rounded to 0"
     z = x.clone()
     z[:, 0] += 0.25
     z[:, 3:] = z[:, 3:].roll(1, 1)
-    torch.testing.assert_close(encoder.moved(x, z), torch.tensor([[0.25, 0.0, 0.0, 1.0]]).expand(45, 4))
+    torch.testing.assert_close(encoder.column_changes(x, z), torch.tensor([[0.25, 0.0, 0.0, 1.0]]).expand(45, 4))
     z[:, 3:] = 0
-    assert [row[3] for row in encoder.tell(z)] == ["<unknown>"] * 45
+    assert [row[3] for row in encoder.decode(z)] == ["<unknown>"] * 45
 
 
-def test_changes_of_large_numbers_are_told(tmp_path: Path) -> None:
+def test_small_changes_of_large_numbers_are_decoded(tmp_path: Path) -> None:
     frame = people().assign(time=[1_700_000_000 + 300 * i for i in range(60)])
-    written(frame, tmp_path)
+    write(frame, tmp_path)
     rows = source(tmp_path, integer=["age", "time"], categorical=[], ignore=["job"], immutable=[])
     x_train, y_train, _, _ = rows.load()
     encoder = rows.fit(x_train, y_train)
     times = encoder.columns.index("time")
     x = encoder(x_train)
-    before, after = ([int(row[times]) for row in encoder.tell(points)] for points in (x, x + 0.1))
+    before, after = ([int(row[times]) for row in encoder.decode(points)] for points in (x, x + 0.1))
     assert before == x_train[:, times].astype(int).tolist()
-    assert all(last - first > 300 for first, last in zip(before, after, strict=True)), "a tenth of a spread of some 5,000"
+    assert all(last - first > 300 for first, last in zip(before, after, strict=True)), (
+        "a tenth of a standard deviation of about 5,000"
+    )
 
 
-def test_a_category_that_training_lacks_has_no_feature(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_a_category_without_training_rows_has_no_feature(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     other = people(30)
     other.loc[4, "job"] = "sailor"
-    written(other, tmp_path, "test.csv")
+    write(other, tmp_path, "test.csv")
     data = module(source(tmp_path, test="test.csv"))
     rows = data.split("test").x[:, 2:].sum(1)
     assert rows.tolist() == [0.0 if i == 4 else 1.0 for i in range(30)]
 
 
-def test_a_category_that_the_training_split_lacks_is_none_either(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_a_category_without_rows_in_the_training_split_is_encoded_as_0(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     rows = source(tmp_path)
     x_train, y_train, _, _ = rows.load()
     without = x_train[:, 4] == 0  # no pilots
@@ -141,196 +146,217 @@ def test_a_category_that_the_training_split_lacks_is_none_either(tmp_path: Path)
     assert encoder(np.array([[3000.0, 30, 0, 0, 1], [3000.0, 30, 0, 1, 0]]))[:, 2:].tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
-def test_what_is_held_out_is_the_same_for_all(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_the_test_split_is_reproducible(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     one, other = source(tmp_path).load(), source(tmp_path).load()
     assert np.array_equal(one.x_test, other.x_test) and torch.equal(one.y_test, other.y_test)
 
 
-def test_classes_without_a_positive_one_are_the_values_of_the_target(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_classes_without_positive_are_the_values_of_the_target(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     rows = source(tmp_path, target="job", positive=None, categorical=["fraud"], immutable=[])
     assert rows.classes == 3
     assert source(tmp_path, positive=None, negative="no").load().y_train.sum() == 15
 
 
-def test_numbers_name_classes_too(tmp_path: Path) -> None:
+def test_positive_may_be_a_number(tmp_path: Path) -> None:
     frame = people()
     frame["fraud"] = (frame.fraud == "yes").astype(float)
-    written(frame, tmp_path)
+    write(frame, tmp_path)
     assert source(tmp_path, positive=1).load().y_train.sum() == 15
 
 
-def test_compressed_files_are_found_and_a_digest_tells_them_apart(tmp_path: Path) -> None:
-    path = written(people(), tmp_path)
+def test_compressed_files_are_found_and_other_rows_have_another_digest(tmp_path: Path) -> None:
+    path = write(people(), tmp_path)
     before = source(tmp_path)
     digest = before.measure().content
     with gzip.open(tmp_path / "people.csv.gz", "wb") as file:
         file.write(path.read_bytes())
     path.unlink()
     assert np.array_equal(source(tmp_path).load().x_train, before.load().x_train)
-    written(people(57), tmp_path)
+    write(people(57), tmp_path)
     assert source(tmp_path).measure().content != digest
 
 
 def test_a_file_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(people(), tmp_path)
+    write(people(), tmp_path)
     monkeypatch.chdir(tmp_path)
     assert len(source(tmp_path, root=str(tmp_path / "data")).load().x_train) == 45
 
 
-def test_rows_that_changed_under_a_run_are_noticed(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_rows_that_changed_since_the_configuration_raise(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     content = source(tmp_path).measure().content
-    written(people(57), tmp_path)
-    with pytest.raises(DataError, match=r"people\.csv holds other data by now than when this run was set up"):
+    write(people(57), tmp_path)
+    with pytest.raises(DataError, match=r"people\.csv: the data has changed since this run was configured"):
         source(tmp_path, content=content).load()
 
 
-def test_the_config_knows_sizes_and_content(tmp_path: Path) -> None:
-    written(people(), tmp_path)
+def test_a_config_takes_shape_classes_and_digest_from_the_file(tmp_path: Path) -> None:
+    write(people(), tmp_path)
     setting = ["data=csv", "model=mlp", f"paths.data={tmp_path}", "data.source.path=people.csv", "data.source.target=fraud"]
     setting += ["data.source.categorical=[job]", "data.source.positive=yes"]
     config = composed(*setting)
     assert list(config.data.shape) == [5] and config.model.classes == 2
     before = Cell.of(config).digest
-    written(people(59), tmp_path, "others.csv")
+    write(people(59), tmp_path, "others.csv")
     assert Cell.of(composed(*setting, "data.source.path=others.csv")).digest != before
     with pytest.raises(InterpolationResolutionError, match=r"nowhere\.csv was not found"):
         _ = composed(*setting, "data.source.path=nowhere.csv").data.shape
 
 
-def broken(frame: pd.DataFrame, row: int, column: str, value: str | float | None) -> pd.DataFrame:
+def with_value(frame: pd.DataFrame, row: int, column: str, value: str | float | None) -> pd.DataFrame:
+    """Return the table with one value replaced."""
     frame = frame.astype({column: object})
     frame.loc[row, column] = value
     return frame
 
 
 MISTAKES = {
-    "target": ({"target": "frod"}, people, "data.source.target: people.csv has no column frod; did you mean fraud?"),
-    "column": ({"categorical": ["jobb"]}, people, "data.source.categorical: people.csv has no column jobb; did you mean job?"),
-    "immutable": ({"immutable": ["height"]}, people, "data.source.immutable: people.csv has no column height; its columns are"),
-    "no feature": ({"immutable": ["fraud"]}, people, "data.source.immutable: fraud is no feature, and no adversary sees it"),
-    "positive": ({"positive": "maybe"}, people, "data.source.positive: fraud of people.csv is never maybe; it is no, yes"),
-    "no number": ({}, lambda: broken(people(), 6, "income", "much"), "row 7: income is 'much', which is no finite number"),
-    "infinite": ({}, lambda: broken(people(), 6, "income", "inf"), "row 7: income is 'inf', which is no finite number"),
-    "a name": ({"categorical": [], "immutable": []}, people, "job is 'baker', which is no finite number; correct it, or name"),
-    "no integer": ({}, lambda: broken(people(), 8, "age", 30.5), "row 9: age is '30.5', which is no whole number"),
-    "missing": ({}, lambda: broken(people(), 4, "income", None), "row 5: income is missing"),
-    "NaN": ({}, lambda: broken(people(), 4, "income", "nan"), "row 5: income is"),
-    "missing category": ({}, lambda: broken(people(), 4, "job", None), "row 5: job is missing"),
-    "missing label": ({}, lambda: broken(people(), 4, "fraud", None), "row 5: fraud is missing"),
+    "target": ({"target": "frod"}, people, "data.source.target=frod: people.csv has no such column. Did you mean fraud?"),
+    "column": (
+        {"categorical": ["jobb"]},
+        people,
+        "data.source.categorical=jobb: people.csv has no such column. Did you mean job?",
+    ),
+    "immutable": (
+        {"immutable": ["height"]},
+        people,
+        "data.source.immutable=height: people.csv has no such column. Its columns are",
+    ),
+    "no feature": ({"immutable": ["fraud"]}, people, "data.source.immutable=fraud: the column is not a feature"),
+    "positive": (
+        {"positive": "maybe"},
+        people,
+        "data.source.positive=maybe: no row of people.csv has this value in column fraud. Its values are no, yes",
+    ),
+    "not a number": ({}, lambda: with_value(people(), 6, "income", "much"), "row 7: income is 'much', not a finite number"),
+    "infinite": ({}, lambda: with_value(people(), 6, "income", "inf"), "row 7: income is 'inf', not a finite number"),
+    "a category": ({"categorical": [], "immutable": []}, people, "job is 'baker', not a finite number. Correct it, or name"),
+    "not an integer": ({}, lambda: with_value(people(), 8, "age", 30.5), "row 9: age is '30.5', not an integer"),
+    "missing": ({}, lambda: with_value(people(), 4, "income", None), "row 5: income is missing"),
+    "NaN": ({}, lambda: with_value(people(), 4, "income", "nan"), "row 5: income is"),
+    "missing category": ({}, lambda: with_value(people(), 4, "job", None), "row 5: job is missing"),
+    "missing label": ({}, lambda: with_value(people(), 4, "fraud", None), "row 5: fraud is missing"),
     "no rows": ({}, lambda: people(0), "people.csv has no rows"),
-    "one class": ({}, lambda: people().assign(fraud="no"), "fraud of people.csv is never yes; it is no"),
-    "one value": ({"positive": None}, lambda: people().assign(fraud="no"), "people.csv: fraud is no in every row"),
+    "one class": (
+        {},
+        lambda: people().assign(fraud="no"),
+        "no row of people.csv has this value in column fraud. Its values are no.",
+    ),
+    "one value": ({"positive": None}, lambda: people().assign(fraud="no"), "people.csv: column fraud is no in every row"),
     "one row of a class": (
         {"positive": None},
-        lambda: broken(people(), 0, "fraud", "unknown"),
+        lambda: with_value(people(), 0, "fraud", "unknown"),
         "people.csv, fraud: class unknown has 1 row",
     ),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named_with_the_way_out(mistake: str, tmp_path: Path) -> None:
+def test_errors_name_the_problem_and_the_way_out(mistake: str, tmp_path: Path) -> None:
     settings, frame, message = MISTAKES[mistake]
-    written(frame(), tmp_path)
+    write(frame(), tmp_path)
     with pytest.raises(DataError) as caught:
         source(tmp_path, **settings).load()  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 
-def test_files_that_are_missing_empty_or_cut_short(tmp_path: Path) -> None:
+def test_missing_empty_and_truncated_files_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"people\.csv was not found in .*paths\.data=FOLDER.*data\.source\.path=FILE"):
         source(tmp_path).load()
     path = tmp_path / "people.csv"
     path.write_text("")
-    with pytest.raises(DataError, match=r"people\.csv holds no rows"):
+    with pytest.raises(DataError, match=r"people\.csv has no rows"):
         source(tmp_path).load()
-    whole = written(people(), tmp_path).read_text()
-    path.write_text(whole[: whole.rindex(",")].rpartition(",")[0])  # ends within the last row
-    with pytest.raises(DataError, match=r"row 60 \(the last one: was the file cut short\?\)"):
+    content = write(people(), tmp_path).read_text()
+    path.write_text(content[: content.rindex(",")].rpartition(",")[0])  # ends within the last row
+    with pytest.raises(DataError, match=r"row 60 \(the last one; is the file complete\?\)"):
         source(tmp_path).load()
     path.unlink()
-    (tmp_path / "people.csv.gz").write_bytes(gzip.compress(whole.encode())[:-200])
-    with pytest.raises(DataError, match=r"people\.csv\.gz is damaged or was cut short"):
+    (tmp_path / "people.csv.gz").write_bytes(gzip.compress(content.encode())[:-200])
+    with pytest.raises(DataError, match=r"people\.csv\.gz is damaged or incomplete"):
         source(tmp_path).load()
 
 
-def test_a_mistake_of_the_test_file_is_one_of_the_test_file(tmp_path: Path) -> None:
-    written(people(), tmp_path)
-    written(people().drop(columns="job"), tmp_path, "test.csv")
-    with pytest.raises(DataError, match=r"data\.source\.categorical: test\.csv has no column job"):
+def test_errors_in_the_test_file_name_the_test_file(tmp_path: Path) -> None:
+    write(people(), tmp_path)
+    write(people().drop(columns="job"), tmp_path, "test.csv")
+    with pytest.raises(DataError, match=r"data\.source\.categorical=job: test\.csv has no such column"):
         source(tmp_path, test="test.csv").load()
-    written(broken(people(), 4, "income", None), tmp_path, "test.csv")
+    write(with_value(people(), 4, "income", None), tmp_path, "test.csv")
     with pytest.raises(DataError, match=r"^test\.csv, row 5: income is missing"):
         source(tmp_path, test="test.csv").load()
 
 
-def test_a_class_of_one_row_is_named_beside_a_test_file_too(tmp_path: Path) -> None:
+def test_a_class_of_one_row_raises_with_a_test_file_too(tmp_path: Path) -> None:
     frame = people()
     frame["fraud"] = ["yes" if row == 7 else "no" for row in range(len(frame))]
-    written(people(), tmp_path, "test.csv")
-    written(frame, tmp_path)
-    with pytest.raises(DataError, match=r"data\.val_fraction: class 1 has one example, and both sides need one: bring more"):
+    write(people(), tmp_path, "test.csv")
+    write(frame, tmp_path)
+    with pytest.raises(
+        DataError, match=r"data\.val_fraction: class 1 has one example, and both sides of the split need one. Add"
+    ):
         module(source(tmp_path, test="test.csv"), batch_size=8).setup()
 
 
-def test_what_openml_has_becomes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_a_table_of_openml_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[int] = []
 
     def fetch(data_id: int, **_: object) -> SimpleNamespace:
-        asked.append(data_id)
+        requests.append(data_id)
         return SimpleNamespace(frame=people())
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
-    here = tmp_path / "data"
-    one, other = (source(here, openml={"people.csv": 7}) for _ in range(2))
-    assert one.measure() == other.measure() and asked == [7], "once"
+    root = tmp_path / "data"
+    one, other = (source(root, openml={"people.csv": 7}) for _ in range(2))
+    assert one.measure() == other.measure() and requests == [7], "one download"
     assert np.array_equal(one.load().x_train, other.load().x_train)
-    assert [path.name for path in here.iterdir()] == ["people.csv"]
+    assert [path.name for path in root.iterdir()] == ["people.csv"]
 
 
-def test_a_misspelt_file_is_no_other_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **_: pytest.fail("it was fetched"))
+def test_a_misspelled_file_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **_: pytest.fail("downloaded"))
     with pytest.raises(DataError, match=r"poeple\.csv was not found in .*data\.source\.path=FILE"):
         source(tmp_path, path="poeple.csv", openml={"people.csv": 7}).load()
 
 
-def test_a_file_in_a_folder_of_its_own_is_fetched_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_downloaded_into_its_subfolder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda **_: SimpleNamespace(frame=people()))
     source(tmp_path, path="tables/people.csv", openml={"tables/people.csv": 7}).load()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["tables/people.csv"]
 
 
-def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_without_a_network_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(**_: object) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
-    with pytest.raises(DataError, match=r"openml\.org gave no data set 7 \(Name or service not known\).*paths\.data=FOLDER"):
+    with pytest.raises(
+        DataError, match=r"openml\.org did not provide data set 7 \(Name or service not known\).*paths\.data=FOLDER"
+    ):
         source(tmp_path, openml={"people.csv": 7}).load()
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"people\.csv was not found"):
         source(tmp_path, openml={"people.csv": 7}, download=False).load()
 
 
-def test_a_column_is_one_thing() -> None:
-    with pytest.raises(ValueError, match="job: a column is one of"):
+def test_a_column_that_is_listed_twice_raises() -> None:
+    with pytest.raises(ValueError, match="column job is listed more than once in target, numeric"):
         TableFile(root=".", path="people.csv", target="fraud", numeric=["job"], categorical=["job"])
-    with pytest.raises(ValueError, match="positive or negative"):
+    with pytest.raises(ValueError, match="positive: negative is set as well"):
         TableFile(root=".", path="people.csv", target="fraud", positive="yes", negative="no")
 
 
-def test_breast_cancer_comes_with_its_library() -> None:
+def test_breast_cancer_of_scikit_learn() -> None:
     rows = BreastCancer()
     _, y_train, x_test, y_test = rows.load()
     assert rows.shape == (30,) and len(x_test) == 143
-    assert int(y_train.sum() + y_test.sum()) == 212, "malignant ones"
+    assert int(y_train.sum() + y_test.sum()) == 212, "malignant"
 
 
-def test_weights_of_classes_decide_how_often_they_are_drawn(tmp_path: Path) -> None:
-    written(people(300), tmp_path)
+def test_class_weights_determine_the_sampling_frequency(tmp_path: Path) -> None:
+    write(people(300), tmp_path)
 
     def drawn(**settings: object) -> torch.Tensor:
         return torch.cat([batch.y for batch in module(source(tmp_path), batch_size=16, **settings).train_dataloader()])
@@ -342,7 +368,7 @@ def test_weights_of_classes_decide_how_often_they_are_drawn(tmp_path: Path) -> N
     assert torch.equal(balanced, drawn(class_weights="balanced")) and not torch.equal(
         balanced, drawn(class_weights="balanced", seed=1)
     )
-    with pytest.raises(ValueError, match="class_weights: there are 3 of them for 2 classes"):
+    with pytest.raises(ValueError, match="class_weights: got 3 weights for 2 classes"):
         drawn(class_weights=[1, 2, 3])
 
 
@@ -357,7 +383,7 @@ def test_network_traffic() -> None:
     data = build_data(config)
     test = data.split("test")
     assert len(test.y) == 22544 and int(test.y.sum()) == 12833
-    assert (test.x[:, 41:107].sum(1) == 0).any(), "services that training lacks"
+    assert (test.x[:, 41:107].sum(1) == 0).any(), "services without training rows"
 
 
 @pytest.mark.real_data
@@ -381,9 +407,9 @@ SETTING = (
 )
 
 
-def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
-    """Drawn by weights of classes, evaluated with what tells of the rare class, and rows that stay valid."""
-    written(people(240), tmp_path)
+def test_a_training_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
+    """Class weights, detection metrics and attacks whose rows stay valid."""
+    write(people(240), tmp_path)
     status, output = temper(
         "train",
         *SETTING,
@@ -404,28 +430,28 @@ def test_a_run_on_a_file(temper: Temper, tmp_path: Path) -> None:
     assert 0 <= metrics["detection/worst_case_recall"] <= metrics["detection/recall"] <= 1
     with np.load(next(tmp_path.glob("outputs/*/*/seed-0/evaluations/*/last.npz"))) as arrays:
         rows = {name: arrays[name] for name in arrays.files if name.startswith("examples/")}
-        told = {name: arrays[f"rows/{name}"] for name in ("clean", "pgd")}
-        assert arrays["columns"].tolist() == ["income", "age", "job"] and arrays["moved/pgd"].shape == told["pgd"].shape
+        decoded = {name: arrays[f"rows/{name}"] for name in ("clean", "pgd")}
+        assert arrays["columns"].tolist() == ["income", "age", "job"] and arrays["moved/pgd"].shape == decoded["pgd"].shape
     clean = rows.pop("examples/clean")
     assert set(rows) == {f"examples/{name}" for name in ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "square")}
     assert (clean[:, 0] != rows["examples/pgd"][:, 0]).any()
-    for moved in rows.values():
-        assert np.array_equal(clean[:, 1], moved[:, 1])
-        assert set(np.unique(moved[:, 2:])) == {0.0, 1.0} and (moved[:, 2:].sum(1) == 1).all()
-    assert (told["clean"][:, 0] != told["pgd"][:, 0]).any() and (told["clean"][:, 1] == told["pgd"][:, 1]).all()
-    assert set(told["pgd"][:, 2]) <= {"baker", "nurse", "pilot"}
+    for attacked in rows.values():
+        assert np.array_equal(clean[:, 1], attacked[:, 1])
+        assert set(np.unique(attacked[:, 2:])) == {0.0, 1.0} and (attacked[:, 2:].sum(1) == 1).all()
+    assert (decoded["clean"][:, 0] != decoded["pgd"][:, 0]).any() and (decoded["clean"][:, 1] == decoded["pgd"][:, 1]).all()
+    assert set(decoded["pgd"][:, 2]) <= {"baker", "nurse", "pilot"}
 
 
-def test_mistakes_of_a_file_are_named_without_a_traceback(temper: Temper, tmp_path: Path) -> None:
+def test_errors_are_shown_without_a_traceback(temper: Temper, tmp_path: Path) -> None:
     settings = (*SETTING, f"paths.data={tmp_path}")
     for frame, message in (
         (None, "people.csv was not found in"),
-        (broken(people(), 4, "income", None), "row 5: income is missing"),
-        (people().drop(columns="job"), "data.source.categorical: people.csv has no column job"),
-        (people().drop(columns="fraud"), "data.source.target: people.csv has no column fraud"),
+        (with_value(people(), 4, "income", None), "row 5: income is missing"),
+        (people().drop(columns="job"), "data.source.categorical=job: people.csv has no such column"),
+        (people().drop(columns="fraud"), "data.source.target=fraud: people.csv has no such column"),
     ):
         if frame is not None:
-            written(frame, tmp_path)
+            write(frame, tmp_path)
         resolvers.measured.cache_clear()
         status, output = temper("train", *settings)
         assert status != 0 and message in output and "Traceback" not in output, output

@@ -1,4 +1,4 @@
-"""Texts out of files, and what is said of those that cannot be read."""
+"""Tests of text sources: files, folders, downloads and errors."""
 
 import gzip
 import shutil
@@ -17,42 +17,42 @@ from tests.conftest import FILES, composed, real_texts
 REVIEWS = FILES / "reviews.csv"
 
 
-def texts(path: Path, **settings: Any) -> TextFile:
+def text_file(path: Path, **settings: Any) -> TextFile:
     return TextFile(root=str(path.parent), path=path.name, **settings)
 
 
-def test_columns_of_a_file_become_texts_and_classes(tmp_path: Path) -> None:
+def test_columns_give_texts_and_classes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("label,note,text\n" + 'yes,x,"Well, ""fine"""\nno,x,NA\n' * 4)
-    x, y, x_test, y_test = texts(path, test=path.name, positive="yes").load()
-    assert list(x[:2]) == ['Well, "fine"', "NA"], "what looks like a missing number is a text"
+    x, y, x_test, y_test = text_file(path, test=path.name, positive="yes").load()
+    assert list(x[:2]) == ['Well, "fine"', "NA"], "NA is a text, not a missing value"
     assert y.tolist() == y_test.tolist() == [1, 0] * 4 and list(x_test) == list(x)
-    assert texts(path, test=path.name).load().y_train.tolist() == [1, 0] * 4, "in the order of the alphabet"
+    assert text_file(path, test=path.name).load().y_train.tolist() == [1, 0] * 4, "in alphabetical order"
 
 
-def test_tabs_keep_quotation_marks(tmp_path: Path) -> None:
+def test_quotation_marks_are_kept_in_files_with_tabs(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(gzip.compress(b'text\tlabel\nan "open quote\t0\nplain\t1\n'))
-    assert list(texts(path, test=path.name).load().x_train) == ['an "open quote', "plain"]
+    assert list(text_file(path, test=path.name).load().x_train) == ['an "open quote', "plain"]
 
 
-def test_a_quarter_is_held_out_where_there_is_no_test_file() -> None:
-    arrays = texts(REVIEWS).load()
-    assert list(arrays.x_test) == list(texts(REVIEWS).load().x_test)
+def test_a_quarter_is_held_out_without_a_test_file() -> None:
+    arrays = text_file(REVIEWS).load()
+    assert list(arrays.x_test) == list(text_file(REVIEWS).load().x_test)
     assert len(arrays.x_train) == 90 and arrays.y_test.bincount().tolist() == [15, 15]
 
 
-def test_the_vocabulary_is_that_of_the_training_split_alone(tmp_path: Path) -> None:
+def test_the_vocabulary_is_learned_from_the_training_split_alone(tmp_path: Path) -> None:
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     train.write_text("text,label\n" + "good film,1\nbad film,0\n" * 20)
     test.write_text("text,label\nunheard unheard film,1\nbad film,0\n")
-    data = DataModule(source=texts(train, test=test.name, length=4), shape=[4], classes=2)
+    data = DataModule(source=text_file(train, test=test.name, length=4), shape=[4], classes=2)
     assert data.split("test").x[0].tolist() == [1, 1, 2, 0]
     batch = next(iter(data.loader("test", batch_size=2)))
     assert batch.mask is not None and batch.mask[1, :, 0].tolist() == [1, 1, 0, 0]
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
@@ -63,59 +63,63 @@ def rewrite(text: str, encoding: str = "utf-8") -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, "is damaged or was cut short .*bring it whole"),
-        (lambda path: path.write_bytes(b"no gzip"), "is damaged or was cut short"),
-        (rewrite("text,label\nun café,1\n", "latin-1"), "is not encoded as UTF-8 .*iconv"),
-        (rewrite(""), "holds no rows"),
-        (rewrite("words,label\na,1\n"), "has no column 'text'; it has 'words', 'label'"),
-        (rewrite("text,label\na,1\n,0\n"), "row 2 has no text, of 1 such rows; fill them in or take them out"),
+        (truncate, "is damaged or incomplete .*Restore the file"),
+        (lambda path: path.write_bytes(b"no gzip"), "is damaged or incomplete"),
+        (rewrite("text,label\nun café,1\n", "latin-1"), "is not encoded as UTF-8 .*Convert it with iconv"),
+        (rewrite(""), "has no rows"),
+        (rewrite("words,label\na,1\n"), "has no column 'text'. Its columns are 'words', 'label'"),
+        (rewrite("text,label\na,1\n,0\n"), "row 2 has no text; rows without one: 1. Fill them in or remove them"),
         (rewrite('text,label\na,1\n" ",0\n'), "row 2 has no text"),
-        (rewrite("text,label\na,1\nb,\nc,\n"), "row 2 has no label, of 2 such rows"),
-        (rewrite('text,label\na,1\n"b,0\n'), "is damaged or was cut short"),
-        (rewrite("text,label\na,1\nb,1\n"), "label is 1 in every row, and there should be two classes"),
+        (rewrite("text,label\na,1\nb,\nc,\n"), "row 2 has no label; rows without one: 2"),
+        (rewrite('text,label\na,1\n"b,0\n'), "is damaged or incomplete"),
+        (rewrite("text,label\na,1\nb,1\n"), "column label is 1 in every row. Add rows of another class"),
         (rewrite("text,label\na,1\n" + "b,0\n" * 9), "label: class 1 has 1 row.*data.source.positive"),
     ],
 )
-def test_a_bad_file_says_what_is_wrong_and_what_to_do(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+def test_an_invalid_file_raises_with_the_reason_and_the_way_out(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"text,label\n" + b"some text,1\n" * 500))
     damage(path)
     with pytest.raises(DataError, match=rf"{path.name}.*{message}"):
-        texts(path).load()
+        text_file(path).load()
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv was not found in .*paths\.data=FOLDER.*data\.source\.path=FILE"):
-        texts(tmp_path / "none.csv").load()
+        text_file(tmp_path / "none.csv").load()
 
 
-def test_a_label_that_is_in_the_test_alone_is_refused(tmp_path: Path) -> None:
+def test_a_class_that_occurs_in_test_rows_alone_raises(tmp_path: Path) -> None:
     for name, labels in (("a.csv", "01"), ("b.csv", "012")):
         (tmp_path / name).write_text("text,label\n" + "".join(f"a,{label}\n" for label in labels))
-    with pytest.raises(DataError, match=r"b\.csv: label is 2, which no row for training is; take such rows out"):
-        texts(tmp_path / "a.csv", test="b.csv").load()
-    assert texts(tmp_path / "a.csv", test="b.csv", negative=0).load().y_test.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match=r"b\.csv: column label has 2, which no training row has. Remove these rows"):
+        text_file(tmp_path / "a.csv", test="b.csv").load()
+    assert text_file(tmp_path / "a.csv", test="b.csv", negative=0).load().y_test.tolist() == [0, 1, 1]
 
 
-def test_reviews_in_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_imdb_is_read_from_its_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "test"):
         for name in ("neg", "pos"):
             folder = tmp_path / "aclImdb" / split / name
             folder.mkdir(parents=True)
             (folder / "1.txt").write_text(f"{name} {split}")
     x, y, x_test, _ = IMDB(root=str(tmp_path), download=False).load()
-    assert "holds 4 examples of 50000: unpack the archive again" in caplog.text
+    assert "has 4 of 50000 examples; unpack the archive again" in caplog.text
     assert list(x) == ["neg train", "pos train"] and y.tolist() == [0, 1] and x_test[1] == "pos test"
     (tmp_path / "aclImdb/test/pos/1.txt").write_text(" ")
-    with pytest.raises(DataError, match=r"pos/1.txt is an empty text"):
+    with pytest.raises(DataError, match=r"pos/1\.txt is empty"):
         IMDB(root=str(tmp_path), download=False).load()
     (tmp_path / "aclImdb/test/pos/1.txt").unlink()
-    with pytest.raises(DataError, match=r"holds no \.txt files"):
+    with pytest.raises(DataError, match=r"has no \.txt files. Unpack the archive again"):
         IMDB(root=str(tmp_path), download=False).load()
 
 
 @pytest.mark.parametrize("source", [SST2, IMDB, SMSSpam])
-def test_what_is_nowhere_says_where_it_belongs(source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_sets_raise_with_the_expected_folder(
+    source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match=rf"was not found in {tmp_path}, and data.source.download is false.*source.root=FOLDER"):
         source(root=str(tmp_path), download=False).load()
 
@@ -126,9 +130,11 @@ def test_what_is_nowhere_says_where_it_belongs(source: type, tmp_path: Path, mon
     with pytest.raises(DataError, match=r"the download failed \(Couldn't reach .*source.root=FOLDER"):
         source(root=str(tmp_path)).load()
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"package datasets, which fetches it, is not installed: pip install 'temper\[text\]'"):
+    with pytest.raises(
+        DataError, match=r"package datasets, which downloads it, is not installed \(pip install 'temper\[text\]'\)"
+    ):
         source(root=str(tmp_path)).load()
-    assert not list(tmp_path.iterdir()), "nothing is left behind"
+    assert not list(tmp_path.iterdir()), "failed downloads leave no files"
 
 
 @pytest.mark.parametrize(
@@ -139,11 +145,11 @@ def test_what_is_nowhere_says_where_it_belongs(source: type, tmp_path: Path, mon
         (SMSSpam, ("train",), ("sms", "label")),
     ],
 )
-def test_what_datasets_fetches(
+def test_splits_that_datasets_downloads(
     source: type, splits: tuple[str, ...], columns: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, label = columns
-    fetched = datasets.DatasetDict(
+    downloaded = datasets.DatasetDict(
         {
             split: datasets.Dataset.from_dict(
                 {text: [f"{split} {row}" for row in range(8)], label: [row % 2 for row in range(8)]}
@@ -151,7 +157,7 @@ def test_what_datasets_fetches(
             for split in splits
         }
     )
-    monkeypatch.setattr(datasets, "load_dataset", lambda path: fetched)
+    monkeypatch.setattr(datasets, "load_dataset", lambda path: downloaded)
     x, y, x_test, y_test = source(root=str(tmp_path)).load()
     assert len(x) == (6 if splits == ("train",) else 8) and x[0].startswith("train")
     assert x_test[0].startswith({"sst2": "validation", "imdb": "test"}.get(source.__name__.lower(), "train"))
@@ -170,18 +176,18 @@ def test_real_texts(name: str, sizes: tuple[int, ...], positive: float) -> None:
     assert ((x != 0).sum(1) > 0).all() and float((x == 1).float().sum() / (x != 0).sum()) < 0.1
 
 
-def test_a_run_is_known_by_the_texts_not_by_where_they_lie(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_texts_and_not_on_their_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     same = shutil.copy(REVIEWS, tmp_path / "elsewhere" / REVIEWS.name)
     other = tmp_path / REVIEWS.name
     other.write_text(REVIEWS.read_text() + "a further one,positive\n")
-    digests = [texts(Path(path)).measure().content for path in (REVIEWS, same, other)]
+    digests = [text_file(Path(path)).measure().content for path in (REVIEWS, same, other)]
     assert digests[0] == digests[1] != digests[2]
-    with pytest.raises(DataError, match="holds other data by now than when this run was set up"):
-        texts(other, content=digests[0]).load()
+    with pytest.raises(DataError, match="the data has changed since this run was configured"):
+        text_file(other, content=digests[0]).load()
 
 
-def test_two_files_of_texts_are_two_cells(tmp_path: Path) -> None:
+def test_different_text_files_give_different_cells(tmp_path: Path) -> None:
     from temper.config.cell import Cell
 
     other = tmp_path / REVIEWS.name

@@ -1,4 +1,4 @@
-"""torchvision's data sets: found, fetched whole or not at all, damaged."""
+"""Tests of torchvision data sets: reading, atomic downloads and damaged files."""
 
 import functools
 import gzip
@@ -29,36 +29,37 @@ from temper.data import DataError, TorchVision
 from tests.conftest import real_data
 
 SIZES = {"train": 30, "t10k": 20}
-# torchvision asks for each file twice: for where it is, and for what it holds.
-ONCE = {f"{part}-{what}-ubyte.gz": 2 for part in SIZES for what in ("images-idx3", "labels-idx1")}
+# One download makes two requests per file: torchvision first follows redirects.
+ONE_DOWNLOAD = {f"{part}-{content}-ubyte.gz": 2 for part in SIZES for content in ("images-idx3", "labels-idx1")}
 
 
 def md5(path: Path) -> str:
+    """Return the MD5 of a file."""
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def idx(array: np.ndarray) -> bytes:
-    """Bytes in MNIST's own format."""
+    """Return the bytes of an array in the format of MNIST."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-class Mirror(NamedTuple):
+class FileServer(NamedTuple):
     """A server of files.
 
     Attributes:
-        folder: that holds them.
-        url: of the folder.
-        fetched: names of the files that were asked for.
+        folder: Folder of the files.
+        url: URL of the folder.
+        requested: Names of the files that were requested.
     """
 
     folder: Path
     url: str
-    fetched: list[str]
+    requested: list[str]
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """From where torchvision downloads an MNIST of fifty images."""
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """Serve an MNIST of fifty images from which torchvision downloads."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     random, resources = np.random.default_rng(0), []
@@ -68,12 +69,12 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
             (folder / name).write_bytes(gzip.compress(idx(array)))
             resources.append((name, md5(folder / name)))
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
-    fetched: list[str] = []
+    requested: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            fetched.append(self.path.rpartition("/")[2])
-            time.sleep(0.1)  # so that processes meet
+            requested.append(self.path.rpartition("/")[2])
+            time.sleep(0.1)  # so that concurrent downloads overlap
             super().do_GET()
 
         def log_message(self, *_: object) -> None:
@@ -84,7 +85,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [url])
-        yield Mirror(folder, url, fetched)
+        yield FileServer(folder, url, requested)
         server.shutdown()
 
 
@@ -92,40 +93,40 @@ def mnist(root: Path, **options: Any) -> TorchVision:
     return TorchVision(name="MNIST", root=str(root), **options)
 
 
-def left(root: Path) -> list[str]:
+def files_in(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def test_what_is_missing_is_fetched_once(mirror: Mirror, tmp_path: Path) -> None:
+def test_missing_files_are_downloaded_once(mirror: FileServer, tmp_path: Path) -> None:
     root = tmp_path / "data"
     x_train, y_train, x_test, y_test = mnist(root).load()
     assert x_train.shape == (30, 1, 28, 28) and y_train.tolist() == [n % 10 for n in range(30)]
     assert x_test.shape == (20, 1, 28, 28) and x_test.dtype == torch.uint8 and y_test.dtype == torch.int64
-    assert [path.name for path in root.iterdir()] == ["MNIST"], "nothing else is left in the data folder"
-    assert Counter(mirror.fetched) == ONCE
-    assert torch.equal(mnist(root).load().x_train, x_train) and Counter(mirror.fetched) == ONCE
+    assert [path.name for path in root.iterdir()] == ["MNIST"], "no other files remain in the data folder"
+    assert Counter(mirror.requested) == ONE_DOWNLOAD
+    assert torch.equal(mnist(root).load().x_train, x_train) and Counter(mirror.requested) == ONE_DOWNLOAD
 
 
-def test_archives_that_lie_there_are_unpacked(mirror: Mirror, tmp_path: Path) -> None:
+def test_existing_archives_are_unpacked_and_not_downloaded(mirror: FileServer, tmp_path: Path) -> None:
     shutil.copytree(mirror.folder, tmp_path / "data" / "MNIST" / "raw")
-    assert len(mnist(tmp_path / "data").load().y_train) == 30 and not mirror.fetched
+    assert len(mnist(tmp_path / "data").load().y_train) == 30 and not mirror.requested
 
 
-def test_an_archive_with_another_checksum(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_archive_with_a_wrong_checksum_raises(mirror: FileServer, tmp_path: Path) -> None:
     raw = Path(shutil.copytree(mirror.folder, tmp_path / "data" / "MNIST" / "raw"))
     archive = raw / "train-images-idx3-ubyte.gz"
     archive.write_bytes(archive.read_bytes()[:-20])
-    before = left(tmp_path / "data")
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged \(its md5 should be .*delete it"):
+    before = files_in(tmp_path / "data")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged: its MD5 is not .*Delete it"):
         mnist(tmp_path / "data").load()
-    assert left(tmp_path / "data") == before
+    assert files_in(tmp_path / "data") == before
 
 
 def unreachable(*arguments: object, **options: object) -> None:
     raise URLError("Name or service not known")
 
 
-def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_without_a_network_leave_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     for name in ("MNIST", "CIFAR10", "CIFAR100", "SVHN"):
         with pytest.raises(
@@ -135,19 +136,19 @@ def test_no_network_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_a_download_that_breaks_off_leaves_nothing_behind(mirror: Mirror, tmp_path: Path) -> None:
-    """The first files arrive whole, then one is cut short."""
+def test_an_interrupted_download_leaves_no_files(mirror: FileServer, tmp_path: Path) -> None:
+    """The first files are complete, and one is truncated."""
     last = mirror.folder / "t10k-labels-idx1-ubyte.gz"
-    whole = last.read_bytes()
-    last.write_bytes(whole[:-10])
+    content = last.read_bytes()
+    last.write_bytes(content[:-10])
     with pytest.raises(DataError, match=r"MNIST was not found .* the download failed"):
         mnist(tmp_path / "data").load()
     assert not list((tmp_path / "data").iterdir())
-    last.write_bytes(whole)
+    last.write_bytes(content)
     assert len(mnist(tmp_path / "data").load().y_test) == 20
 
 
-def test_what_a_killed_download_left_is_no_obstacle(mirror: Mirror, tmp_path: Path) -> None:
+def test_files_of_a_killed_download_are_replaced(mirror: FileServer, tmp_path: Path) -> None:
     part = tmp_path / "data" / ".MNIST.part" / "files" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"the first bytes")
@@ -167,18 +168,18 @@ print(int(TorchVision(name="MNIST", root=root).load().x_train.long().sum()))
 
 
 @pytest.mark.slow
-def test_processes_that_want_the_same_data_fetch_it_once(mirror: Mirror, tmp_path: Path) -> None:
+def test_concurrent_processes_download_the_data_once(mirror: FileServer, tmp_path: Path) -> None:
     resources = [f"{name}={checksum}" for name, checksum in datasets.MNIST.resources]
     command = [sys.executable, "-c", FETCH, str(tmp_path / "data"), mirror.url, *resources]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(3)]
     outputs = [process.communicate(timeout=300)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert Counter(mirror.fetched) == ONCE, "each file by one of them"
+    assert Counter(mirror.requested) == ONE_DOWNLOAD, "one process downloads each file"
     assert len({lines[-1] for lines in outputs}) == 1
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["MNIST"]
 
 
-def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_raises(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, where a folder should be")
     with pytest.raises(OSError, match="taken"):
         mnist(tmp_path / "taken" / "data").load()
@@ -186,17 +187,17 @@ def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 @pytest.mark.parametrize("kept", [0, 10, 300])
-def test_an_unpacked_file_cut_short(mirror: Mirror, tmp_path: Path, name: str, kept: int) -> None:
+def test_a_truncated_file_raises(mirror: FileServer, tmp_path: Path, name: str, kept: int) -> None:
     mnist(tmp_path / "data").load()
     path = tmp_path / "data" / "MNIST" / "raw" / name
     path.write_bytes(path.read_bytes()[: min(kept, path.stat().st_size - 1)])
-    with pytest.raises(DataError, match=rf"raw/{name} is damaged: delete it"):
+    with pytest.raises(DataError, match=rf"raw/{name} is damaged\. Delete it"):
         mnist(tmp_path / "data").load()
 
 
 @pytest.fixture
 def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a CIFAR-100 of forty images."""
+    """Write a CIFAR-100 of forty images and return its folder."""
     folder = tmp_path / "data" / "cifar-100-python"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -211,20 +212,20 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_cifar100_is_read_by_its_fine_labels(cifar100: Path) -> None:
+def test_cifar100_has_its_fine_labels(cifar100: Path) -> None:
     arrays = TorchVision(name="CIFAR100", root=str(cifar100.parent), download=False).load()
     assert arrays.y_train.tolist() == list(range(30)) and arrays.x_test.shape == (10, 3, 32, 32)
     data = pickle.loads((cifar100 / "train").read_bytes())["data"]
     assert np.array_equal(arrays.x_train.flatten(1).numpy(), data)
 
 
-def test_a_batch_cut_short(cifar100: Path) -> None:
+def test_a_truncated_cifar_file_raises(cifar100: Path) -> None:
     (cifar100 / "test").write_bytes((cifar100 / "test").read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"cifar-100-python/test is damaged: delete it"):
+    with pytest.raises(DataError, match=r"cifar-100-python/test is damaged\. Delete it"):
         TorchVision(name="CIFAR100", root=str(cifar100.parent)).load()
 
 
-def test_svhn_has_a_digit_0_and_no_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_has_label_0_and_no_label_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random, splits, images = np.random.default_rng(0), {}, {}
     for split, count in (("train", 30), ("test", 10)):
         images[split] = random.integers(0, 256, (32, 32, 3, count), dtype=np.uint8)
@@ -238,7 +239,7 @@ def test_svhn_has_a_digit_0_and_no_10(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.real_data
-def test_a_real_batch_cut_short(tmp_path: Path) -> None:
+def test_a_truncated_real_cifar10_file_raises(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(Path(real_data()) / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py"))
     TorchVision(name="CIFAR10", root=str(tmp_path), download=False).load()
     with (folder / "data_batch_3").open("r+b") as file:

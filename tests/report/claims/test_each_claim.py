@@ -1,21 +1,21 @@
-"""What each claim means: small studies typed by hand in which its sentence is true, or false, and the verdict on them."""
+"""Meaning of each claim: verdicts on small hand-made studies in which its sentence is true or false."""
 
 import re
 
 import pandas as pd
 import pytest
 
-from temper.report.claims.claim import Verdict, load
+from temper.report.claims.claim import Verdict, load_claims
 from temper.report.claims.judgement import judge
 from temper.report.statistics.paired_differences import PairedRuns
 from tests.report.statistics.test_paired_differences import numbers
 
 Study = dict[str, dict[str, list[float]]]  # by metric and cell: one value per seed
 TRUE, FALSE, OPEN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED
-CLAIMS = load()
+CLAIMS = load_claims()
 EXAMPLES = 10_000  # images in the test set
 
-# By claim and verdict. Metrics and numbers follow from the sentence alone, never from how conf/report/claims.yaml tests it.
+# By claim and verdict. Metrics and numbers follow from the sentence, not from conf/report/claims.yaml.
 STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     "adversarial_raises_robustness": {
         TRUE: [
@@ -23,7 +23,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             # At a large eps, one point is more as well.
             {"test/worst_case": {"none x none": [0.000, 0.001, 0.000], "trades x none": [0.012, 0.014, 0.013]}},
         ],
-        # Catastrophic overfitting: the single step is withstood, and nothing else.
+        # Catastrophic overfitting: the network is robust to the single step and to nothing else.
         FALSE: [{"test/worst_case": {"none x none": [0.012, 0.014, 0.013], "fgsm x none": [0.000, 0.001, 0.000]}}],
     },
     "adversarial_costs_more": {
@@ -38,17 +38,17 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             },
         ],
         FALSE: [
-            # Training for free beside a penalty on the gradient of every logit.
+            # Free adversarial training compared with a penalty on the gradient of every logit.
             {
                 "cost/seconds": {"none x jacobian": [2480, 2455, 2490], "free x none": [640, 652, 637]},
                 "cost/gradient_evaluations": {"none x jacobian": [10, 10, 10], "free x none": [1, 1, 1]},
             },
-            # More seconds: a single step costs as many gradients as sharpness-aware minimization.
+            # More seconds only: a single step costs as many gradients as sharpness-aware minimization.
             {
                 "cost/seconds": {"none x sam": [1240, 1251, 1236], "fgsm x none": [1310, 1325, 1302]},
                 "cost/gradient_evaluations": {"none x sam": [2, 2, 2], "fgsm x none": [2, 2, 2]},
             },
-            # More gradients: but a penalty on curvature differentiates twice.
+            # More gradients only: a penalty on curvature differentiates twice.
             {
                 "cost/seconds": {"none x curvature": [2210, 2190, 2225], "pgd x none": [1840, 1822, 1851]},
                 "cost/gradient_evaluations": {"none x curvature": [3, 3, 3], "pgd x none": [4, 4, 4]},
@@ -75,7 +75,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     "l1_makes_sparse": {
         TRUE: [
             {"weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x l1": [0.871, 0.880, 0.866]}},
-            # Eleven points more are a tenth more of the weights; what another penalty does is not asked.
+            # Eleven points are more than a tenth of the weights. Other penalties do not matter.
             {
                 "weights/near_zero": {
                     "none x none": [0.050, 0.052, 0.049],
@@ -86,12 +86,12 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
         ],
         FALSE: [
             {"weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x l1": [0.031, 0.034, 0.032]}},
-            # Nine points more are not.
+            # Nine points are less than a tenth.
             {"weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x l1": [0.141, 0.142, 0.138]}},
         ],
     },
     "l2_makes_small": {
-        # What another penalty does beside it is not its doing.
+        # The effect of another penalty that is added does not count.
         TRUE: [
             {
                 "weights/norm": {
@@ -109,7 +109,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                 "weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x elastic_net": [0.742, 0.751, 0.739]},
                 "weights/norm": {"none x none": [62.1, 62.8, 61.5], "none x elastic_net": [21.4, 21.9, 21.2]},
             },
-            # Eleven points more are sparse; what another penalty does is not asked.
+            # Eleven points are sparse. Other penalties do not matter.
             {
                 "weights/near_zero": {
                     "none x none": [0.050, 0.052, 0.049],
@@ -124,12 +124,12 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             },
         ],
         FALSE: [
-            # Nine points more are not, however small the weights.
+            # Nine points are not sparse, even if the weights are small.
             {
                 "weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x elastic_net": [0.141, 0.142, 0.138]},
                 "weights/norm": {"none x none": [62.1, 62.8, 61.5], "none x elastic_net": [40.2, 40.8, 39.9]},
             },
-            # Sparse, and the few weights that are left have grown.
+            # Sparse, but the few remaining weights have grown.
             {
                 "weights/near_zero": {"none x none": [0.050, 0.052, 0.049], "none x elastic_net": [0.742, 0.751, 0.739]},
                 "weights/norm": {"none x none": [62.1, 62.8, 61.5], "none x elastic_net": [70.3, 71.5, 69.8]},
@@ -139,12 +139,12 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     "regularization_does_not_defend": {
         TRUE: [
             {"test/worst_case": {"none x none": [0.02, 0.03, 0.02], "none x dropout": [0.00, 0.00, 0.01]}},
-            # Four points more do not withstand.
+            # Four points more are no robustness.
             {"test/worst_case": {"none x none": [0.020, 0.023, 0.021], "none x l2": [0.060, 0.064, 0.060]}},
         ],
         FALSE: [
             {"test/worst_case": {"none x none": [0.02, 0.03, 0.02], "none x jacobian": [0.31, 0.33, 0.32]}},
-            # Six points more do.
+            # Six points more are robustness.
             {"test/worst_case": {"none x none": [0.020, 0.023, 0.021], "none x l2": [0.080, 0.084, 0.080]}},
         ],
         # Two, five and nine points more, by seed.
@@ -159,21 +159,21 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     },
     "combined_balances": {
         TRUE: [
-            # Clean accuracy alone gains; the robust accuracy loses a point and a half, and is kept.
+            # Only clean accuracy gains. Robust accuracy loses a point and a half, which is within the margin.
             {
                 "test/worst_case": {"trades x none": [0.491, 0.498, 0.489], "trades x mixup": [0.476, 0.484, 0.473]},
                 "test/clean": {"trades x none": [0.823, 0.827, 0.821], "trades x mixup": [0.835, 0.838, 0.834]},
                 "gap/clean": {"trades x none": [0.101, 0.104, 0.102], "trades x mixup": [0.121, 0.125, 0.123]},
                 "gap/robust": {"trades x none": [0.302, 0.309, 0.305], "trades x mixup": [0.322, 0.331, 0.327]},
             },
-            # The gap alone gains.
+            # Only the gap shrinks.
             {
                 "test/worst_case": {"free x none": [0.462, 0.470, 0.465], "free x l2": [0.471, 0.477, 0.473]},
                 "test/clean": {"free x none": [0.831, 0.835, 0.829], "free x l2": [0.811, 0.816, 0.810]},
                 "gap/clean": {"free x none": [0.101, 0.104, 0.102], "free x l2": [0.081, 0.083, 0.080]},
                 "gap/robust": {"free x none": [0.302, 0.309, 0.305], "free x l2": [0.322, 0.331, 0.327]},
             },
-            # The robust gap alone gains.
+            # Only the robust gap shrinks.
             {
                 "test/worst_case": {"mart x none": [0.491, 0.498, 0.489], "mart x dropout": [0.502, 0.507, 0.500]},
                 "test/clean": {"mart x none": [0.823, 0.827, 0.821], "mart x dropout": [0.801, 0.806, 0.800]},
@@ -182,14 +182,14 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             },
         ],
         FALSE: [
-            # All three gain, but two points and a half of robust accuracy are lost.
+            # All three improve, but robust accuracy loses two and a half points.
             {
                 "test/worst_case": {"pgd x none": [0.462, 0.470, 0.465], "pgd x cutmix": [0.437, 0.446, 0.439]},
                 "test/clean": {"pgd x none": [0.831, 0.835, 0.829], "pgd x cutmix": [0.852, 0.855, 0.851]},
                 "gap/clean": {"pgd x none": [0.101, 0.104, 0.102], "pgd x cutmix": [0.081, 0.083, 0.080]},
                 "gap/robust": {"pgd x none": [0.302, 0.309, 0.305], "pgd x cutmix": [0.152, 0.157, 0.154]},
             },
-            # Robust accuracy is kept, and nothing gains.
+            # Robust accuracy is kept, but nothing improves.
             {
                 "test/worst_case": {"pgd x none": [0.462, 0.470, 0.465], "pgd x awp": [0.469, 0.476, 0.473]},
                 "test/clean": {"pgd x none": [0.831, 0.835, 0.829], "pgd x awp": [0.819, 0.824, 0.818]},
@@ -200,7 +200,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     },
     "more_than_the_sum": {
         TRUE: [
-            # +1 and +40 points alone, +50 together; the curve was not measured.
+            # +1 and +40 points alone, +50 combined; the eps curve was not measured.
             {
                 "test/worst_case": {
                     "none x none": [0.050, 0.052, 0.051],
@@ -209,7 +209,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                     "pgd x l2": [0.550, 0.557, 0.551],
                 },
             },
-            # One point more than in sum, over the curve as well.
+            # One point more than the sum, over the eps curve as well.
             {
                 "test/worst_case": {
                     "none x none": [0.300, 0.302, 0.301],
@@ -226,7 +226,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             },
         ],
         FALSE: [
-            # +11 and +40 points alone, +42 together.
+            # +11 and +40 points alone, +42 combined.
             {
                 "test/worst_case": {
                     "none x none": [0.050, 0.052, 0.051],
@@ -235,7 +235,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                     "pgd x jacobian": [0.470, 0.477, 0.471],
                 },
             },
-            # On the floor: +1 and +40 points alone, +46 together; but the penalty raises the odds tenfold alone, and 1.3-fold
+            # Floor effect: +1 and +40 points alone, +46 combined; but the penalty raises the odds tenfold alone and 1.3-fold
             # under the attack.
             {
                 "test/worst_case": {
@@ -245,7 +245,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                     "pgd x l2": [0.460, 0.466, 0.463],
                 },
             },
-            # Near 100 %: the odds gain more than in sum, the accuracy a point less.
+            # Near 100 %: the log odds gain more than the sum, the accuracy a point less.
             {
                 "test/worst_case": {
                     "none x none": [0.500, 0.503, 0.498],
@@ -254,7 +254,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                     "pgd x l2": [0.940, 0.942, 0.939],
                 },
             },
-            # At one eps alone: over the whole curve less than in sum.
+            # At one eps only: over the whole eps curve less than the sum.
             {
                 "test/worst_case": {
                     "none x none": [0.050, 0.052, 0.051],
@@ -286,7 +286,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
         FALSE: [{"test/sensitivity_adversarial": {"pgd x none": [0.112, 0.118, 0.110], "pgd x sam": [0.131, 0.136, 0.130]}}],
     },
     "adversarial_helps_under_shift": {
-        # Noise and blur are withstood better; fog and contrast worse.
+        # More accurate under noise and blur, less under fog and contrast.
         TRUE: [
             {"corruptions/mean": {"none x none": [0.722, 0.731, 0.719], "pgd x none": [0.761, 0.766, 0.759]}},
             {"corruptions/mean": {"none x none": [0.722, 0.731, 0.719], "trades x none": [0.734, 0.742, 0.730]}},
@@ -299,19 +299,19 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x l2": [0.946, 0.950, 0.944]},
                 "val/loss_instability": {"none x none": [0.121, 0.128, 0.118], "none x l2": [0.041, 0.045, 0.040]},
             },
-            # A little of both.
+            # Slightly more accurate and slightly more stable.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x mixup": [0.941, 0.943, 0.939]},
                 "val/loss_instability": {"none x none": [0.121, 0.124, 0.120], "none x mixup": [0.110, 0.112, 0.109]},
             },
         ],
         FALSE: [
-            # More accurate, and less stable.
+            # More accurate, but less stable.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x cutmix": [0.951, 0.953, 0.949]},
                 "val/loss_instability": {"none x none": [0.121, 0.124, 0.120], "none x cutmix": [0.132, 0.136, 0.131]},
             },
-            # More stable, and less accurate.
+            # More stable, but less accurate.
             {
                 "val/clean": {"none x none": [0.931, 0.934, 0.930], "none x l1": [0.920, 0.924, 0.920]},
                 "val/loss_instability": {"none x none": [0.121, 0.128, 0.118], "none x l1": [0.011, 0.013, 0.011]},
@@ -320,8 +320,8 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     },
     "dynamic_beats_fixed": {
         TRUE: [
-            # The weight that is best on the validation split is beaten; another would have been luck on the test set, and
-            # another penalty is no fixed one of this.
+            # Better than the weight that is best on the validation split. Another weight is better by luck on the test set,
+            # and another penalty is not a fixed version of this one.
             {
                 "val/pgd": {
                     "pgd x l2 (strength=1)": [0.491, 0.497, 0.489],
@@ -345,7 +345,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
             },
         ],
         FALSE: [
-            # Better than the weakest and than fixed ones are on average, and worse than the best.
+            # Better than the weakest fixed weight and than their average, but worse than the best.
             {
                 "val/pgd": {
                     "pgd x l2 (strength=1)": [0.421, 0.427, 0.420],
@@ -363,7 +363,7 @@ STUDIES: dict[str, dict[Verdict, list[Study]]] = {
     "self_supervision_adds_robustness": {
         TRUE: [
             {"test/worst_case": {"pgd x none": [0.462, 0.470, 0.465], "pgd x rotation": [0.493, 0.502, 0.494]}},
-            # Beside another penalty, the term is what differs.
+            # With another penalty on both sides, the term is the only difference.
             {"test/worst_case": {"trades x l2": [0.491, 0.498, 0.489], "trades x l2 + rotation": [0.512, 0.518, 0.511]}},
         ],
         FALSE: [{"test/worst_case": {"pgd x none": [0.462, 0.470, 0.465], "pgd x rotation": [0.452, 0.459, 0.454]}}],
@@ -378,22 +378,22 @@ CASES = [
 
 
 def runs(study: Study) -> PairedRuns:
-    """Cells are named as in a report: "pgd x l2 (strength=3)"."""
+    """Return the metrics of a study whose cells are named as in a report: "pgd x l2 (strength=3)"."""
     tables = []
     for metric, cells in study.items():
         for name, values in cells.items():
-            found = re.fullmatch(r"(\S+) x (.+?)(?: \((.+)\))?", name)
-            assert found, name
-            attack, penalty, setting = found.groups("")
+            match = re.fullmatch(r"(\S+) x (.+?)(?: \((.+)\))?", name)
+            assert match, name
+            attack, penalty, setting = match.groups("")
             tables.append(numbers({(attack, penalty): values}, metric, setting))
     return PairedRuns.of(pd.concat(tables))
 
 
-def test_each_claim_can_come_true_and_false() -> None:
+def test_each_claim_has_a_true_and_a_false_study() -> None:
     assert STUDIES.keys() == CLAIMS.keys()
     assert all({TRUE, FALSE} <= by_verdict.keys() for by_verdict in STUDIES.values())
 
 
 @pytest.mark.parametrize(("name", "verdict", "study"), CASES)
-def test_a_claim_is_judged_as_its_sentence_means(name: str, verdict: Verdict, study: Study) -> None:
+def test_the_verdict_follows_the_sentence(name: str, verdict: Verdict, study: Study) -> None:
     assert judge({name: CLAIMS[name]}, runs(study), "by hand", EXAMPLES).verdicts[name] == verdict, CLAIMS[name].sentence

@@ -1,4 +1,4 @@
-"""Examples of texts: the words that were exchanged, and what each network says before and after."""
+"""Text examples: the replaced words, and the predictions before and after an attack."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from temper.report import make_report
-from temper.report.examples.text_examples import exchanged, kept_texts, texts_to_markdown
-from temper.report.records.representatives import Pick, one_of_each_kind
+from temper.report.examples.text_examples import kept_texts, texts_to_markdown, word_changes
+from temper.report.records.representatives import RepresentativeRun, representative_runs
 from tests.report.page.test_page import KINDS, Elements
-from tests.report.test_pipeline import SUITE, written
+from tests.report.test_pipeline import SUITE, write_study
 
 CLEAN = ["a <unk> film", "good & *bold* | fun", "dull"]
 CHANGED = ["a <unk> moving picture", "bad & *bold* | fun", "dull"]
@@ -17,8 +17,8 @@ CHANGED = ["a <unk> moving picture", "bad & *bold* | fun", "dull"]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """The attack of the first suite exchanges words of two texts, and fools the networks with the second of them."""
-    folder = written(tmp_path, KINDS)
+    """Write runs whose attack replaces words of two texts and fools the networks with the second one."""
+    folder = write_study(tmp_path, KINDS)
     for path in folder.glob("*/seed-*"):
         (path / "evaluations" / SUITE).mkdir(parents=True)
         arrays = {
@@ -37,39 +37,41 @@ def study(tmp_path: Path) -> Path:
     return folder
 
 
-def picked(study: Path) -> list[Pick]:
-    return one_of_each_kind(KINDS, [study])
+def representatives(study: Path) -> list[RepresentativeRun]:
+    return representative_runs(KINDS, [study])
 
 
-def test_the_words_that_were_exchanged_are_told(study: Path) -> None:
-    shown, problems = kept_texts(picked(study), [SUITE] * 3, "last")
-    assert not problems and [text.original for text in shown] == [CLEAN[1], CLEAN[0], CLEAN[2]], "what fools comes first"
-    assert [len(text.readings) for text in shown] == [3, 3, 3], "standard, adversarial, regularized"
-    reading = shown[0].readings[1]
-    assert reading.title == "adversarial: pgd x none, seed 0 under pgd"
-    words = exchanged(shown[0].original, str(reading.made))
-    assert words[0] == ("bad", True) and not any(other for _, other in words[1:])
-    assert (str(reading.before), str(reading.after)) == ("1 ✓ 80 %", "0 ✗ 20 %")
-    assert shown[2].readings[0].made is None
+def test_replaced_words_are_marked(study: Path) -> None:
+    shown, problems = kept_texts(representatives(study), [SUITE] * 3, "last")
+    assert not problems and [text.original for text in shown] == [CLEAN[1], CLEAN[0], CLEAN[2]], (
+        "examples that fool networks come first"
+    )
+    assert [len(text.predictions) for text in shown] == [3, 3, 3], "standard, adversarial, regularized"
+    prediction = shown[0].predictions[1]
+    assert prediction.title == "adversarial: pgd x none, seed 0 under pgd"
+    words = word_changes(shown[0].original, str(prediction.perturbed))
+    assert words[0] == ("bad", True) and not any(changed for _, changed in words[1:])
+    assert (str(prediction.before), str(prediction.after)) == ("1 ✓ 80 %", "0 ✗ 20 %")
+    assert shown[2].predictions[0].perturbed is None
 
 
-def test_damaged_files_are_named_and_the_others_shown(study: Path) -> None:
-    picks = picked(study)
-    (picks[0].folder / "evaluations" / SUITE / "last.npz").write_bytes(b"PK half")
-    shown, problems = kept_texts(picks, [SUITE] * 3, "last")
-    assert len(shown[0].readings) == 2
+def test_damaged_files_are_reported_and_the_others_shown(study: Path) -> None:
+    runs = representatives(study)
+    (runs[0].folder / "evaluations" / SUITE / "last.npz").write_bytes(b"PK half")
+    shown, problems = kept_texts(runs, [SUITE] * 3, "last")
+    assert len(shown[0].predictions) == 2
     make_report(study, study.parent / "results")
-    told = (study.parent / "results/table.md").read_text()
-    assert told.count("examples of standard none x none, seed 0 are left out") == 1, "once for all that was kept"
+    text = (study.parent / "results/table.md").read_text()
+    assert text.count("examples of standard none x none, seed 0 are left out") == 1, "a damaged file is reported once"
     assert len(problems) == 1 and problems[0].startswith("examples of standard none x none, seed 0 are left out")
 
 
-def test_no_word_is_a_mark_of_markdown(study: Path) -> None:
-    text = texts_to_markdown(kept_texts(picked(study), [SUITE] * 3, "last")[0])
+def test_markdown_in_texts_is_escaped(study: Path) -> None:
+    text = texts_to_markdown(kept_texts(representatives(study), [SUITE] * 3, "last")[0])
     assert r"**bad** &amp; \*bold\* \| fun" in text and "a &lt;unk&gt; **moving** **picture**" in text and "unchanged" in text
 
 
-def test_they_stand_on_the_page_and_in_the_tables(study: Path, tmp_path: Path) -> None:
+def test_examples_are_on_the_page_and_in_the_tables(study: Path, tmp_path: Path) -> None:
     make_report(study, tmp_path / "results")
     page = (tmp_path / "results/index.html").read_text()
     assert "<mark>bad</mark> &amp; *bold* | fun" in page and '<span class="wrong">after 0 ✗ 20 %</span>' in page

@@ -1,4 +1,4 @@
-"""The page of a report in a real Chromium: it renders, sorts, filters, has no console error, prints, and reads on a phone."""
+"""Report page in Chromium: rendering, sorting, filtering, console errors, printing and mobile layout."""
 
 import base64
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from temper.report import make_report
 from tests.report.page.test_page import KINDS
-from tests.report.test_pipeline import run, written
+from tests.report.test_pipeline import finished_run, write_study
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FLAGS = (
@@ -28,9 +28,9 @@ FLAGS = (
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
 RECORDS = [
     *KINDS,
-    run("pgd", "l2", 0, 0.93, 0.69, kind="combined"),
-    run("pgd", "dropout", 0, 0.88, 0.665, kind="combined"),
-    run("pgd_l2", "none", 0, 0.95, 0.5, kind="adversarial"),
+    finished_run("pgd", "l2", 0, 0.93, 0.69, kind="combined"),
+    finished_run("pgd", "dropout", 0, 0.88, 0.665, kind="combined"),
+    finished_run("pgd_l2", "none", 0, 0.95, 0.5, kind="adversarial"),
 ]
 
 
@@ -38,7 +38,7 @@ RECORDS = [
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     programs = shutil.which("chromium"), shutil.which("chromedriver")
     if None in programs:
-        pytest.skip("there is no chromium, or no chromedriver")
+        pytest.skip("chromium or chromedriver is not installed")
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
@@ -53,13 +53,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    make_report(written(folder, RECORDS), folder / "results")
+    make_report(write_study(folder, RECORDS), folder / "results")
     return folder / "results"
 
 
 @pytest.fixture
 def page(browser: Any, results: Path, tmp_path: Path) -> Any:
-    """The page, alone in a folder, after its chart is drawn."""
+    """Load the page, copied to an empty folder, and wait until its chart is drawn."""
     alone = Path(shutil.copy(results / "index.html", tmp_path))
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE)
@@ -78,7 +78,7 @@ def wait(browser: Any, script: str) -> None:
 
 
 def column(browser: Any, table: str, position: int) -> list[str]:
-    """The texts of a column, of the rows that are shown."""
+    """Return the texts of a column in the visible rows."""
     script = f"""return [...document.querySelectorAll('#{table} tbody tr:not([hidden])')]
         .map((row) => row.cells[{position}].textContent)"""
     found: list[str] = browser.execute_script(script)
@@ -89,11 +89,11 @@ def click(browser: Any, selector: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
-def test_it_renders_without_a_word_in_the_console(page: Any) -> None:
+def test_page_renders_without_console_messages(page: Any) -> None:
     assert page.get_log("browser") == []
     assert page.title == "study · Temper"
     wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    assert page.execute_script(wide), "nothing reaches over the side"
+    assert page.execute_script(wide), "no horizontal overflow"
     pictures = "return [...document.images].map((image) => image.complete && image.naturalWidth > 100)"
     found = page.execute_script(pictures)
     assert found and all(found)
@@ -101,7 +101,7 @@ def test_it_renders_without_a_word_in_the_console(page: Any) -> None:
     assert page.execute_script(marks) == 6, "a mark for each cell"
 
 
-def test_a_table_sorts_by_number_and_keeps_what_is_missing_last(page: Any) -> None:
+def test_table_sorts_by_number_with_missing_values_last(page: Any) -> None:
     heading = "#table-accuracy th:nth-child(3) button"
     for direction in ("ascending", "descending"):
         click(page, heading)
@@ -111,13 +111,13 @@ def test_a_table_sorts_by_number_and_keeps_what_is_missing_last(page: Any) -> No
         assert set(column(page, "table-accuracy", 2)[6:]) == {"–"}
 
 
-def test_a_table_sorts_by_name(page: Any) -> None:
+def test_table_sorts_by_name(page: Any) -> None:
     click(page, "#table-accuracy th:nth-child(2) button")
     names = column(page, "table-accuracy", 1)
     assert names == sorted(names) and len(set(names)) == 3
 
 
-def test_a_table_filters_by_words(page: Any) -> None:
+def test_table_filters_by_words(page: Any) -> None:
     from selenium.webdriver.common.by import By
 
     field = page.find_element(By.CSS_SELECTOR, "#table-accuracy input")
@@ -135,14 +135,14 @@ def test_claims_filter_by_verdict(page: Any) -> None:
     shown = "return [...document.querySelectorAll('.claims > li:not([hidden])')].map((claim) => claim.dataset.verdict)"
     before = page.execute_script(shown)
     assert len(set(before)) > 1
-    click(page, ".filters button[data-verdict=lacking]")
-    assert page.execute_script(shown) == [verdict for verdict in before if verdict != "lacking"]
-    click(page, ".filters button[data-verdict=lacking]")
+    click(page, ".filters button[data-verdict='not evaluated']")
+    assert page.execute_script(shown) == [verdict for verdict in before if verdict != "not evaluated"]
+    click(page, ".filters button[data-verdict='not evaluated']")
     assert page.execute_script(shown) == before
 
 
-def test_the_menus_choose_the_axes_of_the_plane(page: Any) -> None:
-    page.execute_script("""const menu = document.getElementById('across');
+def test_menus_select_the_axes_of_the_scatter_plot(page: Any) -> None:
+    page.execute_script("""const menu = document.getElementById('x-axis');
         menu.selectedIndex = [...menu.options].findIndex((option) => option.text === 'training s');
         menu.dispatchEvent(new Event('change'))""")
     wait(page, "return document.querySelector('#chart').dataset.drawn.startsWith('training s')")
@@ -151,23 +151,21 @@ def test_the_menus_choose_the_axes_of_the_plane(page: Any) -> None:
     assert page.get_log("browser") == []
 
 
-def test_it_reads_on_a_phone(page: Any) -> None:
+def test_page_is_legible_on_a_phone(page: Any) -> None:
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     try:
         page.refresh()
         wait(page, "return document.querySelector('#chart')?.dataset.drawn !== undefined")
-        assert page.execute_script("return document.documentElement.scrollWidth") <= PHONE["width"], (
-            "nothing to scroll sideways"
-        )
+        assert page.execute_script("return document.documentElement.scrollWidth") <= PHONE["width"], "no horizontal scrolling"
         small = """return [...document.querySelectorAll('p, td, dd, dt, h1, h2, li, figcaption, small')]
             .map((each) => parseFloat(getComputedStyle(each).fontSize)).reduce((a, b) => Math.min(a, b))"""
-        assert page.execute_script(small) >= 12, "pixels of the smallest letters"
+        assert page.execute_script(small) >= 12, "font size in pixels of the smallest text"
         first = "const [a, b] = document.querySelectorAll('.card'); return b.offsetTop - a.offsetTop - a.offsetHeight"
-        assert page.execute_script(first) >= 0, "cards lie below each other"
+        assert page.execute_script(first) >= 0, "cards are stacked"
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_it_prints_on_pages(page: Any) -> None:
+def test_page_prints(page: Any) -> None:
     printed = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") > 2

@@ -1,4 +1,4 @@
-"""Collecting: broken, foreign, half-written and misplaced records are named and left out; studies merged, cells filtered."""
+"""Loading records: damaged ones are reported and left out, studies are merged, cells are filtered."""
 
 import dataclasses
 import json
@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from temper.report import make_report
-from temper.report.records.load import gather, merged, selected
+from temper.report.records.load import load_records, merge_duplicates, select_cells
 from temper.runs.record import RECORD, RunRecord, collect
-from tests.report.test_pipeline import RUNS, SUITE, run, written
+from tests.report.test_pipeline import RUNS, SUITE, finished_run, write_study
 
-RUN = run("pgd", "none", 0, 0.9, 0.7)
+RUN = finished_run("pgd", "none", 0, 0.9, 0.7)
 
 
 def changed(**parts: Any) -> str:
-    """A whole record in which some parts are of another type."""
+    """Return a complete record with some fields replaced."""
     return json.dumps(dataclasses.asdict(RUN) | parts)
 
 
@@ -40,9 +40,9 @@ BROKEN: dict[str, str | bytes] = {
     "binary": b"\xff\xfe\x00result",
     "of another program": json.dumps({"accuracy": 0.9, "epochs": 3}),
     "a list": json.dumps([WHOLE]),
-    "nested without end": "[" * 100_000,
+    "deeply nested": "[" * 100_000,
     "another schema": changed(schema_version=99),
-    "a name that there is not": changed(colour="red"),
+    "an unknown field": changed(colour="red"),
     "evaluations as a list": changed(evaluations=[1, 2]),
     "an evaluation as a number": changed(evaluations={SUITE: 0.9}),
     "no attacks": evaluated(suite={"name": "standard"}),
@@ -50,9 +50,9 @@ BROKEN: dict[str, str | bytes] = {
     "metrics as a list": evaluated(checkpoints={"last": {"epoch": 3, "metrics": [0.9]}}),
     "a metric as a text": metrics(**{"test/pgd": "0.7"}),
     "an accuracy in percent": metrics(**{"test/pgd": 70.0}),
-    "an accuracy below nothing": metrics(**{"test/worst_case": -0.1}),
+    "a negative accuracy": metrics(**{"test/worst_case": -0.1}),
     "a metric as a mapping": metrics(**{"test/pgd": {"mean": 0.7}}),
-    "a status that there is not": evaluated(
+    "an unknown status": evaluated(
         checkpoints={"last": {"epoch": 3, "metrics": {}, "audit": {"steps": {"status": "fine", "figure": 0.1, "meaning": ""}}}}
     ),
     "curves as a list": changed(curves=[0.1, 0.2]),
@@ -66,8 +66,8 @@ BROKEN: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
-def test_broken_records_are_named_and_left_out(tmp_path: Path, content: str | bytes) -> None:
-    study = written(tmp_path, [RUN, *RUNS[:2]])
+def test_damaged_records_are_reported_and_left_out(tmp_path: Path, content: str | bytes) -> None:
+    study = write_study(tmp_path, [RUN, *RUNS[:2]])
     path = study / "pgd+none-pgdnone" / "seed-0" / RECORD
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     records, problems = collect(study)
@@ -75,8 +75,8 @@ def test_broken_records_are_named_and_left_out(tmp_path: Path, content: str | by
     assert len(problems) == 1 and str(path) in problems[0]
 
 
-def test_a_folder_in_its_place_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+def test_a_folder_or_a_link_loop_in_place_of_a_record_is_reported(tmp_path: Path) -> None:
+    study = write_study(tmp_path, RUNS)
     folder, loop = (study / "pgd+none-pgdnone" / f"seed-{seed}" / RECORD for seed in (0, 1))
     for path in (folder, loop):
         path.unlink()
@@ -87,19 +87,19 @@ def test_a_folder_in_its_place_and_a_file_that_cannot_be_read(tmp_path: Path) ->
     assert str(folder) in problems[0] and str(loop) in problems[1]
 
 
-def test_half_of_a_record_is_named_and_a_whole_one_beside_it_counts(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+def test_partial_records_are_reported_unless_a_complete_one_exists(tmp_path: Path) -> None:
+    study = write_study(tmp_path, RUNS)
     for seed in (0, 1):
         path = study / "pgd+none-pgdnone" / f"seed-{seed}" / RECORD
         path.with_name(f".{RECORD}.123.part").write_text(WHOLE[:100])
     (study / "pgd+none-pgdnone" / "seed-1" / RECORD).unlink()
     records, problems = collect(study)
     assert len(records) == 4
-    assert len(problems) == 1 and f"seed-1/.{RECORD}.123.part" in problems[0] and "half" in problems[0]
+    assert len(problems) == 1 and f"seed-1/.{RECORD}.123.part" in problems[0] and "incomplete record" in problems[0]
 
 
 def test_metrics_without_a_value_are_missing(tmp_path: Path) -> None:
-    study = written(tmp_path, [RUN, run("pgd", "none", 1, 0.8, 0.6), RUNS[0]])
+    study = write_study(tmp_path, [RUN, finished_run("pgd", "none", 1, 0.8, 0.6), RUNS[0]])
     for seed, text in ((0, metrics(**{"test/pgd": None})), (1, metrics(**{"test/pgd": 0.6}))):
         text = text.replace('"seed": 0', f'"seed": {seed}').replace("0.9", "NaN" if seed else "0.9")
         (study / "pgd+none-pgdnone" / f"seed-{seed}" / RECORD).write_text(text)
@@ -108,12 +108,12 @@ def test_metrics_without_a_value_are_missing(tmp_path: Path) -> None:
     make_report(study, tmp_path / "results")
     line = next(li for li in (tmp_path / "results/table.md").read_text().splitlines() if li.startswith("| pgd"))
     shown = [cell.strip() for cell in line.split("|")]
-    assert shown[3] == "90.0" and shown[4].strip("*") == "60.0", "one seed of each is left"
+    assert shown[3] == "90.0" and shown[4].strip("*") == "60.0", "one seed of each remains"
 
 
 @pytest.mark.parametrize("value", [math.nan, None, math.inf])
-def test_a_metric_without_a_single_number_makes_no_report_fail(tmp_path: Path, value: float | None) -> None:
-    study = written(tmp_path, RUNS)
+def test_a_report_does_not_fail_on_a_metric_without_values(tmp_path: Path, value: float | None) -> None:
+    study = write_study(tmp_path, RUNS)
     for path in study.glob(f"*/seed-*/{RECORD}"):
         made = json.loads(path.read_text())
         for checkpoint in made["evaluations"][SUITE]["checkpoints"].values():
@@ -125,8 +125,8 @@ def test_a_metric_without_a_single_number_makes_no_report_fail(tmp_path: Path, v
     assert not re.search(r"\b(inf|nan)\b", (tmp_path / "results/table.md").read_text())
 
 
-def test_outcomes_that_are_damaged_are_named_and_left_out(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+def test_damaged_outcomes_are_reported_and_left_out(tmp_path: Path) -> None:
+    study = write_study(tmp_path, RUNS)
     folders = [path / "evaluations" / SUITE for path in sorted(study.glob("*/seed-*"))]
     right = np.array([True, False, True, False])
     for folder in folders:
@@ -141,18 +141,16 @@ def test_outcomes_that_are_damaged_are_named_and_left_out(tmp_path: Path) -> Non
     assert "is damaged" in (tmp_path / "results/index.html").read_text()
 
 
-def test_a_run_that_lies_twice_in_a_study_is_counted_once(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+def test_a_run_with_two_folders_in_a_study_counts_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path, RUNS)
     shutil.copytree(study / "pgd+none-pgdnone", study / "copy-pgdnone")
-    records, problems = gather([study])
+    records, problems = load_records([study])
     assert len(records) == len(RUNS)
-    assert [problem.partition(": ")[2] for problem in problems] == [
-        "counted once, as it is in study, where it lies 2 times"
-    ] * 2
+    assert [problem.partition(": ")[2] for problem in problems] == ["the run in study is used; ignored: 1 in study"] * 2
 
 
-def test_what_is_broken_does_not_keep_a_report_from_being_made(tmp_path: Path) -> None:
-    study = written(tmp_path, RUNS)
+def test_damaged_records_do_not_prevent_a_report(tmp_path: Path) -> None:
+    study = write_study(tmp_path, RUNS)
     for number, content in enumerate(BROKEN.values(), start=10):
         folder = study / "pgd+none-pgdnone" / f"seed-{number}"
         folder.mkdir()
@@ -162,9 +160,9 @@ def test_what_is_broken_does_not_keep_a_report_from_being_made(tmp_path: Path) -
         assert f"seed-{number}/{RECORD}" in shown
 
 
-def test_what_a_report_tells_beside_its_numbers_may_be_odd(tmp_path: Path) -> None:
-    """Every part of a config, the versions, the hardware and an evaluation: gone, or of another type."""
-    study = written(tmp_path, RUNS)
+def test_missing_and_invalid_fields_do_not_prevent_a_report(tmp_path: Path) -> None:
+    """Replace each part of the config, versions, hardware and evaluation by values of other types."""
+    study = write_study(tmp_path, RUNS)
     whole = dataclasses.asdict(RUN)
     places = [
         ("config",),
@@ -187,44 +185,44 @@ def test_what_a_report_tells_beside_its_numbers_may_be_odd(tmp_path: Path) -> No
         folder.mkdir()
         (folder / RECORD).write_text(json.dumps(values))
     shown = "\n".join(map(str, make_report(study, tmp_path / "results")))
-    assert "damaged or foreign (config.data: " in shown and "damaged or foreign (config.validation: " in shown
+    assert "damaged or in an unknown format (config.data: " in shown and "in an unknown format (config.validation: " in shown
     assert (tmp_path / "results/table.md").exists()
 
 
-def test_studies_are_merged_and_a_run_in_both_counts_once(tmp_path: Path) -> None:
-    one, other = written(tmp_path / "a", RUNS[:3]), written(tmp_path / "b", RUNS[2:])
+def test_a_run_in_two_studies_counts_once(tmp_path: Path) -> None:
+    one, other = write_study(tmp_path / "a", RUNS[:3]), write_study(tmp_path / "b", RUNS[2:])
     one, other = one.rename(tmp_path / "one"), other.rename(tmp_path / "other")
-    records, problems = gather([one, other])
+    records, problems = load_records([one, other])
     assert [(r.attack, r.penalty, r.seed) for r in records] == [
         (r.attack, r.penalty, r.seed) for r in collect_all(RUNS, tmp_path)
     ]
     assert len(problems) == 1
-    assert "none x l2 (nonel2), seed 0 is a duplicate: counted once, as it is in one, and not in other" in problems[0]
+    assert "none x l2 (nonel2), seed 0 is a duplicate: the run in one is used; ignored: 1 in other" in problems[0]
 
 
 def collect_all(runs: list[RunRecord], folder: Path) -> list[RunRecord]:
-    """The same runs as one study."""
-    return collect(written(folder / "all", runs))[0]
+    """Return the same runs as one study."""
+    return collect(write_study(folder / "all", runs))[0]
 
 
-def test_of_duplicates_the_finished_one_counts() -> None:
+def test_the_first_finished_duplicate_is_used() -> None:
     failed = dataclasses.replace(RUN, status="failed", error="it diverged")
-    records, problems = merged([("a", failed), ("b", RUN), ("c", RUN)])
-    assert records == [RUN] and "as it is in b, and not in a" in problems[0]
+    records, problems = merge_duplicates([("a", failed), ("b", RUN), ("c", RUN)])
+    assert records == [RUN] and "the run in b is used; ignored: 1 in a" in problems[0]
 
 
 def test_cells_are_filtered_by_name() -> None:
-    kept = selected(RUNS, {"attack": ["none", "pgd"], "penalty": "l2"})
+    kept = select_cells(RUNS, {"attack": ["none", "pgd"], "penalty": "l2"})
     assert [(r.attack, r.penalty) for r in kept] == [("none", "l2")]
-    assert selected(RUNS, {"attack": None, "penalty": None}) == RUNS
-    with pytest.raises(ValueError, match=r"filter\.penalty: no run has l3; there are none, l2"):
-        selected(RUNS, {"penalty": ["l2", "l3"]})
+    assert select_cells(RUNS, {"attack": None, "penalty": None}) == RUNS
+    with pytest.raises(ValueError, match=r"filter\.penalty=l3: no run has this penalty\. Available: none, l2"):
+        select_cells(RUNS, {"penalty": ["l2", "l3"]})
 
 
-def test_several_studies_are_one_report(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_several_studies_have_one_report(temper: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     for name, runs in (("one", RUNS[:3]), ("other", RUNS[2:])):
         (tmp_path / "outputs").mkdir(exist_ok=True)
-        shutil.move(written(tmp_path / name, runs), tmp_path / "outputs" / name)
+        shutil.move(write_study(tmp_path / name, runs), tmp_path / "outputs" / name)
     status, output = temper("report", "study=[one,other]", "filter.penalty=[none]")
     assert status == 0 and "is a duplicate" in output, output
     text = Path("results/one+other/table.md").read_text()
@@ -232,4 +230,4 @@ def test_several_studies_are_one_report(temper: Callable[..., tuple[int, str]], 
     status, output = temper("report", "study=[one,other]", "name=both")
     assert status == 0 and Path("results/both/table.md").exists()
     status, output = temper("report", "study=[one,third]")
-    assert status != 0 and "there is no outputs/third; studies in outputs: one, other" in output
+    assert status != 0 and "study=third: folder outputs/third does not exist. Studies in outputs: one, other." in output

@@ -1,4 +1,4 @@
-"""Statistics: other libraries' numbers, closed forms, coverage in simulated studies, invariants."""
+"""Statistics: comparison with other libraries, closed forms, coverage in simulated studies, invariants."""
 
 import math
 
@@ -13,11 +13,11 @@ from statsmodels.stats.power import TTestPower
 from temper.report.records.long_format import COLUMNS
 from temper.report.records.per_example import Outcomes
 from temper.report.statistics.bootstrap import hierarchical, over_images
-from temper.report.statistics.effects import effects
-from temper.report.statistics.factorial import factorial_blocks, factors, floors, on_logit_scale
+from temper.report.statistics.effects import effects_table
+from temper.report.statistics.factorial import factorial_blocks, floor_notes, on_logit_scale, two_way_anova
 from temper.report.statistics.metric_catalogue import is_accuracy, resolution
-from temper.report.statistics.paired_differences import PairedRuns, hedges, holm, mean_of_pairs, summarize
-from temper.report.statistics.pareto import front, on_front
+from temper.report.statistics.paired_differences import PairedRuns, hedges_correction, holm, mean_of_pairs, summarize
+from temper.report.statistics.pareto import is_non_dominated, pareto_table
 from temper.report.statistics.power import seeds_needed
 
 KINDS = {
@@ -30,7 +30,7 @@ Cells = dict[tuple[str, str], list[float]]
 
 
 def numbers(cells: Cells, metric: str = "test/worst_case", setting: str = "", recipe: str = "") -> pd.DataFrame:
-    """Rows of a frame: by attack and penalty, one value per seed, of one metric."""
+    """Return rows of a frame: one value per seed of one metric, by attack and penalty."""
     rows = [
         ["s", attack, penalty, setting, KINDS[attack != "none", penalty != "none"], f"{attack}-{penalty}", *run, metric, value]
         for (attack, penalty), values in cells.items()
@@ -39,17 +39,17 @@ def numbers(cells: Cells, metric: str = "test/worst_case", setting: str = "", re
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def square(standard: float, regularized: float, adversarial: float, combined: float, noise: np.ndarray) -> Cells:
-    """Four cells with these means; noise is (4, S)."""
+def factorial_cells(standard: float, regularized: float, adversarial: float, combined: float, noise: np.ndarray) -> Cells:
+    """Return four cells with these means and noise, (4, S)."""
     names = [("none", "none"), ("none", "l2"), ("pgd", "none"), ("pgd", "l2")]
     means = (standard, regularized, adversarial, combined)
     return {name: (mean + row).tolist() for name, mean, row in zip(names, means, noise, strict=True)}
 
 
-def test_paired_differences_are_those_of_scipy() -> None:
+def test_paired_differences_equal_those_of_scipy() -> None:
     a, b = np.random.default_rng(0).normal(0.5, 0.1, (2, 6))
     runs = PairedRuns.of(numbers({("none", "none"): b.tolist(), ("pgd", "none"): a.tolist()}))
-    found = effects(runs, {}).iloc[0]
+    found = effects_table(runs, {}).iloc[0]
     other = stats.ttest_rel(a, b)
     assert (found.effect, found.cell, found.against, found.n) == ("attack", "pgd x none", "none x none", 6)
     assert (found.low, found.high) == pytest.approx(tuple(other.confidence_interval()))
@@ -58,9 +58,9 @@ def test_paired_differences_are_those_of_scipy() -> None:
 
 
 def test_hedges_correction_is_unbiased() -> None:
-    effects = np.random.default_rng(0).normal(1.0, 1, (20_000, 5))
-    d = effects.mean(1) / effects.std(1, ddof=1)
-    assert d.mean() > 1.2 and d.mean() * hedges(5) == pytest.approx(1, abs=0.02)
+    samples = np.random.default_rng(0).normal(1.0, 1, (20_000, 5))
+    d = samples.mean(1) / samples.std(1, ddof=1)
+    assert d.mean() > 1.2 and d.mean() * hedges_correction(5) == pytest.approx(1, abs=0.02)
 
 
 def test_one_seed_gives_a_mean_and_no_interval() -> None:
@@ -69,26 +69,26 @@ def test_one_seed_gives_a_mean_and_no_interval() -> None:
     assert found.iloc[1, 1:].isna().all() and math.isnan(found.g[2]) and found.low[2] < 0.2 < found.high[2]
 
 
-def test_a_count_that_never_varies_is_certain() -> None:
+def test_a_count_without_variance_is_exact() -> None:
     found = summarize(np.array([[7.0, 7, 7], [0, 0, 0]]))
     assert found.low.tolist() == found.high.tolist() == [7, 0] and found[["d_z", "g", "p"]].isna().all(axis=None)
     assert resolution("cost/gradient_evaluations") == 0
 
 
-def test_accuracies_without_spread_are_known_to_one_image() -> None:
-    # 0.3 - 0.1 and 0.8 - 0.6 are the same but for rounding, which is no spread of theirs.
+def test_identical_accuracies_are_known_up_to_one_image() -> None:
+    # 0.3 - 0.1 and 0.8 - 0.6 differ by rounding only, which is no variance.
     found = summarize(np.array([[0.3 - 0.1, 0.8 - 0.6, 0.2]] * 3), resolution=np.array([1 / 2, 1 / 1000, np.nan]))
     for row, step in enumerate((1 / 2, 1 / 1000)):
-        other = stats.ttest_1samp(0.2 + step * np.array([-1, 0, 1]), 0)  # of mean 0.2 and this standard deviation
+        other = stats.ttest_1samp(0.2 + step * np.array([-1, 0, 1]), 0)  # with mean 0.2 and this standard deviation
         assert (found.low[row], found.high[row]) == pytest.approx(tuple(other.confidence_interval()))
         assert found.p[row] == pytest.approx(other.pvalue)
     assert found.low[0] < 0 < found.low[1] and found.sd.tolist() == [0, 0, 0]
-    assert found.iloc[2][["low", "high", "d_z", "p"]].isna().all(), "what is unknown decides nothing"
+    assert found.iloc[2][["low", "high", "d_z", "p"]].isna().all(), "an unknown resolution decides nothing"
     assert resolution("best:test/pgd", 450) == resolution("gap/clean", 450) == resolution("curve/area", 450) == 1 / 450
     assert math.isnan(resolution("test/pgd")) and math.isnan(resolution("weights/norm", 450))
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     samples = np.random.default_rng(0).normal(0.07, 0.02, (2000, 5))
     found = summarize(samples)
     assert ((found.low < 0.07) & (found.high > 0.07)).mean() == pytest.approx(0.95, abs=0.015)
@@ -100,7 +100,7 @@ series = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_s
 
 @settings(deadline=None)
 @given(series)
-def test_swapped_sides_flip_the_sign(values: list[float]) -> None:
+def test_swapping_the_sides_flips_the_sign(values: list[float]) -> None:
     one, other = (summarize(np.array([sign * np.array(values)])).iloc[0] for sign in (1, -1))
     assert one["mean"] == pytest.approx(-other["mean"]) and one.p == pytest.approx(other.p, nan_ok=True)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
@@ -108,23 +108,23 @@ def test_swapped_sides_flip_the_sign(values: list[float]) -> None:
 
 @settings(deadline=None)
 @given(series.flatmap(lambda values: st.tuples(st.just(values), st.permutations(values))))
-def test_the_order_of_seeds_changes_nothing(both: tuple[list[float], list[float]]) -> None:
+def test_the_order_of_seeds_does_not_matter(both: tuple[list[float], list[float]]) -> None:
     one, other = (summarize(np.array([values])).iloc[0] for values in both)
     assert one[["mean", "sd", "low", "high"]].to_numpy() == pytest.approx(other[["mean", "sd", "low", "high"]].to_numpy())
 
 
-def test_holm_within_a_family() -> None:
+def test_holm_corrects_within_a_family() -> None:
     p = pd.Series([0.01, 0.04, 0.03, np.nan, 0.04])
     corrected = holm(p, pd.Series(["a", "a", "a", "a", "b"]))
     assert corrected.tolist() == pytest.approx([0.03, 0.06, 0.06, np.nan, 0.04], nan_ok=True)
 
 
-def test_a_mean_of_pairs_is_over_the_same_pairs_for_every_seed() -> None:
+def test_a_mean_of_pairs_uses_the_same_pairs_for_every_seed() -> None:
     found = mean_of_pairs([np.array([1.0, 2, 3]), np.array([3.0, np.nan, 5]), np.full(3, np.nan)])
     assert found.tolist() == pytest.approx([2, np.nan, 4], nan_ok=True)
 
 
-def test_partners_agree_in_what_does_not_belong_to_the_axis() -> None:
+def test_partners_agree_in_all_settings_outside_the_axis() -> None:
     swept = [
         numbers({(a, "l2"): [v]}, setting=f"strength={s}", recipe=f"rest:0 attack.{a}:1 penalty.l2:2 strength:{s}")
         for a, v in (("none", 0.1), ("pgd", 0.7))
@@ -135,56 +135,59 @@ def test_partners_agree_in_what_does_not_belong_to_the_axis() -> None:
     strong = next(cell for cell in runs.cells if cell.name == "pgd x l2 (strength=3)")
     assert [each.name for each in runs.partners(strong, {"attack": "none"})] == ["none x l2 (strength=3)"]
     assert [each.name for each in runs.partners(strong, {"penalty": "none"})] == ["pgd x none"]
-    assert len(factorial_blocks(runs)) == 2 and not effects(runs, {}).note.any()
+    assert len(factorial_blocks(runs)) == 2 and not effects_table(runs, {}).note.any()
 
 
 @pytest.mark.parametrize(
     ("combined", "others"),
     [
         ("rest:1 attack.pgd:1 penalty.l2:1 strength:1", "rest:2 attack.{a}:1 penalty.l2:1 strength:1"),  # another width
-        ("rest:1 attack.pgd:1 penalty.l2:1 strength:1", "rest:1 attack.{a}:2 penalty.l2:2 strength:1"),  # steps, and a weight
+        (
+            "rest:1 attack.pgd:1 penalty.l2:1 strength:1",
+            "rest:1 attack.{a}:2 penalty.l2:2 strength:1",
+        ),  # other steps and another weight
     ],
 )
 def test_cells_that_differ_in_more_than_their_names_are_not_compared(combined: str, others: str) -> None:
     names = [("none", "none"), ("none", "l2"), ("pgd", "none")]
     data = [numbers({(a, p): [0.1, 0.2]}, recipe=others.format(a=a)) for a, p in names]
     runs = PairedRuns.of(pd.concat([*data, numbers({("pgd", "l2"): [0.5, 0.7]}, recipe=combined)]))
-    found = effects(runs, {})
+    found = effects_table(runs, {})
     assert "pgd x l2" not in set(found.cell) and set(found.cell) == {"none x l2", "pgd x none"}
-    assert not factorial_blocks(runs) and factors(runs, "test/worst_case") is None
+    assert not factorial_blocks(runs) and two_way_anova(runs, "test/worst_case") is None
 
 
-def test_that_cells_were_tuned_apart_is_noted() -> None:
+def test_separately_tuned_strengths_are_noted() -> None:
     strengths = {("none", "l2"): 10, ("pgd", "l2"): 0.1}
     recipes = {name: f"rest:1 penalty.l2:1 strength:{strength}" for name, strength in strengths.items()}
-    cells = square(0.2, 0.25, 0.7, 0.85, np.random.default_rng(0).normal(0, 0.01, (4, 3)))
+    cells = factorial_cells(0.2, 0.25, 0.7, 0.85, np.random.default_rng(0).normal(0, 0.01, (4, 3)))
     runs = PairedRuns.of(pd.concat([numbers({name: cells[name]}, recipe=recipes.get(name, "rest:1")) for name in cells]))
-    notes = effects(runs, {}).groupby(["effect", "cell"]).note.first()
-    said = "strengths differ: 0.1 in pgd x l2, 10 in none x l2"
-    assert notes["synergy", "pgd x l2"] == notes["attack", "pgd x l2"] == said
-    assert notes["penalty", "pgd x l2"] == notes["attack", "pgd x none"] == "", "only one of the two has a penalty"
-    assert factors(runs, "test/worst_case") is None
+    notes = effects_table(runs, {}).groupby(["effect", "cell"]).note.first()
+    note = "strengths differ: 0.1 in pgd x l2, 10 in none x l2"
+    assert notes["synergy", "pgd x l2"] == notes["attack", "pgd x l2"] == note
+    assert notes["penalty", "pgd x l2"] == notes["attack", "pgd x none"] == "", "only one of the two cells has a penalty"
+    assert two_way_anova(runs, "test/worst_case") is None
 
 
-def test_the_bootstrap_has_the_error_of_a_mean_of_clusters() -> None:
+def test_the_bootstrap_error_is_that_of_a_mean_of_clusters() -> None:
     generator = np.random.default_rng(0)
-    shares = generator.uniform(0.2, 0.8, (8, 1))
-    images = (generator.random((8, 500)) < shares).astype(float)
+    accuracies = generator.uniform(0.2, 0.8, (8, 1))
+    images = (generator.random((8, 500)) < accuracies).astype(float)
     expected = math.sqrt((images.mean(1).var() + images.var(1).mean() / 500) / 8)
     found = hierarchical(images, repeats=20_000)
     assert found.error == pytest.approx(expected, rel=0.03)
     assert (found.low + found.high) / 2 == pytest.approx(images.mean(), abs=expected / 5)
-    assert math.isnan(hierarchical(images[:1]).error), "one seed has no spread"
+    assert math.isnan(hierarchical(images[:1]).error), "one seed has no variance"
 
 
-def test_the_sampling_of_images_has_the_error_of_a_mean_over_them() -> None:
+def test_the_error_of_sampling_images_is_that_of_their_mean() -> None:
     images = np.random.default_rng(0).integers(-1, 2, (4, 500)).astype(float)
-    images[1:] = images[0]  # seeds that agree do not make more images
+    images[1:] = images[0]  # equal seeds add no images
     resampled = np.random.default_rng(1).choice(images.mean(0), (5000, 500)).mean(1)
     assert over_images(images) == pytest.approx(resampled.std(), rel=0.03)
 
 
-def test_images_are_paired_by_cell_and_resampled_for_the_metrics_that_are_named() -> None:
+def test_images_are_resampled_in_pairs_for_the_chosen_metrics() -> None:
     right = np.random.default_rng(0).random((2, 3, 200)) < 0.5
     runs = PairedRuns.of(numbers({("none", "none"): right[0].mean(1).tolist(), ("pgd", "none"): right[1].mean(1).tolist()}))
     outcomes: Outcomes = {
@@ -192,55 +195,55 @@ def test_images_are_paired_by_cell_and_resampled_for_the_metrics_that_are_named(
         for position, attack in enumerate(("none", "pgd"))
         for seed in range(3)
     }
-    found = effects(runs, outcomes, ["test/worst_case"]).iloc[0]
+    found = effects_table(runs, outcomes, ["test/worst_case"]).iloc[0]
     differences = right[1].astype(float) - right[0]
     assert found.resampled_low < found["mean"] < found.resampled_high
     assert found.images_sd == pytest.approx(over_images(differences))
-    assert math.isnan(effects(runs, outcomes).iloc[0].images_sd)
+    assert math.isnan(effects_table(runs, outcomes).iloc[0].images_sd)
 
 
-def test_main_effects_and_synergy_of_a_known_square() -> None:
+def test_main_effects_and_synergy_of_a_known_block() -> None:
     noise = np.random.default_rng(0).normal(0, 1e-3, (4, 5))
-    runs = PairedRuns.of(numbers(square(0.2, 0.25, 0.7, 0.85, noise)))
-    found = effects(runs, {}, examples=1000).set_index(["effect", "scale"])
+    runs = PairedRuns.of(numbers(factorial_cells(0.2, 0.25, 0.7, 0.85, noise)))
+    found = effects_table(runs, {}, examples=1000).set_index(["effect", "scale"])
     assert found.loc[("main attack", "share"), "mean"] == pytest.approx(0.55, abs=0.002)
     assert found.loc[("main penalty", "share"), "mean"] == pytest.approx(0.1, abs=0.002)
     assert found.loc[("synergy", "share"), "mean"] == pytest.approx(0.1, abs=0.003)
 
 
-def test_a_shift_in_log_odds_has_no_synergy_on_their_scale() -> None:
+def test_additive_log_odds_have_no_synergy_on_the_logit_scale() -> None:
     standard, regularized, adversarial, combined = (1 / (1 + math.exp(-x)) for x in (-2.0, -1.0, 0.5, 1.5))
-    runs = PairedRuns.of(numbers(square(standard, regularized, adversarial, combined, np.zeros((4, 3)))))
-    found = effects(runs, {}, examples=10**7).set_index(["effect", "scale"])
+    runs = PairedRuns.of(numbers(factorial_cells(standard, regularized, adversarial, combined, np.zeros((4, 3)))))
+    found = effects_table(runs, {}, examples=10**7).set_index(["effect", "scale"])
     assert found.loc[("synergy", "logit"), "mean"] == pytest.approx(0, abs=1e-4)
     assert found["mean"]["synergy", "share"] == pytest.approx(combined - adversarial - regularized + standard)
 
 
-def test_the_synergy_is_found_as_often_as_chance_allows() -> None:
-    generator, hits = np.random.default_rng(0), []
+def test_the_interval_of_the_synergy_has_its_nominal_coverage() -> None:
+    generator, summaries = np.random.default_rng(0), []
     for _ in range(300):
-        runs = PairedRuns.of(numbers(square(0.2, 0.3, 0.6, 0.75, generator.normal(0, 0.02, (4, 5)))))
+        runs = PairedRuns.of(numbers(factorial_cells(0.2, 0.3, 0.6, 0.75, generator.normal(0, 0.02, (4, 5)))))
         contrast = factorial_blocks(runs)[0].effects["synergy"]
-        hits.append(summarize(runs.difference(contrast).T).iloc[0])
-    intervals = pd.DataFrame(hits)
+        summaries.append(summarize(runs.difference(contrast).T).iloc[0])
+    intervals = pd.DataFrame(summaries)
     assert ((intervals.low < 0.05) & (intervals.high > 0.05)).mean() == pytest.approx(0.95, abs=0.03)
 
 
-def test_no_accuracy_is_infinite_on_the_logit_scale() -> None:
+def test_log_odds_are_finite() -> None:
     runs = on_logit_scale(PairedRuns.of(numbers({("none", "none"): [0.0, 1.0]})), examples=9)
     assert runs.values.ravel() == pytest.approx([math.log(0.05 / 0.95), math.log(0.95 / 0.05)])
 
 
-def test_a_floor_is_told_of_a_synergy() -> None:
+def test_floor_effects_of_a_synergy_are_noted() -> None:
     noise = np.zeros((4, 2))
-    runs = PairedRuns.of(numbers(square(0.0, 0.01, 0.4, 0.5, noise)))
-    found = effects(runs, {}, examples=100)
-    assert set(found[found.effect == "synergy"].note) == {"on the floor: none x l2 has 1.0 %, none x none has 0.0 %"}
-    assert "none x none has 0.0 %" in floors(runs, factorial_blocks(runs)[0])["test/worst_case"]
-    assert floors(PairedRuns.of(numbers(square(0.2, 0.3, 0.4, 0.5, noise))), factorial_blocks(runs)[0]) == {}
+    runs = PairedRuns.of(numbers(factorial_cells(0.0, 0.01, 0.4, 0.5, noise)))
+    found = effects_table(runs, {}, examples=100)
+    assert set(found[found.effect == "synergy"].note) == {"floor effect: none x l2 has 1.0 %, none x none has 0.0 %"}
+    assert "none x none has 0.0 %" in floor_notes(runs, factorial_blocks(runs)[0])["test/worst_case"]
+    assert floor_notes(PairedRuns.of(numbers(factorial_cells(0.2, 0.3, 0.4, 0.5, noise))), factorial_blocks(runs)[0]) == {}
 
 
-def test_accuracies_are_told_from_other_metrics() -> None:
+def test_accuracies_are_distinguished_from_other_metrics() -> None:
     assert all(map(is_accuracy, ("test/clean", "best:test/pgd", "test/worst_case", "curve/0.5")))
     assert not any(map(is_accuracy, ("curve/area", "test/ece", "test/loss", "test/pgd_loss", "gap/clean", "test/minimal_norm")))
 
@@ -249,60 +252,62 @@ def test_analysis_of_variance_of_a_balanced_design() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, (2, 3, 4))
     names = [(attack, penalty) for attack in ("none", "pgd") for penalty in ("none", "l1", "l2")]
     runs = PairedRuns.of(numbers({name: v.tolist() for name, v in zip(names, values.reshape(6, 4), strict=True)}))
-    found = factors(runs, "test/worst_case")
+    found = two_way_anova(runs, "test/worst_case")
     assert found is not None
     found = found.set_index("factor")
     assert found.loc["attack", "sum_sq"] == pytest.approx(12 * ((values.mean((1, 2)) - values.mean()) ** 2).sum())
     assert found.loc["penalty", "sum_sq"] == pytest.approx(8 * ((values.mean((0, 2)) - values.mean()) ** 2).sum())
     assert found.loc["seed", "df"] == 3 and found.loc["attack x penalty", "df"] == 2
-    holed = runs._replace(values=np.where(runs.values == values[1, 2, 3], np.nan, runs.values))
-    assert factors(holed, "test/worst_case") is None, "a design with a hole is another one"
+    incomplete = runs._replace(values=np.where(runs.values == values[1, 2, 3], np.nan, runs.values))
+    assert two_way_anova(incomplete, "test/worst_case") is None, "the design is incomplete"
 
 
-def test_the_front_in_three_goals() -> None:
+def test_the_pareto_front_of_three_objectives() -> None:
     points = np.array([[0.9, 0.1, -1], [0.9, 0.5, -8], [0.8, 0.5, -8], [0.9, 0.1, -1], [0.95, 0.0, -1]])
-    assert on_front(points).tolist() == [True, True, False, True, True]
+    assert is_non_dominated(points).tolist() == [True, True, False, True, True]
 
 
-def test_the_chance_of_being_on_the_front() -> None:
+def test_the_bootstrap_probability_of_being_on_the_pareto_front() -> None:
     cells: Cells = {("none", "none"): [0.5, 0.5, 0.5], ("none", "l1"): [0.4, 0.4, 0.4], ("none", "l2"): [0.2, 0.5, 0.6]}
     data = pd.concat([numbers(cells), numbers(dict.fromkeys(cells, [0.9] * 3), metric="test/clean")])
-    found = front(PairedRuns.of(data)).set_index("penalty")
+    found = pareto_table(PairedRuns.of(data)).set_index("penalty")
     assert found.front.tolist() == [True, False, False]
-    # l2 is as good or better when its mean over three drawn seeds is 0.5 or more: 8 of 27 draws.
+    # l2 is on the front if its mean over three drawn seeds is at least 0.5: 8 of 27 draws.
     assert found.chance["l1"] == 0 and found.chance["l2"] == pytest.approx(8 / 27, abs=0.05)
 
 
-def test_a_seed_that_one_cell_has_more_empties_no_front() -> None:
+def test_an_additional_seed_of_one_cell_is_ignored() -> None:
     cells: Cells = {("none", "none"): [0.5, 0.5, 0.5], ("pgd", "none"): [0.6, 0.6, 0.6, 0.0], ("pgd", "l2"): [0.9]}
-    found = front(PairedRuns.of(numbers(cells))).set_index(["attack", "penalty"])
+    found = pareto_table(PairedRuns.of(numbers(cells))).set_index(["attack", "penalty"])
     assert found.n.tolist() == [3, 3, 1] and found["test/worst_case"].tolist()[:2] == pytest.approx([0.5, 0.6])
     assert found.front.tolist()[:2] == [False, True] and pd.isna(found.front["pgd", "l2"])
 
 
-def test_the_front_is_one_of_cells_that_share_seeds() -> None:
+def test_the_pareto_front_compares_cells_on_common_seeds() -> None:
     names = [("none", "none"), ("none", "l2"), ("pgd", "none"), ("pgd", "l2")]
-    lost: Cells = {name: [math.nan if s == place else 0.1 * place for s in range(5)] for place, name in enumerate(names)}
-    found = front(PairedRuns.of(numbers(lost)))
-    assert found.n.tolist() == [2, 2, 2, 4], "three cells with two seeds: as many runs as two with three, and more cells"
+    missing: Cells = {name: [math.nan if s == place else 0.1 * place for s in range(5)] for place, name in enumerate(names)}
+    found = pareto_table(PairedRuns.of(numbers(missing)))
+    assert found.n.tolist() == [2, 2, 2, 4], (
+        "three cells with two seeds have as many runs as two with three, and are more cells"
+    )
     assert found.front.tolist()[:3] == [False, False, True] and pd.isna(found.front.iloc[3])
     shared: Cells = {names[0]: [0.1, 0.1, 0.9, math.nan], names[1]: [0.2, 0.2, math.nan, 0.2]}
-    assert front(PairedRuns.of(numbers(shared))).front.tolist() == [False, True]
+    assert pareto_table(PairedRuns.of(numbers(shared))).front.tolist() == [False, True]
     many: Cells = {name: [0.5] * (15 if place == 0 else 3) for place, name in enumerate(names)}
-    assert front(PairedRuns.of(numbers(many))).n.tolist() == [3] * 4
-    apart: Cells = {names[0]: [0.1, math.nan], names[1]: [math.nan, 0.2]}
-    assert front(PairedRuns.of(numbers(apart))).front.isna().all(), "no two cells are to be compared"
+    assert pareto_table(PairedRuns.of(numbers(many))).n.tolist() == [3] * 4
+    disjoint: Cells = {names[0]: [0.1, math.nan], names[1]: [math.nan, 0.2]}
+    assert pareto_table(PairedRuns.of(numbers(disjoint))).front.isna().all(), "no two cells are comparable"
 
 
-def test_the_order_of_seeds_parts_no_equals_on_the_front() -> None:
+def test_equal_cells_are_on_the_pareto_front_in_any_order_of_seeds() -> None:
     seeds = [0.1, 0.7, 0.3, 0.45, 0.62]
-    found = front(
+    found = pareto_table(
         PairedRuns.of(numbers({("none", "none"): seeds, ("none", "l2"): seeds[::-1], ("pgd", "none"): seeds[2:] + seeds[:2]}))
     )
     assert found.front.all() and (found.chance > 0).all()
 
 
-def test_the_number_of_seeds_reaches_the_power() -> None:
+def test_the_number_of_seeds_is_the_least_with_the_power() -> None:
     for mean, sd, margin in ((0.02, 0.03, 0.0), (0.05, 0.02, 0.04), (-0.3, 0.9, 0.0)):
         n, test = seeds_needed(mean, sd, margin), TTestPower()
         powers = [test.power(abs(mean - margin) / sd, count, 0.05) for count in (n - 1, n)]

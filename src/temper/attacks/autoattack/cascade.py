@@ -1,4 +1,4 @@
-"""Several attacks one after another, each on the examples that still stand."""
+"""Cascade of attacks, each on the examples not yet fooled, and AutoAttack."""
 
 from collections.abc import Mapping
 
@@ -20,58 +20,64 @@ from temper.models.network import Network
 
 
 class Cascade(Attack):
-    """A worst case for less: what an earlier attack broke, later ones leave alone. An evaluation regroups the examples that
-    still stand into full batches between its attacks, the likeliest to fall first.
+    """Worst case over several attacks at lower cost: each attack runs only on the examples that earlier ones did not fool.
 
-    It gives the worst case alone. For an accuracy of each attack, list them apart in the suite.
+    Between the attacks, an evaluation regroups the remaining examples into full batches, those of highest loss first. The
+    cascade gives only the worst case. For the accuracy under each attack, list the attacks separately in the suite.
 
     Args:
-        attacks: by name, in their order.
+        attacks: the attacks by name, in order.
+
+    Raises:
+        ValueError: There is no attack.
     """
 
     @checked
     def __init__(self, *, attacks: Mapping[str, Attack]) -> None:
         super().__init__()
         if not attacks:
-            raise ValueError("attacks: name at least one")
+            raise ValueError("attacks: no attack is given. Name at least one.")
         self.attacks = dict(attacks)
         self.steps = max(getattr(attack, "steps", 0) for attack in attacks.values())
 
-    def meet(self, encoder: Encoder | None) -> None:
+    def set_encoder(self, encoder: Encoder | None) -> None:
         for attack in self.attacks.values():
-            attack.meet(encoder)
+            attack.set_encoder(encoder)
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
         x_adv = net.lift(batch.x).detach().clone()
-        standing = torch.arange(len(batch), device=x_adv.device)
+        remaining = torch.arange(len(batch), device=x_adv.device)
         for attack in self.attacks.values():
-            part = batch.select(standing)
+            part = batch.select(remaining)
             with probing(net, "eval"), torch.no_grad():
-                found = attack.perturb(net, part, len(batch)) if isinstance(attack, Filling) else attack.perturb(net, part)
-                found = net.lift(found)  # of an attack that edits the inputs themselves
-                fooled = net(found).argmax(1) != part.y
-            x_adv[standing] = where_example(fooled, found, x_adv[standing])
-            standing = standing[~fooled]
-            if len(standing) == 0:
+                points = attack.perturb(net, part, len(batch)) if isinstance(attack, Filling) else attack.perturb(net, part)
+                points = net.lift(points)  # an attack that edits the inputs themselves returns inputs
+                fooled = net(points).argmax(1) != part.y
+            x_adv[remaining] = where_example(fooled, points, x_adv[remaining])
+            remaining = remaining[~fooled]
+            if len(remaining) == 0:
                 break
         return x_adv
 
 
 class AutoAttack(Cascade):
-    """The standard AutoAttack of Croce & Hein 2020 (https://arxiv.org/abs/2003.01690): APGD-CE, targeted APGD and FAB on
-    9 targets, Square with 5,000 queries.
+    """Standard AutoAttack (Croce & Hein 2020, https://arxiv.org/abs/2003.01690): APGD-CE, targeted APGD, FAB and Square.
 
-    All parts are our own, with the settings of the authors' code. Where examples have fallen, further targets and queries of
-    the others take their rows, so that the few that stand in the end cost far fewer passes.
+    APGD and FAB have 9 targets, Square 5,000 queries. All parts are implemented here, with the settings of the authors' code.
+    Further targets and queries of the remaining examples use the rows of fooled ones, so the last examples take far fewer
+    forward passes.
 
     Args:
-        threat: linf or l2, inputs in [0, 1].
-        steps: of APGD and FAB.
-        n_queries: of Square.
+        threat: linf or l2, for inputs in [0, 1].
+        steps: steps of APGD and FAB.
+        n_queries: queries of Square.
+
+    Raises:
+        ValueError: AutoAttack is not defined for the threat.
     """
 
     version = (
-        "standard: apgd-ce, apgd-t (9 targets), fab-t (9 targets), square, all of them our own; "
+        "standard: apgd-ce, apgd-t (9 targets), fab-t (9 targets), square, all implemented in Temper; "
         "100 steps, 5,000 queries unless set otherwise"
     )
 
@@ -79,7 +85,8 @@ class AutoAttack(Cascade):
     def __init__(self, *, threat: Threat, steps: Count = 100, n_queries: Count = 5000) -> None:
         if threat.norm not in ("linf", "l2") or (threat.lower, threat.upper) != (0, 1):
             raise ValueError(
-                "threat: AutoAttack is defined for linf and l2 on inputs in [0, 1]; the attacks of evaluation=standard take any"
+                "threat: AutoAttack is defined for linf and l2 on inputs in [0, 1]. Use evaluation=standard, whose attacks "
+                "take any threat."
             )
         super().__init__(
             attacks={

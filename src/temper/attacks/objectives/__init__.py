@@ -1,0 +1,1 @@
+"""Adversarial training methods that redefine the risk, the inner maximization or both."""

@@ -1,4 +1,4 @@
-"""FreeLB."""
+"""FreeLB: training on all points of an ascent."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks.ascent import Ascent
-from temper.attacks.gradient_step import at_rows, step_length
-from temper.attacks.losses import Climb, cross_entropy
+from temper.attacks.gradient_step import at_valid_rows, step_length
 from temper.attacks.network_state import probing
 from temper.attacks.objectives.multi_norm import mean_over_points
 from temper.config.types import checked
@@ -16,15 +15,19 @@ from temper.models.network import Network
 
 
 class FreeLB(Ascent):
-    """Zhu et al. 2020 (https://arxiv.org/abs/1909.11764), algorithm 1: the risk is the mean of CE(f(x'), y) over the points of
-    an ascent, the start included, so that training sees the whole way to the adversary's point and not its end alone.
+    """FreeLB (Zhu et al. 2020, https://arxiv.org/abs/1909.11764), algorithm 1: train on every point of an ascent.
 
-    The authors take the gradients of weights and input in one backward pass; here the points come first and are then passed
-    forward together: the same gradient, at about twice the passes. Their dropout masks, kept over the ascent, are none in mode
-    "eval".
+    The risk is the mean of CE(f(x'), y) over the points of the ascent, including the start.
+
+    The authors take the gradients of weights and input in one backward pass. Here all points are computed first and then passed
+    forward together: the gradient is the same, at about twice the passes. The authors' dropout masks, which stay the same
+    during the ascent, do not apply in mode "eval".
 
     Args:
-        ascent: settings of `Ascent`: `steps` is K of the paper, the number of points.
+        ascent: settings of `Ascent`; `steps` is K of the paper, the number of points.
+
+    Raises:
+        ValueError: restarts, keep or stop_after is set.
     """
 
     training_only = True
@@ -33,21 +36,18 @@ class FreeLB(Ascent):
     def __init__(self, **ascent: Any) -> None:
         super().__init__(**ascent)
         if self.restarts > 1 or self.keep == "worst" or self.stop_after is not None:
-            raise ValueError("restarts, keep and stop_after do not go with the mean over a whole ascent; leave them out")
-
-    def climb(self, net: Network, batch: Batch, z: Tensor) -> Climb:
-        return cross_entropy(net, batch.target)
+            raise ValueError("restarts, keep and stop_after do not apply to the mean over all points of an ascent. Omit them.")
 
     def perturb(self, net: Network, batch: Batch) -> Tensor:
-        """All points one after another, (steps * B, ...)."""
+        """Return the points of all steps, concatenated, (steps * B, ...)."""
         with probing(net, self.mode):
             z = net.lift(batch.x).detach()
-            ball = self.threat.on(batch).around(z)
-            climb = at_rows(self.climb(net, batch, z), ball.threat, z)
+            ball = self.threat.for_batch(batch).around(z)
+            loss_fn = at_valid_rows(self.inner_loss(net, batch, z), ball.threat, z)
             size = step_length(self.step_size, self.threat, self.steps)
             points = [ball.start(self.start, batch.mask)]
             while len(points) < self.steps:
-                points.append(self.step(climb, ball, points[-1], size, batch.mask)[0])
+                points.append(self.step(loss_fn, ball, points[-1], size, batch.mask)[0])
             return torch.cat([ball.finish(point) for point in points])
 
     def risk(self, net: Network, batch: Batch, x_adv: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where data sets come from: a source loads arrays, the datamodule splits, encodes and batches them."""
+"""Sources of data sets: each loads its arrays, which the datamodule splits, encodes and batches."""
 
 from temper.data.sources.digits import Digits
 from temper.data.sources.image_folder import ImageFolder

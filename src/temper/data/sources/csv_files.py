@@ -1,4 +1,4 @@
-"""Files of rows, read with errors that say where the mistake is."""
+"""Readers of CSV and TSV files, with errors that name the file, the mistake and the way out."""
 
 import csv
 import gzip
@@ -11,102 +11,111 @@ from typing import Any, cast
 
 import pandas as pd
 
+from temper.config.errors import first_line
 from temper.data.sources.interfaces import DataError
 
 SEPARATORS = "\t;,"
-DAMAGES = (EOFError, OSError, zlib.error, pd.errors.ParserError)
+READ_ERRORS = (EOFError, OSError, zlib.error, pd.errors.ParserError)
 
 
-def packed_or_not(path: Path) -> Path | None:
-    """The file, or the same packed by gzip; None: neither is there."""
+def find_plain_or_gzip(path: Path) -> Path | None:
+    """Return the file, or else its gzip-compressed version `<name>.gz`, or None if neither exists."""
     return next((one for one in (path, path.with_name(f"{path.name}.gz")) if one.is_file()), None)
 
 
-def searched(name: str, root: Path) -> Path | None:
-    """A file of one's own, below `root` or else the working folder, packed by gzip or not."""
-    return packed_or_not(root / name) or packed_or_not(Path.cwd() / name)
+def find_file(name: str, root: Path) -> Path | None:
+    """Return a file below `root` or else below the working folder, compressed or not, or None if there is none."""
+    return find_plain_or_gzip(root / name) or find_plain_or_gzip(Path.cwd() / name)
 
 
-def located(name: str, root: Path, key: str) -> Path:
-    """The same.
+def locate_files(root: Path, path: str, test: str | None) -> list[Path]:
+    """Return the file of training rows and, if `test` is given, the file of test rows (see `find_file`).
 
-    Raises:
-        DataError: it is in neither.
-    """
-    path = searched(name, root)
-    if path is None:
-        raise not_found(name, root, key)
-    return path
-
-
-def located_files(root: Path, path: str, test: str | None) -> list[Path]:
-    """That of the rows and, if there is one, that of rows for the test.
+    Args:
+        root: Folder of the files.
+        path: Name of the file of training rows.
+        test: Name of the file of test rows, or None.
 
     Raises:
-        DataError: one is in neither folder.
+        DataError: A file does not exist.
     """
-    named = {"path": path} if test is None else {"path": path, "test": test}
-    return [located(name, root, key) for key, name in named.items()]
+    files = []
+    for key, name in {"path": path, "test": test}.items():
+        if name is not None:
+            file = find_file(name, root)
+            if file is None:
+                raise not_found_error(name, root, key)
+            files.append(file)
+    return files
 
 
-def not_found(name: str, root: Path, key: str, why: str = "") -> DataError:
+def not_found_error(name: str, root: Path, key: str, why: str = "") -> DataError:
+    """Return the error for a missing file.
+
+    Args:
+        name: Name of the file.
+        root: Folder in which it was searched.
+        key: Key of `data.source` that names the file.
+        why: Further reason, appended to the first sentence.
+    """
     return DataError(
-        f"{name} was not found in {root} or {Path.cwd()}{why}. Put it there, name the folder that holds it: "
-        f"paths.data=FOLDER, or another file: data.source.{key}=FILE"
+        f"{name} was not found in {root} or {Path.cwd()}{why}. Put it there, or set paths.data=FOLDER or "
+        f"data.source.{key}=FILE."
     )
 
 
 def read_rows(
-    path: Path, *, names: Sequence[str] | None = None, header: bool = True, literal: bool = False, **form: Any
+    path: Path, *, names: Sequence[str] | None = None, header: bool = True, literal: bool = False, **options: Any
 ) -> pd.DataFrame:
-    """Rows of values that are kept apart by commas, semicolons or tabs, whichever the first line has most of.
+    """Read a file of rows. Its separator is the comma, semicolon or tab that occurs most often in the first line.
 
     Args:
-        names: of the columns, where the file does not begin with them.
-        header: whether there are names at all; if not, values are kept apart by tabs, and columns are numbered from 0.
-        literal: whether quotation marks between tabs are part of a value.
-        form: further arguments of `pandas.read_csv`.
+        path: The file, gzip-compressed if its name ends in .gz.
+        names: Names of the columns, for a file without a header line.
+        header: Columns have names, from `names` or the first line. If False, they are numbered from 0 and separated by tabs.
+        literal: Keep quotation marks as a part of the values in a file with tabs.
+        options: Further arguments of `pandas.read_csv`.
 
     Raises:
-        DataError: the file is empty, cut short or no UTF-8, or it is not clear which value belongs to which column.
+        DataError: The file is empty, damaged or not UTF-8, or its values do not match its columns.
     """
     try:
-        first = first_line(path)
-        separator = separator_of(first) if header else "\t"
+        first = read_first_line(path)
+        separator = detect_separator(first) if header else "\t"
         if literal and separator == "\t":
-            form["quoting"] = csv.QUOTE_NONE
+            options["quoting"] = csv.QUOTE_NONE
         named = [] if not header else names or next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-        if twice := sorted({name for name in named if name and named.count(name) > 1}):
-            raise DataError(f"{path} has several columns of the name {', '.join(twice)}: give each a name of its own")
-        form |= {"names": None if names is None else list(names), "header": 0 if header and names is None else None}
-        # "NA" and "None" may be categories or texts: nothing but an empty field is missing.
-        form |= {"encoding": "utf-8", "keep_default_na": False, "na_values": [""], "index_col": False, "low_memory": False}
+        if repeated := sorted({name for name in named if name and named.count(name) > 1}):
+            raise DataError(f"{path}: several columns are named {', '.join(repeated)}. Give each column a unique name.")
+        options |= {"names": None if names is None else list(names), "header": 0 if header and names is None else None}
+        # "NA" and "None" may be categories or texts: only an empty field is missing.
+        options |= {"encoding": "utf-8", "keep_default_na": False, "na_values": [""], "index_col": False, "low_memory": False}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # values beyond the last column
-            frame = cast(pd.DataFrame, pd.read_csv(path, sep=separator, **form))
+            frame = cast(pd.DataFrame, pd.read_csv(path, sep=separator, **options))
     except pd.errors.EmptyDataError:
-        raise DataError(f"{path} holds no rows: bring the file, or name another one") from None
+        raise DataError(f"{path} has no rows. Restore the file, or name another one.") from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not encoded as UTF-8 ({error.reason} at byte {error.start}): iconv -t UTF-8 rewrites it"
+            f"{path} is not encoded as UTF-8 ({error.reason} at byte {error.start}). Convert it with iconv -t UTF-8."
         ) from None
     except pd.errors.ParserWarning:
-        raise DataError(f"{path}: rows have more values than the {len(named)} columns that have names; name them all") from None
-    except DAMAGES as error:
+        raise DataError(f"{path}: rows have more values than the {len(named)} named columns. Name all columns.") from None
+    except READ_ERRORS as error:
         raise DataError(
-            f"{path} is damaged or was cut short ({str(error).strip().splitlines()[0]}): bring it whole, or name another one"
+            f"{path} is damaged or incomplete ({first_line(error)}). Restore the file, or name another one."
         ) from None
     if header:
         frame.columns = frame.columns.str.strip()
     return frame
 
 
-def first_line(path: Path) -> str:
-    """Of a text file, packed by gzip or not, without what marks its encoding."""
+def read_first_line(path: Path) -> str:
+    """Return the first line of a text file, compressed or not, without a byte order mark."""
     with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file:
         return file.readline().rstrip("\r\n")
 
 
-def separator_of(line: str) -> str:
-    """What keeps the values of a line apart, quoted ones aside."""
+def detect_separator(line: str) -> str:
+    """Return the separator that occurs most often in a line, outside quotation marks."""
     return max(SEPARATORS, key=re.sub(r'"[^"]*"', "", line).count)

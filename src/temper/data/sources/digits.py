@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn."""
+"""The digits data set of scikit-learn."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from temper.data.sources.interfaces import Arrays
 
 
 class Digits:
-    """The 1,797 real handwritten 8x8 digits that come with scikit-learn (UCI "Optical Recognition of Handwritten Digits").
+    """1,797 real handwritten 8x8 digits that come with scikit-learn (UCI "Optical Recognition of Handwritten Digits").
 
-    Values 0..16 become [0, 1]. The set has no test split of its own: a stratified quarter is held out, the same for all runs.
+    Pixel values 0 to 16 are scaled to [0, 1]. A stratified quarter is held out as the test split, the same for all runs.
     """
 
     def load(self) -> Arrays:

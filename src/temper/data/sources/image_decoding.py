@@ -1,4 +1,4 @@
-"""Image files to one array, each decoded once."""
+"""Image files decoded into one array, each file once."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +12,24 @@ from torch import Tensor
 from temper.data.sources.interfaces import DataError
 
 
-def decode(paths: Sequence[Path], shape: Sequence[int], *, resize: bool) -> Tensor:
-    """Image files -> (N, C, H, W) uint8 pixels, decoded side by side, each straight into its place.
+def decode_images(paths: Sequence[Path], shape: Sequence[int], *, resize: bool) -> Tensor:
+    """Decode image files in parallel, each directly into its row of the result.
 
     Args:
-        shape: (C, H, W); one channel is grey, three are colours, and images are converted to them.
-        resize: scale an image of another size until it covers H x W, and cut it at the centre.
+        paths: N image files.
+        shape: Shape (C, H, W) of the result. Images are converted to gray for one channel and to RGB for three.
+        resize: Scale images of another size until they cover H x W, and crop them at the center.
+
+    Returns:
+        Pixels (N, C, H, W), uint8.
 
     Raises:
-        DataError: naming a file that is broken, has more than 8 bits a channel, or is of another size and not to be resized.
+        DataError: A file cannot be decoded, has more than 8 bits per channel, or has another size while `resize` is False.
     """
     images = torch.empty(len(paths), *shape, dtype=torch.uint8)
 
     def fill(number: int) -> None:
-        pixels = torch.from_numpy(_read(paths[number], shape, resize))
+        pixels = torch.from_numpy(_decode_image(paths[number], shape, resize))
         images[number] = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
@@ -34,34 +38,38 @@ def decode(paths: Sequence[Path], shape: Sequence[int], *, resize: bool) -> Tens
     return images
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Rows and columns of an image, by its header alone."""
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the rows and columns of an image, from its header alone.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except Exception as error:  # whatever a decoder raises
-        raise _broken(path, error) from error
+    except Exception as error:  # decoders raise many types
+        raise _unreadable(path, error) from error
 
 
-def _read(path: Path, shape: Sequence[int], resize: bool) -> np.ndarray:
+def _decode_image(path: Path, shape: Sequence[int], resize: bool) -> np.ndarray:
     channels, rows, columns = shape
     try:
         with Image.open(path) as opened:
             deep = opened.mode.startswith(("I", "F"))
             image = opened.convert("L" if channels == 1 else "RGB")
     except Exception as error:
-        raise _broken(path, error) from error
+        raise _unreadable(path, error) from error
     if deep:
-        raise DataError(f"{path} has more than 8 bits a channel, which would be cut off: save the images with 8")
+        raise DataError(f"{path}: the image has more than 8 bits per channel, which would be cut off. Save it with 8 bits.")
     if image.size != (columns, rows):
         if not resize:
             raise DataError(
-                f"{path} has {image.height}x{image.width} pixels and not {rows}x{columns}, as the first image: "
-                f"data.source.size={rows} resizes them all, or [rows,columns]"
+                f"{path}: the image has {image.height}x{image.width} pixels, but the first one has {rows}x{columns}. Resize "
+                f"all images with data.source.size={rows} or data.source.size=[rows,columns]."
             )
         image = ImageOps.fit(image, (columns, rows), Image.Resampling.BILINEAR)
     return np.array(image)
 
 
-def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read as an image ({str(error) or type(error).__name__}): replace or delete it")
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read as an image ({str(error) or type(error).__name__}). Replace or delete it.")

@@ -1,4 +1,4 @@
-"""What a data set must offer: arrays, and what is learned from its training split alone before a network sees them."""
+"""Interfaces of a data set: the source that loads its arrays, and the encoder that is fitted on the training split."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -9,16 +9,19 @@ from temper.data.domain import Domain
 
 
 class DataError(ValueError):
-    """The data is missing or not what it should be; the message says where it was looked for and what to do."""
+    """Raised when data is missing or invalid; the message names the file or key and the way out."""
 
 
 class Arrays(NamedTuple):
     """A data set in memory.
 
     Attributes:
-        x_train, x_test: inputs (N, ...) as uint8 pixels or floats in their valid range; of a source that fits an encoder,
-            whatever that takes and an array of row numbers can index, such as a numpy array of texts.
-        y_train, y_test: labels (N,) int64.
+        x_train: Inputs for training and validation, (N, ...): uint8 pixels, or floats in their valid range. A source that
+            fits an encoder may return anything that the encoder takes and that an array of row numbers can index, such as a
+            numpy array of texts.
+        y_train: Labels (N,) int64.
+        x_test: Inputs of the test split, as `x_train`.
+        y_test: Labels of the test split.
     """
 
     x_train: Any
@@ -27,13 +30,13 @@ class Arrays(NamedTuple):
     y_test: Tensor
 
 
-class Measured(NamedTuple):
-    """What a config needs to know of files that only they can tell, of a source with a method `measure`.
+class DatasetInfo(NamedTuple):
+    """Properties of a data set that only its files know, returned by the method `measure` of sources that have one.
 
     Attributes:
-        shape: of one input.
-        classes: how many.
-        content: a digest that stands for the data wherever they lie: with others it is another run.
+        shape: Shape of one input.
+        classes: Number of classes.
+        content: Digest of the data, independent of where the files are. It is a part of the cell's identity.
     """
 
     shape: tuple[int, ...]
@@ -42,70 +45,86 @@ class Measured(NamedTuple):
 
 
 class Source(Protocol):
-    """Anything with this method can stand in a config as `data.source`."""
+    """A data set that a config can name as `data.source`."""
 
-    def load(self) -> Arrays: ...
+    def load(self) -> Arrays:
+        """Load the data set.
+
+        Raises:
+            DataError: Files are missing or invalid.
+        """
 
 
 class Encoder(Protocol):
-    """From what a source loads to what a network takes."""
+    """Converter from the inputs that a source loads to those that a network takes."""
 
     def __call__(self, x: Any) -> Tensor:
-        """(N, ...) as loaded -> (N, ...) inputs: uint8 pixels, int64 tokens, or floats."""
+        """Encode loaded inputs (N, ...) as uint8 pixels, int64 tokens or floats, (N, ...)."""
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """Of inputs (B, ...): 1 where an adversary may change them, 0 where not, broadcastable to `net.lift(x)`; None: all."""
+        """Return 1 where an adversary may change the inputs x (B, ...) and 0 elsewhere; None means everywhere.
+
+        The result is broadcastable to `net.lift(x)`.
+        """
 
 
 @runtime_checkable
 class Bounded(Protocol):
-    """An encoder of the rows of a table, which knows what their features may be."""
+    """An encoder of table rows that knows the valid values of their features."""
 
     domain: Domain
 
 
 @runtime_checkable
 class Telling(Bounded, Protocol):
-    """One that tells what its rows (B, F) say in the table's own terms.
+    """An encoder of table rows that can decode them into the table's own values.
 
     Attributes:
-        columns: of the table, in the order of their features.
+        columns: Names of the columns, in the order of their features.
     """
 
     columns: Sequence[str]
 
-    def tell(self, x: Tensor) -> list[list[str]]:
-        """The value of each column, in each of B rows."""
+    def decode(self, x: Tensor) -> list[list[str]]:
+        """Return the value of each column as text, for rows (B, F)."""
 
-    def moved(self, x: Tensor, z: Tensor) -> Tensor:
-        """How far each column went from rows x to rows z, (B, columns), in units of its spread; 1 for another category."""
+    def column_changes(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return how far each column moved from rows x to rows z, both (B, F).
+
+        Returns:
+            Distances (B, columns): in units of the column's standard deviation, and 1 for another category.
+        """
 
 
 @runtime_checkable
 class Spelling(Protocol):
-    """An encoder of texts, which tells their words from their tokens (B, L) and tokens from words.
+    """An encoder of texts that converts between tokens and words.
 
     Attributes:
-        unknown: what is read where a word is not known.
+        unknown: Text of an unknown word.
     """
 
     unknown: str
 
     def split(self, x: Tensor) -> list[list[str]]:
-        """The words and marks of each text, with the blanks before them where these matter."""
+        """Return the words and punctuation marks of each text, for tokens (B, L), with preceding blanks where they matter."""
 
     def join(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Tokens (B, L) of what was split; they are the same again, save for the last word of a text that was cut within it."""
+        """Encode split texts as tokens (B, L).
+
+        It inverts `split`, except for the last word of a text that was cut within that word.
+        """
 
     def knows(self, word: str) -> bool:
-        """Whether it has a token, or several."""
+        """Return True if the word has one or several tokens."""
 
-    def read(self, x: Tensor) -> list[str]:
-        """B texts."""
+    def decode(self, x: Tensor) -> list[str]:
+        """Return the B texts of tokens (B, L)."""
 
 
 @runtime_checkable
 class Fitting(Protocol):
-    """A source whose inputs are encoded by what the training split alone teaches: scales of features, a vocabulary."""
+    """A source whose inputs need an encoder that is fitted on the training split alone: feature scales, or a vocabulary."""
 
-    def fit(self, x: Any, y: Tensor) -> Encoder: ...
+    def fit(self, x: Any, y: Tensor) -> Encoder:
+        """Fit an encoder on the inputs (N, ...) and labels (N,) of the training split."""

@@ -1,4 +1,4 @@
-"""From what stands in a column of labels to classes."""
+"""Classes from the values of a label column, and the stratified test split of data that has none."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,98 +12,129 @@ from temper.data.sources.interfaces import DataError
 Value = str | int | float | bool
 
 
-class Naming:
-    """Which values of a target are class 1.
+class LabelMapping:
+    """Mapping from the values of a target column to classes.
+
+    If neither `positive` nor `negative` is given, every value is a class, in alphabetical order.
 
     Args:
-        target: name of the column.
-        positive: values that are class 1, every other one is class 0.
-        negative: likewise, values that are class 0. Neither: every value is a class, in their order as text.
+        target: Name of the target column.
+        positive: Values of class 1; all other values are class 0.
+        negative: Values of class 0; all other values are class 1.
 
     Raises:
-        ValueError: both are named.
+        ValueError: Both `positive` and `negative` are given.
     """
 
     def __init__(
         self, target: str, positive: Value | Sequence[Value] | None = None, negative: Value | Sequence[Value] | None = None
     ) -> None:
         if positive is not None and negative is not None:
-            raise ValueError("positive: name the values of one class, positive or negative")
+            raise ValueError("positive: negative is set as well. Set either positive or negative.")
         self.target = target
         self.key = "negative" if positive is None else "positive"
-        chosen = negative if positive is None else positive
-        self.chosen = (
-            [] if chosen is None else [as_text(value) for value in ([chosen] if isinstance(chosen, Value) else chosen)]
+        values = negative if positive is None else positive
+        self.values = (
+            [] if values is None else [canonical_text(value) for value in ([values] if isinstance(values, Value) else values)]
         )
 
-    def __call__(self, values: Sequence[str], where: str) -> list[str]:
-        """The class of each row by its name: the value itself, or "1" and "0" where the values of one class are named.
+    def names(self, values: Sequence[str], where: str) -> list[str]:
+        """Return the class name of each row: "1" or "0" if `positive` or `negative` is given, else the value itself.
+
+        Args:
+            values: Values of the target column.
+            where: Name of the file, for the message.
 
         Raises:
-            DataError: one that is named never occurs.
+            DataError: A value of `positive` or `negative` does not occur.
         """
-        if not self.chosen:
+        if not self.values:
             return list(values)
-        if absent := sorted(set(self.chosen) - set(values)):
-            some = ", ".join(sorted(set(values))[:10])
-            raise DataError(f"data.source.{self.key}: {self.target} of {where} is never {', '.join(absent)}; it is {some}")
-        return [str(int((value in self.chosen) == (self.key == "positive"))) for value in values]
-
-    def classes(self, labels: Sequence[str], where: str) -> list[str]:
-        """The names of the classes, sorted.
-
-        Raises:
-            DataError: there is one alone.
-        """
-        names = sorted(set(labels))
-        if len(names) == 1:
-            raise DataError(f"{where}: {self.target} is {names[0]} in every row, and there should be two classes at least")
-        return names
-
-    def numbers(self, labels: Sequence[str], names: Sequence[str], where: str) -> list[int]:
-        """The classes as numbers.
-
-        Raises:
-            DataError: a row is of none that training has.
-        """
-        number = {name: position for position, name in enumerate(names)}
-        if unknown := sorted(set(labels) - set(names)):
+        if absent := sorted(set(self.values) - set(values)):
+            existing = ", ".join(sorted(set(values))[:10])
             raise DataError(
-                f"{where}: {self.target} is {', '.join(unknown)}, which no row for training is; take such rows out, or say "
-                "which values are one class by data.source.positive"
+                f"data.source.{self.key}={','.join(absent)}: no row of {where} has this value in column {self.target}. Its "
+                f"values are {existing}."
             )
-        return [number[label] for label in labels]
+        return [str(int((value in self.values) == (self.key == "positive"))) for value in values]
+
+    def classes(self, names: Sequence[str], where: str) -> list[str]:
+        """Return the sorted names of the classes.
+
+        Args:
+            names: Class name of each row.
+            where: Name of the file, for the message.
+
+        Raises:
+            DataError: There is only one class.
+        """
+        classes = sorted(set(names))
+        if len(classes) == 1:
+            raise DataError(
+                f"{where}: column {self.target} is {classes[0]} in every row. Add rows of another class, or name another "
+                "column as data.source.target."
+            )
+        return classes
+
+    def encode(self, names: Sequence[str], classes: Sequence[str], where: str) -> list[int]:
+        """Return the class number of each row.
+
+        Args:
+            names: Class name of each row.
+            classes: Names of the classes of the training rows, in the order of their numbers.
+            where: Name of the file, for the message.
+
+        Raises:
+            DataError: A row has a class that no training row has.
+        """
+        numbers = {name: number for number, name in enumerate(classes)}
+        if unknown := sorted(set(names) - set(classes)):
+            raise DataError(
+                f"{where}: column {self.target} has {', '.join(unknown)}, which no training row has. Remove these rows, or "
+                "merge values into one class with data.source.positive."
+            )
+        return [numbers[name] for name in names]
 
 
-def held_out(
+def split_train_test(
     labels: Sequence[str] | Sequence[int],
-    share: float,
+    fraction: float,
     where: str,
     *,
     unit: str = "row",
-    cure: str = "make it part of another class by data.source.positive",
+    remedy: str = "merge the class with another one through data.source.positive",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows, or what else `unit` calls them, for training and for the test: stratified, the same for all runs.
+    """Hold out a stratified test split, the same for all runs.
 
     Args:
-        cure: what can be done about a class that is too small, other than to bring more.
+        labels: Class of each row.
+        fraction: Fraction of the rows that are held out.
+        where: Place of the data, for the message.
+        unit: Name of a row, for the message.
+        remedy: Alternative to more data if a class is too small, for the message.
+
+    Returns:
+        Indices of the rows for training and for the test.
 
     Raises:
-        DataError: a class is too small to be on all sides.
+        DataError: A class has too few rows for training, validation and test.
     """
     for label, count in sorted(Counter(labels).items()):
         if count < 3:
             raise DataError(
-                f"{where}: class {label} has {count} {unit}{'s' * (count > 1)}, and training, validation and testing need one "
-                f"each: bring more, or {cure}"
+                f"{where}: class {label} has {count} {unit}{'s' * (count > 1)}, but training, validation and test need one "
+                f"each. Add {unit}s, or {remedy}."
             )
     try:
-        kept, held = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=0)
+        kept, held = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=0)
     except ValueError as error:
-        raise DataError(f"{where}: {len(labels)} {unit}s are too few to hold some of each class out ({error})") from None
+        raise DataError(
+            f"{where}: {len(labels)} {unit}s are too few for a stratified test split ({error}). Add {unit}s, or give the test "
+            "data separately."
+        ) from None
     return kept, held
 
 
-def as_text(value: Any) -> str:
-    """1, 1.0 and "1" are the same."""
+def canonical_text(value: Any) -> str:
+    """Return a value as text, the same for 1, 1.0 and "1"."""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value).strip()

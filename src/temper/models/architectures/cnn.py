@@ -5,19 +5,25 @@ from collections.abc import Sequence
 from torch import nn
 
 from temper.config.types import Count, checked
-from temper.models.network import Chain, DropoutSlot, NormSlot
+from temper.models.network import DropoutSlot, NormSlot, SequentialNetwork
 
 
-class CNN(Chain):
-    """Two 3x3 convolutions of stride 2 and a hidden layer: as small as the MNIST network of Wong & Kolter 2018
-    (https://arxiv.org/abs/1711.00851), with kernels that are quick on a CPU.
+class CNN(SequentialNetwork):
+    """Two 3x3 convolutions of stride 2 and a fully connected hidden layer.
+
+    It is as small as the MNIST network of Wong & Kolter 2018 (https://arxiv.org/abs/1711.00851), with kernels that are fast on
+    a CPU.
 
     Args:
-        shape: of one input, (C, H, W).
-        classes: number of logits.
-        mean, std: of each input channel.
-        width: channels of the first convolution; the second has twice as many.
-        hidden: units of the fully connected layer.
+        shape: Shape of one input, (C, H, W).
+        classes: Number of logits.
+        mean: Mean of each input channel.
+        std: Standard deviation of each input channel.
+        width: Channels of the first convolution; the second has twice as many.
+        hidden: Units of the fully connected layer.
+
+    Raises:
+        ValueError: The inputs are not images.
     """
 
     @checked
@@ -33,7 +39,8 @@ class CNN(Chain):
     ) -> None:
         if len(shape) != 3:
             raise ValueError(
-                f"shape: this network takes images (C, H, W), not inputs of shape {list(shape)}; model=mlp takes any"
+                f"shape: this network takes images (C, H, W), not inputs of shape {list(shape)}. Use model=mlp for "
+                "other inputs."
             )
         channels, rows, columns = shape
         super().__init__(

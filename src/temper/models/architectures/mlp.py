@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from torch import nn
 
 from temper.config.types import Count, checked
-from temper.models.network import Chain, DropoutSlot, NormSlot
+from temper.models.network import DropoutSlot, NormSlot, SequentialNetwork
 
 
-class MLP(Chain):
+class MLP(SequentialNetwork):
     """Fully connected layers with ReLU on flattened inputs.
 
     Args:
-        shape: of one input.
-        classes: number of logits.
-        mean, std: of each input channel (the first dimension of an input).
-        hidden: units of each hidden layer.
+        shape: Shape of one input.
+        classes: Number of logits.
+        mean: Mean of each input channel (the first dimension of an input).
+        std: Standard deviation of each input channel.
+        hidden: Units of each hidden layer.
     """
 
     @checked

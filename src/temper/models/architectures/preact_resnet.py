@@ -1,4 +1,4 @@
-"""The pre-activation ResNet-18 for 32x32 images that the robustness literature trains, and what other depths share with it."""
+"""Pre-activation ResNet-18 for 32x32 images, as in the robustness literature, and layers that wide ResNets share."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.config.types import Count, checked
-from temper.models.network import BranchSlot, Chain, DropoutSlot
+from temper.models.network import BranchSlot, DropoutSlot, SequentialNetwork
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each behind batch norm and ReLU; the shortcut branches off behind the first activation. Dropout
-    goes between them (Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146)."""
+    """Residual block of two 3x3 convolutions, each preceded by batch norm and ReLU.
+
+    The shortcut starts after the first activation. The slot for dropout is between the convolutions (Zagoruyko & Komodakis
+    2016, https://arxiv.org/abs/1605.07146).
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        stride: Stride of the first convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -27,15 +35,17 @@ class Block(nn.Module):
         return self.branch(residual) + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class PreActResNet18(Chain):
-    """He et al. 2016 (https://arxiv.org/abs/1603.05027), in the 32x32 form of Rice et al. 2020: 11.17 M parameters for width 64
-    and 10 classes, a final batch norm before the pooling.
+class PreActResNet18(SequentialNetwork):
+    """Pre-activation ResNet-18 (He et al. 2016, https://arxiv.org/abs/1603.05027) in the 32x32 form of Rice et al. 2020.
+
+    It has a final batch norm before the pooling, and 11.17 M parameters for width 64 and 10 classes.
 
     Args:
-        shape: of one input, (C, H, W).
-        classes: number of logits.
-        mean, std: of each input channel.
-        width: channels of the first stage; the others have 2, 4 and 8 times as many.
+        shape: Shape of one input, (C, H, W).
+        classes: Number of logits.
+        mean: Mean of each input channel.
+        std: Standard deviation of each input channel.
+        width: Channels of the first stage; the others have 2, 4 and 8 times as many.
     """
 
     @checked
@@ -43,14 +53,28 @@ class PreActResNet18(Chain):
         self, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float], width: Count = 64
     ) -> None:
         widths = [width, 2 * width, 4 * width, 8 * width]
-        super().__init__(*preactivated(shape, classes, inputs=width, widths=widths, blocks=2), mean=mean, std=std, dims=3)
+        super().__init__(*preact_layers(shape, classes, inputs=width, widths=widths, blocks=2), mean=mean, std=std, dims=3)
 
 
-def preactivated(shape: Sequence[int], classes: int, *, inputs: int, widths: Sequence[int], blocks: int) -> list[nn.Module]:
-    """A convolution to `inputs` channels, stages of so many blocks at each width, the linear layer; every stage but the first
-    begins by halving rows and columns."""
+def preact_layers(shape: Sequence[int], classes: int, *, inputs: int, widths: Sequence[int], blocks: int) -> list[nn.Module]:
+    """Build the layers of a pre-activation ResNet: a convolution, stages of blocks, pooling and a linear layer.
+
+    Every stage except the first halves rows and columns in its first block.
+
+    Args:
+        shape: Shape of one input, (C, H, W).
+        classes: Number of logits.
+        inputs: Channels of the first convolution.
+        widths: Channels of each stage.
+        blocks: Blocks per stage.
+
+    Raises:
+        ValueError: The inputs are not images.
+    """
     if len(shape) != 3:
-        raise ValueError(f"shape: a ResNet takes images (C, H, W), not inputs of shape {list(shape)}")
+        raise ValueError(
+            f"shape: a ResNet takes images (C, H, W), not inputs of shape {list(shape)}. Use model=mlp for other inputs."
+        )
     first, stages = inputs, []
     for stage, outputs in enumerate(widths):
         for block in range(blocks):

@@ -1,15 +1,20 @@
-"""The residual network for tables."""
+"""A residual network for tables."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from temper.config.types import Count, checked
-from temper.models.network import BranchSlot, Chain, DropoutSlot
+from temper.models.network import BranchSlot, DropoutSlot, SequentialNetwork
 
 
 class Block(nn.Module):
-    """x + linear(dropout(ReLU(linear(norm(x))))), dropout at the end of the branch too."""
+    """Residual block x + dropout(linear(dropout(ReLU(linear(norm(x)))))).
+
+    Args:
+        width: Input and output units.
+        hidden: Hidden units.
+    """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -28,17 +33,22 @@ class Block(nn.Module):
         return out
 
 
-class ResNetTabular(Chain):
-    """Gorishniy et al. 2021 (https://arxiv.org/abs/2106.11959), section 3.2: a linear layer, residual blocks, then batch norm,
-    ReLU and a linear layer. Its dropout is a penalty here.
+class ResNetTabular(SequentialNetwork):
+    """ResNet for tabular data (Gorishniy et al. 2021, https://arxiv.org/abs/2106.11959, section 3.2).
+
+    A linear layer, residual blocks, then batch norm, ReLU and a linear layer. The dropout of the paper is a penalty here.
 
     Args:
-        shape: of one row, (F,).
-        classes: number of logits.
-        mean, std: of each feature, or one number for all.
-        width: units between the blocks.
-        hidden: units within a block.
-        blocks: how many.
+        shape: Shape of one row, (F,).
+        classes: Number of logits.
+        mean: Mean of each feature, or one number for all.
+        std: Standard deviation of each feature, or one number for all.
+        width: Units between the blocks.
+        hidden: Units within a block.
+        blocks: Number of blocks.
+
+    Raises:
+        ValueError: The inputs are not rows of features.
     """
 
     @checked
@@ -54,7 +64,7 @@ class ResNetTabular(Chain):
         blocks: Count = 2,
     ) -> None:
         if len(shape) != 1:
-            raise ValueError(f"shape: this network takes rows of features (F,), not inputs of shape {list(shape)}")
+            raise ValueError(f"shape: this network takes rows of features (F,), not inputs of shape {list(shape)}.")
         super().__init__(
             nn.Linear(shape[0], width),
             *(Block(width, hidden) for _ in range(blocks)),

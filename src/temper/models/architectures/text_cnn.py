@@ -12,17 +12,17 @@ from temper.models.network import DropoutSlot, NormSlot
 
 
 class TextCNN(TextNetwork):
-    """Kim 2014 (https://arxiv.org/abs/1408.5882): filters over windows of several widths, and of each its maximum over time.
+    """Convolutional network for texts (Kim 2014, https://arxiv.org/abs/1408.5882).
 
-    Windows may reach over both ends of a text, so that one of a single word has some; those beyond do not count, so that
-    padding changes nothing.
+    Filters of several window widths, each followed by its maximum over time. Windows may extend over both ends of a text, so
+    that even a single word has windows. Windows without any word do not count, so that padding has no effect.
 
     Args:
-        vocabulary: number of tokens.
-        classes: number of logits.
-        dim: of an embedding (300 in the paper, pretrained).
-        filters: of each width (100 in the paper).
-        widths: of the windows, in tokens.
+        vocabulary: Number of tokens.
+        classes: Number of logits.
+        dim: Dimension of the embeddings (300 in the paper, pretrained).
+        filters: Filters of each width (100 in the paper).
+        widths: Widths of the windows, in tokens.
     """
 
     @checked
@@ -41,9 +41,9 @@ class TextCNN(TextNetwork):
 
     def classify(self, embedded: Tensor, present: Tensor) -> Tensor:
         embedded, present = embedded.transpose(1, 2), present[:, None].to(embedded.dtype)
-        found = []
+        features = []
         for width, window in zip(self.widths, self.windows, strict=True):
-            reaches = F.max_pool1d(F.pad(present, (width - 1, width - 1)), width, stride=1)
-            found.append((window(embedded) * reaches).amax(2))  # the least that a filter can find is 0
-        logits: Tensor = self.head(torch.cat(found, dim=1))
+            covers_word = F.max_pool1d(F.pad(present, (width - 1, width - 1)), width, stride=1)
+            features.append((window(embedded) * covers_word).amax(2))  # 0 is neutral: the minimum after ReLU
+        logits: Tensor = self.head(torch.cat(features, dim=1))
         return logits

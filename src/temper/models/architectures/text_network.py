@@ -1,4 +1,4 @@
-"""Networks that read tokens: the adversary moves in the space of their embeddings."""
+"""Base class of networks for texts, whose adversary moves in the space of the embeddings."""
 
 from abc import abstractmethod
 
@@ -10,19 +10,19 @@ from temper.models.network import Network
 
 
 class TextNetwork(Network):
-    """Tokens (B, L) to logits, by way of scaled embeddings z (B, L, D).
+    """Base class of networks from tokens (B, L) to logits, through scaled embeddings z (B, L, D).
 
-    Embeddings are normalized to mean 0 and variance 1 over the tokens of the training split, each as often as it occurs there
-    (Miyato et al. 2017, https://arxiv.org/abs/1605.07725, eq. 2): else a network could make perturbations insignificant by
-    embeddings that are long. z is those divided by sqrt(n D), n the number of words of the text, so that every text is about
-    as long as 1 in l2, and a radius is a share of that. Padding is exactly 0.
+    Embeddings are normalized to mean 0 and variance 1 over the tokens of the training split, weighted by frequency (Miyato et
+    al. 2017, https://arxiv.org/abs/1605.07725, eq. 2). Otherwise a network could make perturbations insignificant by learning
+    large embeddings. z is the normalized embeddings divided by sqrt(n D), where n is the number of words of the text: every
+    text has an l2 norm of about 1, and a radius is a fraction of it. Padding is exactly 0.
 
     Args:
-        vocabulary: number of tokens.
-        dim: D.
+        vocabulary: Number of tokens.
+        dim: Dimension of the embeddings, D.
 
     Attributes:
-        frequency: how often each token occurs, (vocabulary,), adding up to 1; equally often until `observe` has seen.
+        frequency: Relative frequency of each token, (vocabulary,), with sum 1. Uniform until `observe` is called.
     """
 
     normalized = ("embedding",)
@@ -38,18 +38,21 @@ class TextNetwork(Network):
     def observe(self, x: Tensor) -> None:
         counts = x[x != PAD].bincount(minlength=len(self.frequency))
         if len(counts) > len(self.frequency):
-            raise ValueError(f"model.vocabulary is {len(self.frequency)}, but the data have token {len(counts) - 1}")
+            raise ValueError(
+                f"model.vocabulary={len(self.frequency)}: the data has token {len(counts) - 1}. Set model.vocabulary to at "
+                f"least {len(counts)}."
+            )
         self.frequency.copy_(counts / counts.sum())
 
     def lift(self, x: Tensor) -> Tensor:
         if x.is_floating_point():
             return x
         present = x != PAD
-        # In float32 whatever the precision of the rest: a mean over a vocabulary adds up many small parts.
+        # Always in float32: a mean over a vocabulary sums many small parts.
         with torch.autocast(x.device.type, enabled=False):
-            centred = self.embedding - self.frequency @ self.embedding
-            normal = centred * (self.frequency @ centred.square() + 1e-12).rsqrt()
-            return nn.functional.embedding(x, normal) * (present / self._length(present)).unsqueeze(2)
+            centered = self.embedding - self.frequency @ self.embedding
+            normalized = centered * (self.frequency @ centered.square() + 1e-12).rsqrt()
+            return nn.functional.embedding(x, normalized) * (present / self._length(present)).unsqueeze(2)
 
     def logits(self, z: Tensor) -> Tensor:
         present = (z != 0).any(2)
@@ -57,13 +60,13 @@ class TextNetwork(Network):
 
     @abstractmethod
     def classify(self, embedded: Tensor, present: Tensor) -> Tensor:
-        """Logits (B, C).
+        """Compute the logits (B, C).
 
         Args:
-            embedded: normalized embeddings, (B, L, D); 0 at padding.
-            present: where there is a word, (B, L) bool.
+            embedded: Normalized embeddings, (B, L, D); 0 at padding.
+            present: True at words and False at padding, (B, L).
         """
 
     def _length(self, present: Tensor) -> Tensor:
-        """Of a text's embeddings that have variance 1, (B, 1)."""
+        """Return the l2 norm of a text whose embeddings have variance 1, (B, 1)."""
         return (present.sum(1, keepdim=True).clamp_min(1) * self.dim).sqrt()

@@ -10,17 +10,21 @@ from temper.models.network import BranchSlot, DropoutSlot
 
 
 class TextTransformer(TextNetwork):
-    """Encoder blocks with the norm before each branch (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Xiong et al.
-    2020, https://arxiv.org/abs/2002.04745), learned positions, and the mean over the words of a text before the last layer.
+    """Transformer encoder (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762) that classifies the mean over the words.
+
+    The norm precedes each branch (pre-LN, Xiong et al. 2020, https://arxiv.org/abs/2002.04745), and positions are learned.
 
     Args:
-        vocabulary: number of tokens.
-        length: most tokens of a text.
-        classes: number of logits.
-        dim: of an embedding and of every block.
-        heads: of each attention; they divide `dim`.
-        blocks: how many.
-        hidden: units between the two layers of a block.
+        vocabulary: Number of tokens.
+        length: Maximum number of tokens per text.
+        classes: Number of logits.
+        dim: Dimension of the embeddings and of every block.
+        heads: Heads of each attention; a divisor of `dim`.
+        blocks: Number of blocks.
+        hidden: Units between the two linear layers of a block.
+
+    Raises:
+        ValueError: `heads` does not divide `dim`.
     """
 
     @checked
@@ -37,7 +41,7 @@ class TextTransformer(TextNetwork):
     ) -> None:
         super().__init__(vocabulary=vocabulary, dim=dim)
         if dim % heads:
-            raise ValueError(f"heads: {heads} does not divide dim, {dim}")
+            raise ValueError(f"heads: {heads} does not divide dim={dim}. Use a divisor of dim.")
         self.position = nn.Parameter(0.02 * torch.randn(length, dim))
         self.blocks = nn.ModuleList(Block(dim, heads, hidden) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim)
@@ -47,13 +51,19 @@ class TextTransformer(TextNetwork):
         x = embedded + self.position[: embedded.shape[1]]
         for block in self.blocks:
             x = block(x, present)
-        there = present.unsqueeze(2).to(x.dtype)
-        logits: Tensor = self.head((self.norm(x) * there).sum(1) / there.sum(1).clamp_min(1))
+        weights = present.unsqueeze(2).to(x.dtype)
+        logits: Tensor = self.head((self.norm(x) * weights).sum(1) / weights.sum(1).clamp_min(1))
         return logits
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """Encoder block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Args:
+        dim: Input and output units.
+        heads: Attention heads.
+        hidden: Hidden units of the MLP.
+    """
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -68,9 +78,9 @@ class Block(nn.Module):
         return x + self.drops[1](self.mlp(self.norms[1](x)))
 
     def _attention(self, x: Tensor, present: Tensor) -> Tensor:
-        """Every position attends to the words that are there, (B, L, D)."""
+        """Compute the attention of every position to the words of its text, (B, L, D)."""
         query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Written out: the fused kernels cannot be differentiated twice, as penalties on gradients ask for.
+        # Explicit: fused kernels are not twice differentiable, which penalties on gradients require.
         scores = query @ key.transpose(2, 3) / key.shape[3] ** 0.5
         scores = scores.masked_fill(~present[:, None, None], -1e9)
         attended = (F.softmax(scores, dim=3) @ value).transpose(1, 2).flatten(2)

@@ -1,4 +1,4 @@
-"""Claims as data, and what a study says of each: supported, contradicted, or undecided at this sample size."""
+"""Claims as data: sentences with the contrasts that decide them, and the logic that combines verdicts."""
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -16,20 +16,32 @@ from temper.report.statistics.metric_catalogue import is_accuracy
 
 
 class Verdict(StrEnum):
-    """What a study says of a claim."""
+    """Verdict of a study on a claim."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
     UNDECIDED = "undecided"
-    LACKING = "lacking"  # cells, or a metric
+    NOT_EVALUATED = "not evaluated"  # cells or the metric are missing
 
 
-class Strict(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ContrastClaim(Strict):
-    """One contrast on one metric, and what is said of it; see conf/report/claims.yaml."""
+class ContrastClaim(_Strict):
+    """A contrast on one metric and its claimed direction; conf/report/claims.yaml describes the format.
+
+    Attributes:
+        of: side with the claimed property; with `against`, a comparison.
+        against: side that it is compared with.
+        best: metric by which the best cell of `against` is chosen; empty compares with all of them.
+        synergy: combined cells whose synergy is claimed; excludes `of` and `against`.
+        metric: full name of the metric.
+        scale: "own", or "logit" for the log odds of an accuracy.
+        direction: sign of the claimed difference.
+        margin: least size of the claimed difference, in the unit of the metric.
+        optional: whether a missing metric or cell leaves the other contrasts of the claim to decide.
+    """
 
     of: Side | None = None
     against: Side | None = None
@@ -42,96 +54,118 @@ class ContrastClaim(Strict):
     optional: bool = False
 
     @model_validator(mode="after")
-    def _one_contrast(self) -> Self:
+    def _check(self) -> Self:
         if (self.synergy is None) == (self.of is None or self.against is None):
-            raise ValueError("a part needs `of` and `against`, or `synergy` alone")
+            raise ValueError("a contrast needs either `of` and `against`, or `synergy`")
         if self.scale == "logit" and not is_accuracy(self.metric):
-            raise ValueError("only an accuracy has log odds: scale=logit")
+            raise ValueError(f"scale=logit: {self.metric} is no accuracy and has no log odds")
         return self
 
     @property
     def contrast(self) -> str:
-        """Such as "any x none - none x none"."""
+        """Description of the contrast, such as "any x none - none x none"."""
         return f"synergy of {self.synergy}" if self.synergy else f"{self.of} - {'best of ' if self.best else ''}{self.against}"
 
     def verdict(self, low: float, high: float) -> Verdict:
-        """By a 95 % interval of the difference; NaN, as of one seed, decides nothing."""
+        """Return the verdict for the 95 % interval of the difference; NaN bounds, as for one seed, are undecided."""
         if self.direction == "less":
             low, high = -high, -low
         margin = self.margin if self.direction == "more" else -self.margin
         return Verdict.SUPPORTED if low > margin else Verdict.CONTRADICTED if high <= margin else Verdict.UNDECIDED
 
 
-class All(Strict):
-    """Holds where every part does."""
+class All(_Strict):
+    """Conjunction: holds if every part holds."""
 
     all: list["Node"]
 
 
-class AnyOf(Strict):
-    """Holds where one part does."""
+class AnyOf(_Strict):
+    """Disjunction: holds if at least one part holds."""
 
     any: list["Node"]
 
 
-def _which(value: Any) -> str:
+def _node_type(value: Any) -> str:
     return next((key for key in ("all", "any") if isinstance(value, Mapping) and key in value), "part")
 
 
 Node = Annotated[
-    Annotated[ContrastClaim, Tag("part")] | Annotated[All, Tag("all")] | Annotated[AnyOf, Tag("any")], Discriminator(_which)
+    Annotated[ContrastClaim, Tag("part")] | Annotated[All, Tag("all")] | Annotated[AnyOf, Tag("any")], Discriminator(_node_type)
 ]
 
 
-class Claim(Strict):
-    """A sentence, and the parts that it holds by."""
+class Claim(_Strict):
+    """A sentence and the contrasts that decide it.
+
+    Attributes:
+        sentence: the claim in words.
+        holds: a contrast, or a conjunction or disjunction of contrasts.
+        note: remark for the reader.
+    """
 
     sentence: str
     holds: Node
     note: str = ""
 
 
-def load(settings: DictConfig | None = None) -> dict[str, Claim]:
-    """The claims of a report's config, `report.claims`; None: those of conf/report/claims.yaml.
+def load_claims(settings: DictConfig | None = None) -> dict[str, Claim]:
+    """Load the claims of a report, by name.
+
+    Args:
+        settings: config with `report.claims`; None: conf/report/claims.yaml.
 
     Raises:
-        ConfigError: a claim is not of the form that is described there.
+        ConfigError: a claim does not have the format described in conf/report/claims.yaml.
     """
     values: Any = OmegaConf.load(Path(CONF) / "report" / "claims.yaml") if settings is None else settings.report
-    found = {}
+    claims = {}
     for name, value in OmegaConf.to_container(values, resolve=True).get("claims", {}).items():  # type: ignore[union-attr]
         try:
-            found[str(name)] = Claim.model_validate(value)
+            claims[str(name)] = Claim.model_validate(value)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, ["report.claims", name, *first["loc"]]))
-            raise ConfigError(f"{where}: {first['msg']}, not {first['input']!r}") from error
-    return found
+            key = ".".join(map(str, ["report.claims", name, *first["loc"]]))
+            value = "" if isinstance(first["input"], dict | list) else f"={first['input']!r}"
+            raise ConfigError(f"{key}{value}: {first['msg']}. conf/report/claims.yaml describes the format.") from error
+    return claims
 
 
-def parts(node: ContrastClaim | All | AnyOf, joined: str = "") -> Iterator[tuple[str, ContrastClaim]]:
-    """Every part, and how it is joined to the others ("", "all", "all any", …)."""
+def iter_contrasts(node: ContrastClaim | All | AnyOf, joined: str = "") -> Iterator[tuple[str, ContrastClaim]]:
+    """Yield every contrast of a claim with the operators around it ("", "all", "all any", …).
+
+    Args:
+        node: a contrast, conjunction or disjunction.
+        joined: operators around the node.
+    """
     if isinstance(node, ContrastClaim):
         yield joined, node
     else:
-        word, nodes = ("all", node.all) if isinstance(node, All) else ("any", node.any)
+        operator, nodes = ("all", node.all) if isinstance(node, All) else ("any", node.any)
         for each in nodes:
-            yield from parts(each, f"{joined} {word}".strip())
+            yield from iter_contrasts(each, f"{joined} {operator}".strip())
 
 
-def verdict(node: ContrastClaim | All | AnyOf, found: Mapping[ContrastClaim, Verdict]) -> Verdict:
-    """Of the whole, from those of its parts: Kleene's three values. What is lacking is unknown; left out if optional."""
+def combine_verdicts(node: ContrastClaim | All | AnyOf, verdicts: Mapping[ContrastClaim, Verdict]) -> Verdict:
+    """Combine the verdicts of contrasts into that of a claim, by Kleene's three-valued logic.
+
+    Contrasts that are undecided or not evaluated are unknown; optional ones that are not evaluated are left out.
+
+    Args:
+        node: a contrast, conjunction or disjunction.
+        verdicts: verdict of every contrast.
+    """
     if isinstance(node, ContrastClaim):
-        return found[node]
+        return verdicts[node]
     decisive, otherwise = Verdict.CONTRADICTED, Verdict.SUPPORTED
     nodes = node.all if isinstance(node, All) else node.any
     if isinstance(node, AnyOf):
         decisive, otherwise = otherwise, decisive
-    there = {verdict(each, found) for each in nodes if not _left_out(each, found)}
-    if not there:
-        return Verdict.LACKING
-    return next((v for v in (decisive, Verdict.LACKING, Verdict.UNDECIDED) if v in there), otherwise)
+    combined = {combine_verdicts(each, verdicts) for each in nodes if not _is_left_out(each, verdicts)}
+    if not combined:
+        return Verdict.NOT_EVALUATED
+    return next((v for v in (decisive, Verdict.NOT_EVALUATED, Verdict.UNDECIDED) if v in combined), otherwise)
 
 
-def _left_out(node: ContrastClaim | All | AnyOf, found: Mapping[ContrastClaim, Verdict]) -> bool:
-    return isinstance(node, ContrastClaim) and node.optional and found[node] == Verdict.LACKING
+def _is_left_out(node: ContrastClaim | All | AnyOf, verdicts: Mapping[ContrastClaim, Verdict]) -> bool:
+    return isinstance(node, ContrastClaim) and node.optional and verdicts[node] == Verdict.NOT_EVALUATED

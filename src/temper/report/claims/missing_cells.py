@@ -1,79 +1,92 @@
-"""What a study lacks for a claim to be judged, and the command that makes it."""
+"""Cells and metrics that a study needs to evaluate a claim, and the commands that produce them."""
 
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
 
-from temper.report.records.cell_names import Option, without
-from temper.report.records.run_setup import Setup
-from temper.report.statistics.contrasts import Side, allows
+from temper.report.records.cell_names import Option, drop_penalties
+from temper.report.records.run_setup import RunSetup
+from temper.report.statistics.contrasts import Side, option_matches
 from temper.report.statistics.paired_differences import PairedRuns
 
-# Of `any`, where the study has none of its own.
+# Options to train for `any`, if the study has none.
 DEFAULTS = {"attack": "pgd", "penalty": "l2"}
-OTHERWISE = "dropout"  # where every cell has that penalty
-# Evaluation suites that measure what the standard one leaves out.
+FALLBACK_PENALTY = "dropout"  # if the default penalty is part of the baseline
+# Evaluation suites for metrics that the standard suite does not measure, by prefix of the metric.
 SUITES = {"corruptions/": "corruptions", "curve/": "curve", "test/minimal_norm": "full"}
 
 
-def cells_lacking(runs: PairedRuns, sides: Sequence[Side], study: str, setup: Setup, *, steered: bool = False) -> str:
-    """The cells that would make one pair of two sides, or the square of one, as far as the study lacks them, and the commands
-    that make them, as Markdown; no command where the study's data are none for them.
+def commands_for_missing_cells(
+    runs: PairedRuns, sides: Sequence[Side], study: str, setup: RunSetup, *, needs_base: bool = False
+) -> str:
+    """Return the missing cells of one pair, or of one factorial block, and the commands that train them.
 
     Args:
-        sides: of and against; or the one of a synergy.
-        steered: the parts that a penalty is to hold do nothing without another one.
+        runs: metrics of the study.
+        sides: both sides of a contrast, or the side of a synergy.
+        study: name of the study.
+        setup: setup of its runs.
+        needs_base: whether the listed penalties only act on another penalty, as a controller of its weight does.
+
+    Returns:
+        Markdown text, without a command if no run with the setup of the study can be such a cell.
     """
     attack = _option(runs, "attack", sides[0].attack, setup)
-    penalty = _option(runs, "penalty", sides[0].penalty, setup, DEFAULTS["penalty"] if steered else "none")
+    penalty = _option(runs, "penalty", sides[0].penalty, setup, DEFAULTS["penalty"] if needs_base else "none")
     if len(sides) == 1:
         wanted = list(product(("none", attack), ("none", penalty)))
     else:
         of, against = sides
         other_attack = attack if of.attack == against.attack else _option(runs, "attack", against.attack, setup)
         if against.penalty == "without":
-            other_penalty = without(penalty, of.penalty)
+            other_penalty = drop_penalties(penalty, of.penalty)
         else:
             other_penalty = penalty if of.penalty == against.penalty else _option(runs, "penalty", against.penalty, setup)
         wanted = [(attack, penalty), (other_attack, other_penalty)]
-    there = {(cell.attack, cell.penalty) for cell in runs.cells}
-    missing = [cell for cell in wanted if cell not in there]
+    present = {(cell.attack, cell.penalty) for cell in runs.cells}
+    missing = [cell for cell in wanted if cell not in present]
     if not missing:
-        return "cells under one suite that differ in nothing else"
+        return "cells under one suite whose other settings are equal"
     names = ", ".join(f"{a} x {p}" for a, p in missing)
-    if within := [name for _, p in missing for name in p.split(" + ") if name in setup.baseline]:
-        return f"{names}, and {within[0]} is in every cell"
-    if not all(setup.suits(p) for _, p in missing):
-        return f"{names}, which is for images alone"
+    if shared := [name for _, p in missing for name in p.split(" + ") if name in setup.baseline]:
+        return f"{names} (impossible here: every cell has {shared[0]})"
+    if not all(setup.supports(p) for _, p in missing):
+        return f"{names} (defined for images only)"
     return f"{names}: {'; '.join(f'`{command}`' for command in _commands(missing, study, setup, runs.seeds))}"
 
 
-def metric_lacking(metric: str, study: str, setup: Setup) -> str:
-    """That no run has a metric, and which evaluation would measure it, as Markdown."""
-    suite = next((suite for start, suite in SUITES.items() if metric.startswith(start)), None)
+def command_for_missing_metric(metric: str, study: str, setup: RunSetup) -> str:
+    """Return a missing metric, and the command for the evaluation that measures it, as Markdown.
+
+    Args:
+        metric: name of the metric.
+        study: name of the study.
+        setup: setup of its runs.
+    """
+    suite = next((suite for prefix, suite in SUITES.items() if metric.startswith(prefix)), None)
     if suite is None:
-        return f"{metric}, which no run has"
-    if not setup.suits(suite):
-        return f"{metric}, which no suite for such data measures"
+        return f"{metric} (no run has this metric)"
+    if not setup.supports(suite):
+        return f"{metric} (no suite measures it for these data)"
     norm = "" if setup.norm == "linf" else f" evaluation.norm={setup.norm}"
     return f"{metric}: `temper-evaluate path=outputs/{study} evaluation={suite}{norm}`"
 
 
-def _option(runs: PairedRuns, axis: str, option: Option, setup: Setup, base: str = "none") -> str:
-    """An attack or penalty that a side allows: the study's first, or one that would do."""
-    names = [getattr(cell, axis) for cell in runs.cells]
-    known = next((name for name in names if allows(axis, option, name)), None)
-    if known is not None:
-        return str(known)
+def _option(runs: PairedRuns, axis: str, option: Option, setup: RunSetup, base: str = "none") -> str:
+    """Return an attack or penalty that a side includes: the first in the study, or a default."""
+    for cell in runs.cells:
+        name = getattr(cell, axis)
+        if option_matches(axis, option, name):
+            return str(name)
     if option == "any":
         if axis == "penalty" and DEFAULTS[axis] in setup.baseline:
-            return OTHERWISE
+            return FALLBACK_PENALTY
         return DEFAULTS[axis] + (f"_{setup.norm}" if axis == "attack" and setup.norm != "linf" else "")
     return option if isinstance(option, str) else " + ".join(sorted({option[0], base} - {"none"}))
 
 
-def _commands(cells: Sequence[tuple[str, str]], study: str, setup: Setup, seeds: Sequence[int]) -> list[str]:
+def _commands(cells: Sequence[tuple[str, str]], study: str, setup: RunSetup, seeds: Sequence[int]) -> list[str]:
     attacks = defaultdict(list)
     for attack, penalty in cells:
         attacks[penalty].append(attack)
@@ -82,6 +95,6 @@ def _commands(cells: Sequence[tuple[str, str]], study: str, setup: Setup, seeds:
         parts = [*setup.baseline, *(name for name in penalty.split(" + ") if name != "none")]
         chosen = f"[{','.join(parts)}]" if setup.baseline or len(parts) > 1 else penalty
         axes = [f"attack={','.join(names)}", f"penalty={chosen}", f"seed={','.join(map(str, seeds))}"]
-        several = ["-m"] if len(names) > 1 or len(seeds) > 1 else []
-        lines.append(shlex.join(["temper-train", *setup.overrides, f"study={study}", *axes, *several]))
+        multirun = ["-m"] if len(names) > 1 or len(seeds) > 1 else []
+        lines.append(shlex.join(["temper-train", *setup.overrides, f"study={study}", *axes, *multirun]))
     return lines

@@ -1,0 +1,1 @@
+"""Test examples that an evaluation kept, in readable form."""

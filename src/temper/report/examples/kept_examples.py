@@ -1,4 +1,4 @@
-"""Test examples in a form that can be read, as evaluations kept them: how each kind of network takes them under its attack."""
+"""Kept test examples with the predictions of one network of each kind, before and after its attack."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -6,106 +6,122 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from temper.config.errors import explain
-from temper.report.records.representatives import Pick
-from temper.runs.record import outcomes_file, outcomes_path
+from temper.report.records.representatives import RepresentativeRun
+from temper.runs.record import load_outcomes, outcomes_path
 
-SHOWN = 4  # examples
+MAX_EXAMPLES = 4
 
-Form = TypeVar("Form")  # in which an example can be read
+Input = TypeVar("Input")  # readable form of an input, such as a text
 Arrays = Mapping[str, np.ndarray]
-Read = Callable[[Arrays, str], Sequence[Form]]  # the kept examples, "clean" or as an attack left them
+Reader = Callable[[Arrays, str], Sequence[Input]]  # returns the kept inputs, "clean" or as perturbed by an attack
 
 
 class Prediction(NamedTuple):
-    """What an example is taken for: the class, whether that is right, and the probability of the true class."""
+    """A predicted class.
+
+    Attributes:
+        label: predicted class.
+        correct: the predicted class is the true one.
+        probability: probability of the true class.
+    """
 
     label: int
-    right: bool
+    correct: bool
     probability: float
 
     def __str__(self) -> str:
-        return f"{self.label} {'✓' if self.right else '✗'} {100 * self.probability:.0f} %"
+        return f"{self.label} {'✓' if self.correct else '✗'} {100 * self.probability:.0f} %"
 
 
-class ExamplePrediction(NamedTuple, Generic[Form]):
-    """An example as one network sees it.
+class ExamplePrediction(NamedTuple, Generic[Input]):
+    """Predictions of one network for one example.
 
     Attributes:
-        title: of the network.
-        made: what its attack made of the example; None: it left it as it was.
-        before, after: what it is taken for.
+        title: name of the network and its attack.
+        perturbed: the input after the attack; None if it is unchanged.
+        before, after: predictions without and with the attack.
     """
 
     title: str
-    made: Form | None
+    perturbed: Input | None
     before: Prediction
     after: Prediction
 
 
-class Example(NamedTuple, Generic[Form]):
-    """A test example, its label, and how each network reads it."""
+class Example(NamedTuple, Generic[Input]):
+    """A test example with its label and the predictions of each network."""
 
-    original: Form
+    original: Input
     label: int
-    readings: Sequence[ExamplePrediction[Form]]
+    predictions: Sequence[ExamplePrediction[Input]]
 
     @property
-    def fooled(self) -> int:
-        """How many networks are right before, and wrong after."""
-        return sum(reading.before.right and not reading.after.right for reading in self.readings)
+    def n_fooled(self) -> int:
+        """Number of networks that are correct before the attack and wrong after it."""
+        return sum(prediction.before.correct and not prediction.after.correct for prediction in self.predictions)
 
     @property
-    def changed(self) -> int:
-        """For how many networks it was changed."""
-        return sum(reading.made is not None for reading in self.readings)
+    def n_changed(self) -> int:
+        """Number of networks whose attack changed the input."""
+        return sum(prediction.perturbed is not None for prediction in self.predictions)
 
 
 def kept_examples(
-    picks: Sequence[Pick], suites: Sequence[str], checkpoint: str, form: str, read: Read[Form]
-) -> tuple[list[Example[Form]], list[str]]:
-    """Examples that the evaluations of these runs kept in a form, first those that fooled most of them; none where they have it
-    not. And a line for each file that is damaged.
+    runs: Sequence[RepresentativeRun], suites: Sequence[str], checkpoint: str, form: str, read: Reader[Input]
+) -> tuple[list[Example[Input]], list[str]]:
+    """Return the examples that the evaluations of these runs kept, those that fooled most networks first.
 
     Args:
-        suites: of each run, the key of the evaluation.
-        form: what it is called in the file, `texts` or `rows`.
+        runs: one run of each kind.
+        suites: key of each run's evaluation.
+        checkpoint: evaluated checkpoint.
+        form: prefix of the inputs in the outcomes file, `texts` or `rows`.
+        read: function that reads the inputs from the file.
+
+    Returns:
+        At most `MAX_EXAMPLES` examples, none if the files have no inputs of this form; and a message for each damaged file.
     """
-    found: dict[int, Example[Form]] = {}
+    examples: dict[int, Example[Input]] = {}
     problems = []
-    for pick, suite in zip(picks, suites, strict=True):
+    for run, suite in zip(runs, suites, strict=True):
         try:
-            kept = _kept(pick, suite, checkpoint, form, read)
-        except Exception as error:  # whatever a damaged file raises
-            problems.append(f"examples of {pick.title} are left out: {explain(error)}".replace("\n", " "))
+            kept = _kept_by_run(run, suite, checkpoint, form, read)
+        except Exception as error:  # a damaged file may raise anything
+            problems.append(f"examples of {run.title} are left out: {explain(error)}".replace("\n", " "))
             continue
-        for row, example in kept.items():
-            before = found[row].readings if row in found else []
-            found[row] = example._replace(readings=[*before, *example.readings])
-    shown = sorted(found.values(), key=lambda example: (-example.fooled, -example.changed))
-    return shown[:SHOWN], problems
+        for index, example in kept.items():
+            previous = examples[index].predictions if index in examples else []
+            examples[index] = example._replace(predictions=[*previous, *example.predictions])
+    ordered = sorted(examples.values(), key=lambda example: (-example.n_fooled, -example.n_changed))
+    return ordered[:MAX_EXAMPLES], problems
 
 
-def _kept(pick: Pick, suite: str, checkpoint: str, form: str, read: Read[Form]) -> dict[int, Example[Form]]:
-    """By row of the test set, under the attack that left the least accuracy of those that the form tells of."""
-    if not outcomes_path(pick.folder, suite, checkpoint).is_file():
+def _kept_by_run(
+    run: RepresentativeRun, suite: str, checkpoint: str, form: str, read: Reader[Input]
+) -> dict[int, Example[Input]]:
+    """Return the examples by index in the test set, under the attack of this form that left the lowest accuracy."""
+    if not outcomes_path(run.folder, suite, checkpoint).is_file():
         return {}
-    arrays = outcomes_file(pick.folder, suite, checkpoint)
-    attacks = [name for name in pick.record.attacks(suite) if f"{form}/{name}" in arrays]
+    arrays = load_outcomes(run.folder, suite, checkpoint)
+    attacks = [name for name in run.record.attacks(suite) if f"{form}/{name}" in arrays]
     if not attacks:
         return {}
-    metrics = pick.record.evaluations[suite]["checkpoints"][checkpoint]["metrics"]
+    metrics = run.record.evaluations[suite]["checkpoints"][checkpoint]["metrics"]
     attack = min(attacks, key=lambda name: metrics[f"test/{name}"])
-    title = f"{pick.title} under {attack}".replace("\n", ": ", 1).replace("\n", " ")
-    found: dict[int, Example[Form]] = {}
-    for row, clean, made in zip(arrays["examples"], read(arrays, "clean"), read(arrays, attack), strict=True):
-        reading = ExamplePrediction(
-            title, None if made == clean else made, _taken(arrays, "clean", row), _taken(arrays, attack, row)
+    title = f"{run.title} under {attack}".replace("\n", ": ", 1).replace("\n", " ")
+    examples: dict[int, Example[Input]] = {}
+    for index, clean, attacked in zip(arrays["examples"], read(arrays, "clean"), read(arrays, attack), strict=True):
+        prediction = ExamplePrediction(
+            title,
+            None if attacked == clean else attacked,
+            _prediction(arrays, "clean", index),
+            _prediction(arrays, attack, index),
         )
-        found[int(row)] = Example(clean, int(arrays["y"][row]), [reading])
-    return found
+        examples[int(index)] = Example(clean, int(arrays["y"][index]), [prediction])
+    return examples
 
 
-def _taken(arrays: Arrays, name: str, row: int) -> Prediction:
-    label = int(arrays[f"{name}_prediction"][row])
+def _prediction(arrays: Arrays, name: str, index: int) -> Prediction:
+    label = int(arrays[f"{name}_prediction"][index])
     # Cross-entropy is minus the logarithm of the true class's probability.
-    return Prediction(label, label == arrays["y"][row], float(np.exp(-float(arrays[f"{name}_loss"][row]))))
+    return Prediction(label, label == arrays["y"][index], float(np.exp(-float(arrays[f"{name}_loss"][index]))))

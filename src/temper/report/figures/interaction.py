@@ -1,33 +1,36 @@
-"""Whether penalty and attack add up: lines that are not parallel are an interaction."""
+"""Interaction plot of attack and penalty: lines that are not parallel show an interaction."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from temper.report.figures.marks import in_words, statistics
-from temper.report.figures.style import legend, looks, sample
-from temper.report.records.cell_names import in_order
+from temper.report.figures.marks import axis_label, cell_statistics
+from temper.report.figures.style import legend, series_entries, series_styles
+from temper.report.records.cell_names import sort_names
 
 
 def interaction(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint: str = "last") -> Figure:
-    """Clean and robust accuracy over the attack trained against, a line for each penalty: mean and standard deviation over
-    seeds."""
+    """Draw clean and robust accuracy over the training attack, one line per penalty: mean and standard deviation over seeds.
+
+    Args:
+        data: rows as returned by `temper.report.records.long_format.frame`.
+        robust: metric of the robust accuracy.
+        checkpoint: evaluated checkpoint.
+    """
     metrics = ("test/clean", robust)
-    found = statistics(data, metrics, checkpoint)
-    attacks, rows = in_order(found.attack), in_order(found.label)
-    look = looks(rows)
-    apart = np.linspace(-0.14, 0.14, len(rows)) if len(rows) > 1 else [0.0]  # so that error bars stand beside each other
+    table = cell_statistics(data, metrics, checkpoint)
+    attacks, penalties = sort_names(table.attack), sort_names(table.label)
+    styles = series_styles(penalties)
+    offsets = np.linspace(-0.14, 0.14, len(penalties)) if len(penalties) > 1 else [0.0]  # error bars must not overlap
     figure = Figure(figsize=(max(3.6, 1.1 * len(attacks) + 1.4) * 2, 3.5), layout="constrained")
     for panel, metric in zip(figure.subplots(1, 2), metrics, strict=True):
-        for shift, label in zip(apart, rows, strict=True):
-            line = found[(found.label == label) & (found.metric == metric)]
+        for offset, label in zip(offsets, penalties, strict=True):
+            line = table[(table.label == label) & (table.metric == metric)]
             panel.errorbar(
-                [attacks.index(attack) + shift for attack in line.attack],
+                [attacks.index(attack) + offset for attack in line.attack],
                 line["mean"],
                 yerr=line["std"],
-                color=look[label].color,
-                marker=look[label].marker,
-                linestyle=look[label].dashes,
+                **styles[label].line,
                 markersize=5.5,
                 markeredgecolor="white",
                 markeredgewidth=0.4,
@@ -38,11 +41,7 @@ def interaction(data: pd.DataFrame, robust: str = "test/worst_case", checkpoint:
         panel.set_xticks(range(len(attacks)), attacks)
         panel.set_xlim(-0.4, len(attacks) - 0.6)
         panel.grid(False, axis="x")
-        panel.set_xlabel("attack trained against")
-        panel.set_title(in_words(metric))
-    entries = [
-        sample(f"penalty: {label}", color=one.color, marker=one.marker, linestyle=one.dashes, markersize=4.5, linewidth=1.2)
-        for label, one in look.items()
-    ]
-    legend(figure, entries, columns=4)
+        panel.set_xlabel("training attack")
+        panel.set_title(axis_label(metric))
+    legend(figure, series_entries("penalty", styles, markersize=4.5, linewidth=1.2), columns=4)
     return figure

@@ -1,4 +1,4 @@
-"""What strength does: accuracy and cost over the root key `strength`, a line for each penalty."""
+"""Accuracy and training time over the root key `strength`, one line per penalty."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,96 +7,93 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from temper.report.figures.style import Look, legend, looks, sample
-from temper.report.records.cell_names import apart_from_strength, in_order
+from temper.report.figures.marks import axis_label
+from temper.report.figures.style import SeriesStyle, legend, legend_entry, series_styles
+from temper.report.records.cell_names import name_without_strength, sort_names
 from temper.runs.record import RunRecord
 
-SHOWN = {
-    "test/clean": "clean accuracy %",
-    "test/worst_case": "robust accuracy, worst case %",
-    "cost/seconds": "training, seconds",
-}
-APART = 1.07  # lines stand beside each other by this factor, so that their error bars can be told apart
+METRICS = ("test/clean", "test/worst_case", "cost/seconds")
+OFFSET = 1.07  # factor between neighboring lines, so that their error bars do not overlap
 
 
 def strengths_of(records: Iterable[RunRecord]) -> dict[str, float]:
-    """By digest, the strength of every cell with penalties; empty unless some of attack and penalty ran at several.
+    """Return the strength of every cell with penalties, by digest; empty unless an attack and penalty ran at several strengths.
 
-    A strength of 0 is no point of a logarithmic axis, and the same as no penalty.
+    A strength of 0 is left out: it has no place on a logarithmic axis, and equals no penalty.
     """
-    found: dict[str, float] = {}
+    by_digest: dict[str, float] = {}
     groups: dict[tuple[str, str], set[float]] = {}
     for record in records:
         strength = float(record.config.get("strength", 1))
         if record.penalty != "none" and strength > 0:
-            found[record.digest] = strength
+            by_digest[record.digest] = strength
             groups.setdefault((record.attack, record.penalty), set()).add(strength)
-    return found if any(len(strengths) > 1 for strengths in groups.values()) else {}
+    return by_digest if any(len(strengths) > 1 for strengths in groups.values()) else {}
 
 
 def strength_figure(data: pd.DataFrame, strengths: Mapping[str, float], checkpoint: str = "last") -> Figure:
-    """Clean accuracy, robust accuracy and seconds of training over strength, means and standard deviations over seeds.
+    """Draw clean accuracy, robust accuracy and training time over strength, means and standard deviations over seeds.
 
-    A row of panels for each attack trained against; its cell without penalties is a line across, in a band of its deviation.
+    Each training attack is a row of panels; its cell without penalties is a horizontal line with a band of its deviation.
 
     Args:
-        strengths: by digest, as `strengths_of` gives them.
+        data: rows as returned by `temper.report.records.long_format.frame`.
+        strengths: strengths as returned by `strengths_of`.
+        checkpoint: evaluated checkpoint.
     """
-    rows = data[data.metric.isin(SHOWN) & data.checkpoint.isin([checkpoint, "run"])]
+    rows = data[data.metric.isin(METRICS) & data.checkpoint.isin([checkpoint, "run"])]
     rows = rows[rows.digest.isin(strengths) | (rows.penalty == "none")]
     rows = rows.assign(
         strength=rows.digest.map(strengths),
-        cell=[apart_from_strength(penalty, setting) for penalty, setting in zip(rows.penalty, rows.setting, strict=True)],
+        cell=[name_without_strength(penalty, setting) for penalty, setting in zip(rows.penalty, rows.setting, strict=True)],
         value=rows.value.where(rows.metric == "cost/seconds", 100 * rows.value),
     )
-    attacks, cells = in_order(rows.attack), in_order(rows.cell)
-    look = looks(cells)
+    attacks, cells = sort_names(rows.attack), sort_names(rows.cell)
+    styles = series_styles(cells)
     figure = Figure(figsize=(8.6, 2.3 * len(attacks) + 0.9), layout="constrained")
-    panels = figure.subplots(len(attacks), len(SHOWN), squeeze=False, sharex=True)
+    panels = figure.subplots(len(attacks), len(METRICS), squeeze=False, sharex=True)
     for line, attack in zip(panels, attacks, strict=True):
-        for panel, metric in zip(line, SHOWN, strict=True):
-            _draw(panel, rows[(rows.attack == attack) & (rows.metric == metric)], cells, look)
+        for panel, metric in zip(line, METRICS, strict=True):
+            _draw(panel, rows[(rows.attack == attack) & (rows.metric == metric)], styles)
         line[0].set_ylabel(f"attack: {attack}")
-    for panel, title in zip(panels[0], SHOWN.values(), strict=True):
-        panel.set_title(title, fontsize=9)
+    for panel, metric in zip(panels[0], METRICS, strict=True):
+        panel.set_title(axis_label(metric), fontsize=9)
     for panel in panels[-1]:
         panel.set_xscale("log")
         panel.set_xlabel("strength")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for panel in panels[:, -1]:
-        panel.set_ylim(bottom=0)  # seconds waver; from 0 on, that looks as small as it is
+        panel.set_ylim(bottom=0)  # keeps fluctuations of the training time in proportion
     swept = set(rows[rows.strength.notna()].cell)
-    handles = [
-        sample(f"penalty: {cell}", color=look[cell].color, marker=look[cell].marker, linestyle=look[cell].dashes, markersize=4)
+    entries = [
+        legend_entry(f"penalty: {cell}", **style.line, markersize=4)
         if cell in swept
-        else sample(f"penalty: {cell}", color=look[cell].color, linestyle="--", linewidth=1.2)
-        for cell in cells
+        else legend_entry(f"penalty: {cell}", color=style.color, linestyle="--", linewidth=1.2)
+        for cell, style in styles.items()
     ]
-    legend(figure, handles, columns=5)
+    legend(figure, entries, columns=5)
     return figure
 
 
-def _draw(panel: Axes, rows: pd.DataFrame, cells: Iterable[str], look: Mapping[str, Look]) -> None:
-    swept = [cell for cell in cells if rows[rows.cell == cell].strength.notna().any()]
-    for cell in cells:
+def _draw(panel: Axes, rows: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> None:
+    swept = [cell for cell in styles if rows[rows.cell == cell].strength.notna().any()]
+    for cell, style in styles.items():
         runs = rows[rows.cell == cell]
         if runs.empty:
             continue
         if cell not in swept:
             mean, std = runs.value.mean(), runs.value.std() if len(runs) > 1 else 0.0
-            panel.axhline(mean, color=look[cell].color, linestyle="--", linewidth=1.2, zorder=1)
-            panel.axhspan(mean - std, mean + std, color=look[cell].color, alpha=0.12, linewidth=0)
+            panel.axhline(mean, color=style.color, linestyle="--", linewidth=1.2, zorder=1)
+            panel.axhspan(mean - std, mean + std, color=style.color, alpha=0.12, linewidth=0)
             continue
         by_strength = runs.groupby("strength").value
         means, stds = by_strength.mean(), by_strength.std().fillna(0)
-        shift = APART ** (swept.index(cell) - (len(swept) - 1) / 2)
+        offset = OFFSET ** (swept.index(cell) - (len(swept) - 1) / 2)
         panel.errorbar(
-            means.index * shift,
+            means.index * offset,
             means,
             yerr=stds,
-            color=look[cell].color,
-            marker=look[cell].marker,
-            linestyle=look[cell].dashes,
+            **style.line,
             markersize=4.5,
             markeredgecolor="white",
             markeredgewidth=0.5,

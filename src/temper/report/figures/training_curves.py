@@ -1,4 +1,4 @@
-"""How training went: validation accuracy over epochs, and what the last epoch lost of the best one."""
+"""Validation accuracy over epochs, and robust overfitting."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,25 +11,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from temper.config.cell import NOT_IDENTITY
-from temper.report.figures.style import COLORS, legend, sample
-from temper.report.records.cell_names import in_order, none_first
-from temper.report.records.long_format import differences
+from temper.report.figures.style import COLORS, legend, legend_entry
+from temper.report.records.cell_names import name_sort_key, sort_names
+from temper.report.records.long_format import differing_settings
+from temper.report.tables.formatting import penalty_label
 from temper.runs.record import RunRecord
 
-MOST = 6  # panels side by side
+MAX_COLUMNS = 6
 CLEAN: dict[str, Any] = {"color": COLORS[1], "linestyle": (0, (5, 1.5))}
 ROBUST: dict[str, Any] = {"color": COLORS[0], "linestyle": "-"}
 
 
 def curves(records: Sequence[RunRecord]) -> Figure:
-    """Clean and robust validation accuracy over epochs, a panel for each cell: mean over seeds, standard deviation as a band.
+    """Draw clean and robust validation accuracy over epochs, one panel per cell: mean over seeds, standard deviation as a band.
 
-    On the robust curve the best and the last epoch are marked, and what lies between them: robust overfitting (Rice et al.
+    The best and the last epoch of the robust accuracy are marked, and their difference is robust overfitting (Rice et al.
     2020, https://arxiv.org/abs/2002.11569).
     """
-    cells = by_cell(records)
-    attacks, names = (in_order(cell[axis] for cell in cells) for axis in (0, 1))
-    columns, rows = min(len(names), MOST), -(-len(names) // MOST)  # rows of panels for each attack
+    cells = _runs_by_cell(records)
+    attacks, names = (sort_names(cell[axis] for cell in cells) for axis in (0, 1))
+    columns, rows = min(len(names), MAX_COLUMNS), -(-len(names) // MAX_COLUMNS)  # rows of panels for each attack
     lines = rows * len(attacks)
     titles = {cell: textwrap.wrap(" x ".join(cell), 22) for cell in cells}
     height = 1.3 + 0.12 * (max(map(len, titles.values())) - 1)  # inches
@@ -38,62 +39,61 @@ def curves(records: Sequence[RunRecord]) -> Figure:
     robust = f"val/{records[0].config['validation']['name']}"
     for panel in panels.ravel():
         panel.set_visible(False)
-    lowest: dict[int, Axes] = {}
+    bottom: dict[int, Axes] = {}
     for attack, name in cells:
         number = names.index(name)
-        panel = panels[rows * attacks.index(attack) + number // MOST, number % MOST]
+        panel = panels[rows * attacks.index(attack) + number // MAX_COLUMNS, number % MAX_COLUMNS]
         panel.set_visible(True)
-        lowest[number % MOST] = panel  # so far
+        bottom[number % MAX_COLUMNS] = panel
         _draw(panel, cells[attack, name], robust)
         panel.set_title("\n".join(titles[attack, name]), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=2))
-    for panel in lowest.values():
+    for panel in bottom.values():
         panel.tick_params(labelbottom=True)
         panel.set_xlabel("epoch", fontsize=8)
-    figure.supylabel("validation accuracy, %", fontsize=9)
+    figure.supylabel("validation accuracy (%)", fontsize=9)
     mark = {"color": ROBUST["color"], "linestyle": "", "markersize": 5}
     entries = [
-        sample("clean", **CLEAN, linewidth=1.2),
-        sample(f"under {robust[4:]}", **ROBUST, linewidth=1.2),
-        sample("best epoch under attack", marker="^", fillstyle="none", **mark),
-        sample("last epoch; between them, in points: robust overfitting", marker="o", **mark),
+        legend_entry("clean", **CLEAN, linewidth=1.2),
+        legend_entry(f"robust ({robust[4:]})", **ROBUST, linewidth=1.2),
+        legend_entry("best robust epoch", marker="^", fillstyle="none", **mark),
+        legend_entry("last epoch; number: robust overfitting (points)", marker="o", **mark),
     ]
     legend(figure, entries, columns=4)
     return figure
 
 
-def by_cell(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:
-    """The runs of each cell by attack and by penalty with its setting: what differs in more than its seed is another cell."""
+def _runs_by_cell(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:
+    """Return the runs by attack and by penalty with its setting; runs of a cell differ in their seed only."""
     groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for record in records:
         values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
         groups.setdefault((record.attack, record.penalty), {})[record.digest] = values
-    settings = differences(groups.values())
+    settings = differing_settings(groups.values())
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        setting = settings[record.digest]
-        cells.setdefault((record.attack, f"{record.penalty} ({setting})" if setting else record.penalty), []).append(record)
-    return dict(sorted(cells.items(), key=lambda cell: [none_first(name) for name in cell[0]]))
+        cells.setdefault((record.attack, penalty_label(record.penalty, settings[record.digest])), []).append(record)
+    return dict(sorted(cells.items(), key=lambda cell: [name_sort_key(name) for name in cell[0]]))
 
 
 def _draw(panel: Axes, runs: Sequence[RunRecord], robust: str) -> None:
-    for metric, look in (("val/clean", CLEAN), (robust, ROBUST)):
+    for metric, style in (("val/clean", CLEAN), (robust, ROBUST)):
         values = [record.curves[metric] for record in runs if metric in record.curves]
-        # A run that stopped early has no more to tell: the mean is over those that got so far.
+        # The mean at an epoch is over the runs that reached it.
         by_epoch = 100 * pd.DataFrame(values, dtype=float)
         by_epoch = by_epoch.where(np.isfinite(by_epoch))
         if not by_epoch.notna().any(axis=None):
             continue
         mean, std = by_epoch.mean().to_numpy(), by_epoch.std().fillna(0).to_numpy()
         epochs = np.arange(1, len(mean) + 1)
-        panel.plot(epochs, mean, linewidth=1.2, **look)
-        panel.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.2, linewidth=0)
+        panel.plot(epochs, mean, linewidth=1.2, **style)
+        panel.fill_between(epochs, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
         if metric == robust and np.isfinite(mean[-1]):
-            _overfitting(panel, epochs, mean)
+            _draw_overfitting(panel, epochs, mean)
 
 
-def _overfitting(panel: Axes, epochs: np.ndarray, mean: np.ndarray) -> None:
-    """The best and the last epoch of a curve, a line between their heights, and the gap in words."""
+def _draw_overfitting(panel: Axes, epochs: np.ndarray, mean: np.ndarray) -> None:
+    """Mark the best and the last epoch of a curve, and print the difference of their accuracies."""
     best = int(np.nanargmax(mean))
     color = ROBUST["color"]
     panel.plot([epochs[best], epochs[-1], epochs[-1]], [mean[best], mean[best], mean[-1]], ":", color="0.3", linewidth=0.9)

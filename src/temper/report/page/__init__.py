@@ -1,8 +1,8 @@
-"""The whole study on one page: one HTML file that opens without a network, sorts, filters and prints."""
+"""Report page: a single HTML file with sortable tables and charts that works offline."""
 
-from temper.report.page.interactive_scatter import chart
-from temper.report.page.kind_cards import infographic
-from temper.report.page.page import Contents, render
-from temper.report.page.reproduce import origin
+from temper.report.page.interactive_scatter import scatter_chart
+from temper.report.page.kind_cards import build_cards
+from temper.report.page.page import PageContents, render_page
+from temper.report.page.reproduce import reproduction_info
 
-__all__ = ["Contents", "chart", "infographic", "origin", "render"]
+__all__ = ["PageContents", "build_cards", "render_page", "reproduction_info", "scatter_chart"]

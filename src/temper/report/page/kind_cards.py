@@ -1,4 +1,4 @@
-"""The comparison as a picture: each kind of training as a card of measured figures, beside the one that trains on nothing."""
+"""Cards of the four kinds of training, with measured figures next to those of standard training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from temper.config.cell import Kind
-from temper.report.statistics.contrasts import cells_of, mean
-from temper.report.statistics.mean_and_sd import Spread
-from temper.report.statistics.metric_catalogue import describe
+from temper.report.statistics.contrasts import cells_of_kind, kind_mean
+from temper.report.statistics.mean_and_sd import MeanAndSd
+from temper.report.statistics.metric_catalogue import describe_metric
 from temper.report.statistics.paired_differences import PairedRuns
 from temper.report.tables import kind_comparison
 
-EQUATIONS = {
+OBJECTIVES = {
     Kind.STANDARD: "risk",
     Kind.ADVERSARIAL: "risk under attack",
     Kind.REGULARIZED: "risk + penalties",
@@ -22,23 +22,24 @@ EQUATIONS = {
 
 
 class CardFigure(NamedTuple):
-    """One figure of a card.
+    """A figure shown on every card.
 
     Attributes:
-        words: what it is, for people who have read nothing else.
-        unit: behind the number.
+        metric: name of the metric.
+        label: name shown to readers.
+        unit: text after the number.
     """
 
     metric: str
-    words: str
+    label: str
     unit: str
 
 
-FIGURES = (
+CARD_FIGURES = (
     CardFigure("test/clean", "clean accuracy", "%"),
     CardFigure("test/worst_case", "robust accuracy", "%"),
     CardFigure("gap/clean", "generalization gap", "points"),
-    CardFigure("cost/gradient_evaluations", "gradients per example", "an epoch"),
+    CardFigure("cost/gradient_evaluations", "gradients per example", "per epoch"),
 )
 
 
@@ -46,66 +47,74 @@ class Bar(NamedTuple):
     """A measured figure as a bar.
 
     Attributes:
-        text: mean and standard deviation over seeds, with its unit.
-        length, mark: of this kind, and of standard training, as percentages of the longest; None where it was not measured.
+        label: name shown to readers.
+        text: mean ± standard deviation over seeds, with its unit.
+        length: length of the bar, in percent of the longest bar.
+        mark: length of the bar of standard training; None if it was not measured.
     """
 
-    words: str
+    label: str
     text: str
     length: float
     mark: float | None
 
 
 class Card(NamedTuple):
-    """One kind of training, averaged over its cells."""
+    """One kind of training.
+
+    Attributes:
+        kind: the kind.
+        name: name shown to readers.
+        objective: what the training minimizes.
+        purpose: purpose of the kind.
+        cells: number of cells that the figures are means over.
+        bars: measured figures.
+    """
 
     kind: Kind
     name: str
-    equation: str
+    objective: str
     purpose: str
     cells: int
     bars: Sequence[Bar]
 
 
-def infographic(runs: PairedRuns) -> list[Card]:
-    """A card for each kind that the study has: standard, adversarial, regularized, combined."""
-    said = {Kind.STANDARD: ("standard training", "fit the training set, and nothing else")}
-    said |= {row.kind: (row.name, row.said["purpose"]) for row in kind_comparison.load()}
-    found = {kind: _means(runs, kind) for kind in EQUATIONS}
+def build_cards(runs: PairedRuns) -> list[Card]:
+    """Return a card for each kind of training in the study: standard, adversarial, regularized, combined."""
+    texts = {Kind.STANDARD: ("standard training", "fit the training set only")}
+    texts |= {row.kind: (row.name, row.sentences["purpose"]) for row in kind_comparison.load()}
+    by_kind = {kind: _means(runs, kind) for kind in OBJECTIVES}
     longest = {
-        shown.metric: _scale(shown.metric, [means[shown.metric] for means in found.values() if shown.metric in means])
-        for shown in FIGURES
+        figure.metric: _scale(figure.metric, [means[figure.metric] for means in by_kind.values() if figure.metric in means])
+        for figure in CARD_FIGURES
     }
-    return [
-        Card(
-            kind,
-            *(said[kind][0], EQUATIONS[kind], said[kind][1]),
-            cells=sum(any(np.isfinite(runs.series(cell, metric)).any() for metric in means) for cell in cells_of(runs, kind)),
-            bars=[
-                _bar(shown, means, found[Kind.STANDARD], longest[shown.metric]) for shown in FIGURES if shown.metric in means
-            ],
-        )
-        for kind, means in found.items()
-        if means
-    ]
+    cards = []
+    for kind, means in by_kind.items():
+        if means:
+            name, purpose = texts[kind]
+            cells = cells_of_kind(runs, kind)
+            measured = sum(any(np.isfinite(runs.series(cell, metric)).any() for metric in means) for cell in cells)
+            figures = [figure for figure in CARD_FIGURES if figure.metric in means]
+            bars = [_bar(figure, means, by_kind[Kind.STANDARD], longest[figure.metric]) for figure in figures]
+            cards.append(Card(kind, name, OBJECTIVES[kind], purpose, measured, bars))
+    return cards
 
 
-def _means(runs: PairedRuns, kind: Kind) -> dict[str, Spread]:
-    """By metric, over seeds, of the mean over cells."""
-    found = {shown.metric: mean(runs, kind, shown.metric) for shown in FIGURES}
-    return {metric: value for metric, value in found.items() if value is not None}
+def _means(runs: PairedRuns, kind: Kind) -> dict[str, MeanAndSd]:
+    """Return mean and standard deviation over seeds of the mean over cells, by metric."""
+    means = {figure.metric: kind_mean(runs, kind, figure.metric) for figure in CARD_FIGURES}
+    return {metric: value for metric, value in means.items() if value is not None}
 
 
-def _scale(metric: str, found: Sequence[Spread]) -> float:
-    """What a bar over the whole width stands for: accuracies share 0 to 1."""
-    return 1.0 if metric.startswith("test/") else max((abs(value.mean) for value in found), default=1.0) or 1.0
+def _scale(metric: str, values: Sequence[MeanAndSd]) -> float:
+    """Return the value of a bar of full width: 1 for accuracies, else the largest value."""
+    return 1.0 if metric.startswith("test/") else max((abs(value.mean) for value in values), default=1.0) or 1.0
 
 
-def _bar(shown: CardFigure, means: Mapping[str, Spread], standard: Mapping[str, Spread], longest: float) -> Bar:
-    def length(of: Mapping[str, Spread]) -> float:
-        return 100 * min(max(of[shown.metric].mean / longest, 0.0), 1.0)
+def _bar(figure: CardFigure, means: Mapping[str, MeanAndSd], standard: Mapping[str, MeanAndSd], longest: float) -> Bar:
+    def length(of: Mapping[str, MeanAndSd]) -> float:
+        return 100 * min(max(of[figure.metric].mean / longest, 0.0), 1.0)
 
-    value = means[shown.metric]
-    known = shown.metric in standard and not math.isnan(standard[shown.metric].mean)
-    text = f"{value.text(describe(shown.metric))} {shown.unit}"
-    return Bar(shown.words, text, length(means), length(standard) if known else None)
+    has_mark = figure.metric in standard and not math.isnan(standard[figure.metric].mean)
+    text = f"{means[figure.metric].text(describe_metric(figure.metric))} {figure.unit}"
+    return Bar(figure.label, text, length(means), length(standard) if has_mark else None)

@@ -1,27 +1,29 @@
-"""How each number of a study is made again: commands, code, versions, machines."""
+"""Commands, code version and environment that reproduce the numbers of a study."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from temper.report.records.load import folder_of
-from temper.report.records.long_format import evaluations_of, settings_of
-from temper.report.records.run_setup import overrides_of
+from temper.report.records.load import find_run_folder
+from temper.report.records.long_format import distinguishing_settings, evaluation_keys
+from temper.report.records.run_setup import read_overrides
+from temper.report.tables.formatting import penalty_label
 from temper.runs.plans import Plan
 from temper.runs.record import RunRecord
 
-UNKNOWN = "its overrides are gone; the whole config stands in its result.json"
+UNKNOWN = "overrides not found; result.json of each run contains the full config"
 
 
-class CellOrigin(NamedTuple):
-    """One cell.
+class CellInfo(NamedTuple):
+    """Commands and folder that reproduce one cell.
 
     Attributes:
-        command: what trains and evaluates one of its runs, but for the seed.
-        folder: of the cell, in the folder of runs.
-        seeds: of its runs, in words.
-        seconds: of training, in all.
+        attack, penalty: names of the cell.
+        folder: name of the cell's folder.
+        seeds: seeds of its runs, separated by commas.
+        seconds: total training time in seconds.
+        command: command that trains and evaluates one run, without the seed.
     """
 
     attack: str
@@ -32,32 +34,38 @@ class CellOrigin(NamedTuple):
     command: str
 
 
-class Origin(NamedTuple):
-    """All of a study.
+class ReproductionInfo(NamedTuple):
+    """Commands and environment that reproduce a study.
 
     Attributes:
-        commands: that were typed, each once.
-        report: what makes this report again.
-        facts: name and value, such as commit, versions, hardware.
+        commands: distinct commands that ran the study.
+        report: command that makes this report.
+        facts: name and value, such as commit, versions and hardware.
+        cells: commands and folder of each cell.
     """
 
     commands: Sequence[str]
     report: str
     facts: Sequence[tuple[str, str]]
-    cells: Sequence[CellOrigin]
+    cells: Sequence[CellInfo]
 
 
-def origin(records: Sequence[RunRecord], studies: Sequence[Path], suite: str, typed: Sequence[str] = ()) -> Origin:
-    """Of finished runs that lie in these folders.
+def reproduction_info(
+    records: Sequence[RunRecord], studies: Sequence[Path], suite: str, typed: Sequence[str] = ()
+) -> ReproductionInfo:
+    """Return the commands and the environment of finished runs.
 
     Args:
-        typed: the command line of this report; study and suite are told as they were found.
+        records: the runs.
+        studies: folders of the studies that contain the runs.
+        suite: name of the evaluation suite.
+        typed: command line of this report; its study and suite are replaced by the resolved ones.
     """
     names = ",".join(study.name for study in studies)
     named = f"study=[{names}]" if len(studies) > 1 else f"study={names}"
     others = [part for part in typed if not part.startswith(("study=", "suite="))]
-    return Origin(
-        commands=list(dict.fromkeys(plan.command for study in studies for plan in reversed(Plan.all_of(study)))),
+    return ReproductionInfo(
+        commands=list(dict.fromkeys(plan.command for study in studies for plan in reversed(Plan.read_all(study)))),
         report=shlex.join(["temper-report", named, f"suite={suite}", *others]),
         facts=_facts(records, suite),
         cells=_cells(records, studies, suite),
@@ -65,47 +73,48 @@ def origin(records: Sequence[RunRecord], studies: Sequence[Path], suite: str, ty
 
 
 def _facts(records: Sequence[RunRecord], suite: str) -> list[tuple[str, str]]:
-    def each(values: list[str]) -> str:
+    def distinct(values: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(values))
 
-    versions = each([", ".join(f"{name} {version}" for name, version in r.versions.items()) for r in records])
-    machines = each([", ".join(f"{name} {value}" for name, value in r.hardware.items()) for r in records])
     return [
-        ("commit", each([f"{r.commit or 'none'}{', with changes' if r.dirty else ''}" for r in records])),
-        ("digest of the code", each([r.code for r in records])),
-        ("suite", each([key for r in records for key in evaluations_of(r, suite)])),
-        ("versions", versions),
-        ("hardware", machines),
-        ("threads of a run", each([str(r.threads) for r in records])),
-        ("seconds of training", f"{sum(r.cost.get('seconds') or 0 for r in records):,.0f}"),
+        ("commit", distinct(f"{r.commit or 'none'}{' with uncommitted changes' if r.dirty else ''}" for r in records)),
+        ("code digest", distinct(r.code for r in records)),
+        ("suite", distinct(key for r in records for key in evaluation_keys(r, suite))),
+        ("versions", distinct(", ".join(f"{name} {version}" for name, version in r.versions.items()) for r in records)),
+        ("hardware", distinct(", ".join(f"{name} {value}" for name, value in r.hardware.items()) for r in records)),
+        ("threads per run", distinct(str(r.threads) for r in records)),
+        ("training time (s)", _seconds(records)),
     ]
 
 
-def _cells(records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> list[CellOrigin]:
-    settings = settings_of((record, key) for record in records for key in evaluations_of(record, suite))
-    cells: dict[str, list[RunRecord]] = {}
+def _cells(records: Sequence[RunRecord], studies: Sequence[Path], suite: str) -> list[CellInfo]:
+    settings = distinguishing_settings((record, key) for record in records for key in evaluation_keys(record, suite))
+    by_digest: dict[str, list[RunRecord]] = {}
     for record in records:
-        cells.setdefault(record.digest, []).append(record)
-    shown = []
-    for runs in cells.values():
+        by_digest.setdefault(record.digest, []).append(record)
+    cells = []
+    for runs in by_digest.values():
         first = runs[0]
-        setting = settings[first.digest, evaluations_of(first, suite)[0]]
-        folder = folder_of(first, studies)
-        shown.append(
-            CellOrigin(
+        folder = find_run_folder(first, studies)
+        cells.append(
+            CellInfo(
                 first.attack,
-                f"{first.penalty} ({setting})" if setting else first.penalty,
+                penalty_label(first.penalty, settings[first.digest, evaluation_keys(first, suite)[0]]),
                 folder.parent.name if folder else first.digest,
                 ", ".join(str(run.seed) for run in runs),
-                f"{sum(run.cost.get('seconds') or 0 for run in runs):,.0f}",
+                _seconds(runs),
                 _command(folder),
             )
         )
-    return shown
+    return cells
+
+
+def _seconds(runs: Iterable[RunRecord]) -> str:
+    return f"{sum(run.cost.get('seconds') or 0 for run in runs):,.0f}"
 
 
 def _command(folder: Path | None) -> str:
-    overrides = None if folder is None else overrides_of(folder)
+    overrides = None if folder is None else read_overrides(folder)
     if overrides is None:
         return UNKNOWN
     return shlex.join(["temper-train", *(o for o in overrides if not o.startswith("seed="))])

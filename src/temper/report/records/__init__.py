@@ -1,0 +1,1 @@
+"""Loading and naming the runs of a study."""

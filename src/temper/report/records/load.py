@@ -1,24 +1,29 @@
-"""The records of one study or of several together, and which of their cells are reported."""
+"""Load the records of one or several studies, without duplicates, filtered by cell and grouped by data set."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from temper.config.cell import data_name
-from temper.report.records.baseline import whole_name
-from temper.runs.record import RunRecord, collect, in_order
-from temper.runs.record_schema import Described, check
+from temper.report.records.baseline import full_penalty_name
+from temper.runs.record import RunRecord, collect, record_order
+from temper.runs.record_schema import ReportedFields, validate_schema
 
 
-def gather(
+def load_records(
     studies: Sequence[Path], wanted: Mapping[str, str | Sequence[str] | None] | None = None
 ) -> tuple[list[RunRecord], list[str]]:
-    """The records of all studies in one order, each run once, and a line for each that is left out though none asked for it.
+    """Load the records of all studies.
 
     Args:
-        wanted: by axis (attack, penalty), the names of the cells that are reported; None: all.
+        studies: folders of the studies.
+        wanted: by axis (attack, penalty), the names of the cells to keep; None keeps all.
+
+    Returns:
+        The records, each run once, in a fixed order; and a line for each record that is unreadable or a duplicate.
 
     Raises:
-        ValueError: no cell has a name that is wanted.
+        ValueError: no cell has a name in `wanted`.
     """
     found, problems = [], []
     for study in studies:
@@ -26,75 +31,90 @@ def gather(
         problems += unreadable
         for record in records:
             try:
-                check(vars(record), Described)
+                validate_schema(vars(record), ReportedFields)
             except ValueError as error:
-                name = f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"
-                problems.append(f"{name} is damaged or foreign ({error})")
+                problems.append(f"{_run_name(record)} is damaged or in an unknown format ({error})")
             else:
                 found.append((study.name, record))
-    records, duplicates = merged(found)
-    return selected(records, wanted or {}), problems + duplicates
+    records, duplicates = merge_duplicates(found)
+    return select_cells(records, wanted or {}), problems + duplicates
 
 
-def merged(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], list[str]]:
-    """Each run (a cell's digest and a seed) once, and a line for each that lies in several places.
-
-    The first that is finished is counted; where none is, the first.
+def merge_duplicates(found: Iterable[tuple[str, RunRecord]]) -> tuple[list[RunRecord], list[str]]:
+    """Keep one record per run (digest of the cell and seed): the first finished one, or else the first.
 
     Args:
-        found: every record with the name of the study's folder in which it lies.
+        found: records, each with the name of its study.
+
+    Returns:
+        The kept records in order, and a line for each run with several records.
     """
     runs: dict[tuple[str, int], list[tuple[str, RunRecord]]] = {}
     for study, record in found:
         runs.setdefault((record.digest, record.seed), []).append((study, record))
-    counted, duplicates = [], []
-    for same in runs.values():
-        where, record = next((each for each in same if each[1].finished), same[0])
-        counted.append(record)
-        if others := [study for study, other in same if other is not record]:
-            name = f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"
-            elsewhere = ", ".join(dict.fromkeys(other for other in others if other != where))
-            again = [f"and not in {elsewhere}"] if elsewhere else []
-            again += [f"where it lies {1 + others.count(where)} times"] if where in others else []
-            duplicates.append(f"{name} is a duplicate: counted once, as it is in {where}, {', '.join(again)}")
-    return sorted(counted, key=in_order), duplicates
+    kept, duplicates = [], []
+    for copies in runs.values():
+        used, record = next((each for each in copies if each[1].finished), copies[0])
+        kept.append(record)
+        if ignored := Counter(study for study, other in copies if other is not record):
+            counts = ", ".join(f"{count} in {study}" for study, count in ignored.items())
+            duplicates.append(f"{_run_name(record)} is a duplicate: the run in {used} is used; ignored: {counts}")
+    return sorted(kept, key=record_order), duplicates
 
 
-def folder_of(record: RunRecord, studies: Sequence[Path]) -> Path | None:
-    """Where a run lies, in the first of the studies that has it. Cells are told apart by their digest, whatever stands before
-    it in the name of their folder."""
-    found = (folder for study in studies for folder in sorted(study.glob(f"*-{record.digest}/seed-{record.seed}")))
-    return next(found, None)
+def find_run_folder(record: RunRecord, studies: Sequence[Path]) -> Path | None:
+    """Return the folder of a run in the first study that has it, or None.
+
+    Folders are matched by digest and seed, because a baseline changes the name of a cell but not that of its folder.
+    """
+    folders = (folder for study in studies for folder in sorted(study.glob(f"*-{record.digest}/seed-{record.seed}")))
+    return next(folders, None)
 
 
-def selected(records: Sequence[RunRecord], wanted: Mapping[str, str | Sequence[str] | None]) -> list[RunRecord]:
-    """Those whose attack and penalty are wanted; of cells on a ground, by the names that tables show or that folders have."""
+def select_cells(records: Sequence[RunRecord], wanted: Mapping[str, str | Sequence[str] | None]) -> list[RunRecord]:
+    """Return the records whose attack and penalty are wanted.
+
+    Args:
+        records: runs, already named relative to their baseline.
+        wanted: by axis (attack, penalty), one or several names; None keeps all. A penalty may be named with or without the
+            baseline.
+
+    Raises:
+        ValueError: no run has a name in `wanted`.
+    """
     kept = list(records)
     for axis, names in wanted.items():
         if names is None:
             continue
         names = [names] if isinstance(names, str) else [str(name) for name in names]
-        there = list(dict.fromkeys(getattr(record, axis) for record in records))
-        whole = {whole_name(record): record.penalty for record in records} if axis == "penalty" else {}
-        names = [whole.get(name, name) for name in names]
-        if unknown := [name for name in names if name not in there]:
-            raise ValueError(f"filter.{axis}: no run has {', '.join(unknown)}; there are {', '.join(there) or 'none'}")
+        present = list(dict.fromkeys(getattr(record, axis) for record in records))
+        full_names = {full_penalty_name(record): record.penalty for record in records} if axis == "penalty" else {}
+        names = [full_names.get(name, name) for name in names]
+        if unknown := [name for name in names if name not in present]:
+            raise ValueError(
+                f"filter.{axis}={', '.join(unknown)}: no run has this {axis}. Available: {', '.join(present) or 'none'}."
+            )
         kept = [record for record in kept if getattr(record, axis) in names]
     return kept
 
 
-def data_of(record: RunRecord) -> str:
-    """The name of the data set that a run learned from."""
+def dataset_name(record: RunRecord) -> str:
+    """Return the name of the data set that a run was trained on."""
     return data_name(record.config["data"]["source"])
 
 
-def by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """The runs of each data set. Sets of one name are told apart by what they hold, and named with its beginning."""
-    found: dict[tuple[str, str], list[RunRecord]] = {}
+def group_by_dataset(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Group runs by data set. Data sets of one name are distinguished by the start of their content digest."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         content = str(record.config["data"]["source"].get("content") or "")
-        found.setdefault((data_of(record), content), []).append(record)
-    names = [name for name, _ in found]
+        groups.setdefault((dataset_name(record), content), []).append(record)
+    names = [name for name, _ in groups]
     return {
-        f"{name} ({content[:6] or 'unknown'})" if names.count(name) > 1 else name: own for (name, content), own in found.items()
+        f"{name} ({content[:6] or 'unknown'})" if names.count(name) > 1 else name: group
+        for (name, content), group in groups.items()
     }
+
+
+def _run_name(record: RunRecord) -> str:
+    return f"{record.attack} x {record.penalty} ({record.digest}), seed {record.seed}"

@@ -1,4 +1,4 @@
-"""Records as a table of numbers: one row per run, checkpoint and metric."""
+"""Records as a long-format table, one row per run, checkpoint and metric, with the settings that distinguish cells."""
 
 import re
 from collections import Counter, defaultdict
@@ -13,9 +13,6 @@ from temper.config.composed import flat
 from temper.report.records.recipe import recipe_of
 from temper.runs.record import RunRecord
 
-# Where the threat of a suite stands again in each of its parts.
-PARTS_OF_A_SUITE = re.compile(r"evaluation\.(?!threat)[\w.]+\.threat\.")
-Key = TypeVar("Key", bound=Hashable)
 COLUMNS = [
     "study",
     "attack",
@@ -30,19 +27,85 @@ COLUMNS = [
     "metric",
     "value",
 ]
+RUN_COLUMNS = ["study", "digest", "suite", "seed", "checkpoint"]
+# The attacks of a suite repeat its threat.
+SUITE_THREAT_COPIES = re.compile(r"evaluation\.(?!threat)[\w.]+\.threat\.")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def evaluation_keys(record: RunRecord, suite: str | None = None) -> list[str]:
+    """Return the keys of a finished run's evaluations.
+
+    Evaluations without checkpoints are left out: they hold no metric of the test set.
+
+    Args:
+        record: a run.
+        suite: keep only evaluations by suites of this name; None keeps all.
+    """
+    keys = [key for key, evaluation in record.evaluations.items() if record.finished and evaluation["checkpoints"]]
+    return keys if suite is None else [key for key in keys if _suite_name(key) == suite]
+
+
+def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str:
+    """Return the name of the suite to report.
+
+    Args:
+        records: runs.
+        wanted: name of a suite; None: the one that evaluated the most finished runs, and among equals the one with the most
+            attacks, because it covers most of what the study is about.
+
+    Raises:
+        ValueError: no run is finished, or no finished run was evaluated by the wanted suite.
+    """
+    counts: Counter[str] = Counter()
+    attacks: Counter[str] = Counter()
+    for record in records:
+        keys = {_suite_name(key): key for key in evaluation_keys(record)}
+        counts.update(keys.keys())
+        for name, key in keys.items():
+            attacks[name] = max(attacks[name], len(record.attacks(key)))
+    if wanted is not None and wanted not in counts:
+        available = ", ".join(sorted(counts)) or "none"
+        raise ValueError(f"suite={wanted}: no finished run was evaluated by this suite. Available: {available}.")
+    if not counts:
+        raise ValueError("no run is finished and evaluated: there is nothing to report. Finish a run first.")
+    return wanted or min(counts, key=lambda name: (-counts[name], -attacks[name], name))
+
+
+def full_frame(records: Sequence[RunRecord], suite: str) -> pd.DataFrame:
+    """Return `frame` of a suite, completed with other suites and with validation.
+
+    Args:
+        records: runs.
+        suite: name of the suite.
+
+    Returns:
+        All metrics of this suite, metrics that only other suites measured, and validation accuracy and loss at the epoch of
+        each checkpoint; columns as in `frame`.
+    """
+    data = frame(records, suite)
+    validation = _validation(records, data)
+    for other in sorted({_suite_name(key) for record in records for key in evaluation_keys(record)} - {suite}):
+        more = frame(records, other)
+        data = pd.concat([data, more[~more.metric.isin(data.metric)]], ignore_index=True)
+    return pd.concat([data, validation], ignore_index=True)
 
 
 def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
-    """All numbers of all finished runs under the suites of one name, in long form with `COLUMNS`.
+    """Return all metrics of all finished runs under the suites of one name, in long format with `COLUMNS`.
 
-    `checkpoint` is best, last, or `run` for what belongs to the run as a whole (cost, gaps between checkpoints).
-    `setting` tells apart cells of the same attack and penalty by the config values in which they differ, in training or in
-    evaluation. `recipe` says what cells of other names have in common; see `temper.report.records.recipe`. A value that is
-    not finite is missing (NaN).
+    `checkpoint` is best, last, or `run` for metrics of the run as a whole (cost, gaps between checkpoints).
+    `setting` distinguishes cells of the same attack and penalty by the config values in which they differ, in training or in
+    evaluation. `recipe` holds digests of all settings, by which cells of different names are paired; see
+    `temper.report.records.recipe`. A value that is not finite is missing (NaN).
+
+    Args:
+        records: runs.
+        suite: name of the suite.
     """
     records = list(records)
-    chosen = [(record, key) for record in records for key in evaluations_of(record, suite)]
-    settings = settings_of(chosen, among=records)
+    chosen = [(record, key) for record in records for key in evaluation_keys(record, suite)]
+    settings = distinguishing_settings(chosen, among=records)
     recipes = {record.digest: recipe_of(record) for record in {record.digest: record for record, _ in chosen}.values()}
     rows = []
     for record, key in chosen:
@@ -53,77 +116,74 @@ def frame(records: Iterable[RunRecord], suite: str) -> pd.DataFrame:
         identity: list[Any] = [record.study, record.attack, record.penalty, setting, record.kind]
         identity += [record.digest, key, recipes[record.digest], record.seed]
         rows += [[*identity, checkpoint, name, value] for checkpoint in metrics for name, value in metrics[checkpoint].items()]
-    data = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+    return _finite(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _validation(records: Sequence[RunRecord], data: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for record in records:
+        curves = {name: values for name, values in record.curves.items() if name.startswith("val/")}
+        for key in evaluation_keys(record):
+            for name, checkpoint in record.evaluations[key]["checkpoints"].items():
+                run, epoch = (record.study, record.digest, key, record.seed, name), checkpoint.get("epoch")
+                values = {} if epoch is None else {m: curve[epoch] for m, curve in curves.items() if epoch < len(curve)}
+                rows += [(*run, metric, value) for metric, value in values.items()]
+    validation = _finite(pd.DataFrame(rows, columns=[*RUN_COLUMNS, "metric", "value"]))
+    runs = data[data.columns.difference(["metric", "value"])].drop_duplicates(RUN_COLUMNS)
+    return runs.merge(validation, on=RUN_COLUMNS)[COLUMNS]
+
+
+def _finite(data: pd.DataFrame) -> pd.DataFrame:
+    data = data.astype({"value": float})
     return data.assign(value=data.value.where(np.isfinite(data.value)))
 
 
-def evaluations_of(record: RunRecord, suite: str) -> list[str]:
-    """Keys of a finished run's evaluations by the suites of this name."""
-    return [key for key in evaluated(record) if key.rpartition("-")[0] == suite]
-
-
-def evaluated(record: RunRecord) -> list[str]:
-    """Keys of a finished run's evaluations, those of no checkpoint apart: they hold no number of the test set."""
-    return [key for key, evaluation in record.evaluations.items() if record.finished and evaluation["checkpoints"]]
-
-
-def choose_suite(records: Iterable[RunRecord], wanted: str | None = None) -> str:
-    """The wanted suite, or the one that most finished runs have, by its name: of equals the one with the most attacks, which
-    tells most of what a study is about.
-
-    Raises:
-        ValueError: no run is finished, or none has that suite.
-    """
-    counts: Counter[str] = Counter()
-    attacks: Counter[str] = Counter()
-    for record in records:
-        keys = {key.rpartition("-")[0]: key for key in evaluated(record)}
-        counts.update(keys.keys())
-        for name, key in keys.items():
-            attacks[name] = max(attacks[name], len(record.attacks(key)))
-    if wanted is not None and wanted not in counts:
-        raise ValueError(
-            f"suite={wanted}: no finished run was evaluated by it; there are {', '.join(sorted(counts)) or 'none'}"
-        )
-    if not counts:
-        raise ValueError("nothing to report: no run is finished")
-    return wanted or min(counts, key=lambda name: (-counts[name], -attacks[name], name))
-
-
-def settings_of(
+def distinguishing_settings(
     chosen: Iterable[tuple[RunRecord, str]], among: Iterable[RunRecord] | None = None
 ) -> dict[tuple[str, str], str]:
-    """By digest and suite: "key=value, …" for the values in which cells of one attack and penalty differ in training, and those
-    of one training in evaluation; else empty.
+    """Return the settings that distinguish cells of one name.
 
     Args:
-        among: all runs that a name has to tell apart, by whatever suite they were evaluated; None: those that are chosen.
+        chosen: runs, each with the key of one of its evaluations.
+        among: all runs that must be distinguishable, evaluated by any suite; None: the chosen ones.
+
+    Returns:
+        By digest of the cell and key of the evaluation, "key=value, …": the values in which cells of one attack and penalty
+        differ in training, then those in which evaluations of one cell differ. Empty if there is no difference.
     """
     chosen = list(chosen)
     training: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for record in [record for record, _ in chosen] if among is None else filter(evaluated, among):
+    for record in [record for record, _ in chosen] if among is None else filter(evaluation_keys, among):
         if record.digest not in training[record.attack, record.penalty]:
             values = {name: value for name, value in record.config.items() if name not in NOT_IDENTITY}
             training[record.attack, record.penalty][record.digest] = values
-    trained = differences(training.values())
+    trained = differing_settings(training.values())
     evaluation: dict[tuple[str, str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for record, key in chosen:
         group = evaluation[record.attack, record.penalty, trained[record.digest]]
         group.setdefault((record.digest, key), {"evaluation": record.evaluations[key]["suite"]})
-    return {place: ", ".join(filter(None, [trained[place[0]], own])) for place, own in differences(evaluation.values()).items()}
+    evaluated = differing_settings(evaluation.values())
+    return {key: ", ".join(filter(None, [trained[key[0]], setting])) for key, setting in evaluated.items()}
 
 
-def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, str]:
-    """By key: "key=value, …" for the config values in which it differs from others of its group; empty where it has none."""
+def differing_settings(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, str]:
+    """Return the config values in which cells differ from the others of their group.
+
+    Args:
+        groups: nested config values of cells, by any key.
+
+    Returns:
+        By key, "key=value, …"; empty if the cell does not differ.
+    """
     texts = {}
     for group in groups:
         cells = {identity: flat(values) for identity, values in group.items()}
         differing = [
             key
             for key in sorted(set().union(*cells.values()))
-            if len({repr(cell.get(key)) for cell in cells.values()}) > 1 and not PARTS_OF_A_SUITE.match(key)
+            if len({repr(cell.get(key)) for cell in cells.values()}) > 1 and not SUITE_THREAT_COPIES.match(key)
         ]
-        # One number often stands in several places (a threat in the data, the attack and the evaluation): the first is named.
+        # One value often occurs at several keys (a threat in the data, the attack and the evaluation): show the first only.
         shown: dict[tuple[str, ...], str] = {}
         for key in differing:
             shown.setdefault(tuple(repr(cell.get(key)) for cell in cells.values()), key)
@@ -132,30 +192,5 @@ def differences(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dict[Key, 
     return texts
 
 
-RUN = ["study", "digest", "suite", "seed", "checkpoint"]
-
-
-def evidence(records: Sequence[RunRecord], suite: str) -> pd.DataFrame:
-    """Rows as `frame` gives them: all of this suite; of the others the metrics that it lacks; and validation accuracy and loss
-    at the epoch of each checkpoint."""
-    data = frame(records, suite)
-    validation = _validation(records, data)
-    for other in sorted({key.rpartition("-")[0] for record in records for key in evaluated(record)} - {suite}):
-        more = frame(records, other)
-        data = pd.concat([data, more[~more.metric.isin(data.metric)]], ignore_index=True)
-    return pd.concat([data, validation], ignore_index=True)
-
-
-def _validation(records: Sequence[RunRecord], data: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for record in records:
-        curves = {name: values for name, values in record.curves.items() if name.startswith("val/")}
-        for key in evaluated(record):
-            for name, checkpoint in record.evaluations[key]["checkpoints"].items():
-                run, epoch = (record.study, record.digest, key, record.seed, name), checkpoint.get("epoch")
-                known = {} if epoch is None else {m: values[epoch] for m, values in curves.items() if epoch < len(values)}
-                rows += [(*run, metric, value) for metric, value in known.items()]
-    found = pd.DataFrame(rows, columns=[*RUN, "metric", "value"]).astype({"value": float})
-    found = found.assign(value=found.value.where(np.isfinite(found.value)))
-    runs = data[data.columns.difference(["metric", "value"])].drop_duplicates(RUN)
-    return runs.merge(found, on=RUN)[COLUMNS]
+def _suite_name(key: str) -> str:
+    return key.rpartition("-")[0]

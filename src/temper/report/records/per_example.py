@@ -1,4 +1,4 @@
-"""Per-example outcomes of runs, read from the arrays that their evaluations left."""
+"""Per-example outcomes of runs, read from the `.npz` files of their evaluations."""
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -7,52 +7,60 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from temper.report.records.long_format import evaluations_of
+from temper.report.records.long_format import evaluation_keys
 from temper.runs.record import RunRecord, outcomes_path
 
-# Of one run, (digest, key of the suite, seed): by metric, whether each test image is right, (N,) bool.
+# By run (digest, key of the suite, seed) and metric: whether each test image is classified correctly, (N,) bool.
 Outcomes = dict[tuple[str, str, int], dict[str, np.ndarray]]
 
 
-def outcomes(
+def load_study_outcomes(
     records: Iterable[RunRecord],
     folder: Callable[[RunRecord], Path | None],
     suite: str,
     checkpoint: str,
     metrics: Sequence[str],
 ) -> tuple[Outcomes, list[str]]:
-    """What happened to every test image under some accuracies (`test/clean`, `test/pgd`, `test/worst_case`, `curve/1`).
+    """Load the per-example outcomes behind some accuracies.
 
-    Runs whose arrays are not there, such as those of records that were copied alone, are left out; so are damaged ones, with a
-    line for each.
+    Args:
+        records: finished runs.
+        folder: returns the folder of a run, or None if it is not there.
+        suite: name of the evaluation suite.
+        checkpoint: "last" or "best".
+        metrics: accuracies, such as `test/clean`, `test/pgd`, `test/worst_case` or `curve/1`.
+
+    Returns:
+        The outcomes of every run that has them, and a line for each damaged file. Runs without files, such as those whose
+        records alone were copied, are skipped.
     """
-    found: Outcomes = {}
+    loaded: Outcomes = {}
     problems = []
     for record in records:
-        for key in evaluations_of(record, suite):
-            where = folder(record)
-            path = None if where is None else outcomes_path(where, key, checkpoint)
+        for key in evaluation_keys(record, suite):
+            run_folder = folder(record)
+            path = None if run_folder is None else outcomes_path(run_folder, key, checkpoint)
             if path is None or not path.is_file():
                 continue
             try:
-                named = _named(path, record.attacks(key))
+                correct = _read_outcomes(path, record.attacks(key))
             except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-                problems.append(f"{path} is damaged, and its images are left out ({error})")
+                problems.append(f"{path} is damaged; its per-example outcomes are left out ({error})")
             else:
-                found[record.digest, key, record.seed] = {metric: named[metric] for metric in metrics if metric in named}
-    return found, problems
+                loaded[record.digest, key, record.seed] = {name: correct[name] for name in metrics if name in correct}
+    return loaded, problems
 
 
-def _named(path: Path, attacks: Sequence[str]) -> dict[str, np.ndarray]:
-    """By metric, whether each test image is right.
+def _read_outcomes(path: Path, attacks: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return by metric whether each test image is classified correctly, (N,) bool.
 
     Raises:
-        ValueError: the arrays are of different lengths, or no truth values.
+        ValueError: the arrays differ in length or are not boolean.
     """
     with np.load(path) as arrays:
-        right = {f"test/{name}": arrays[name] for name in ("clean", *attacks) if name in arrays}
+        correct = {f"test/{name}": arrays[name] for name in ("clean", *attacks) if name in arrays}
         curve = {name: arrays[name] for name in arrays if name.startswith("curve/")}
-    named = {"test/worst_case": np.stack(list(right.values())).all(axis=0)} | right | curve
-    if {(values.shape, values.dtype.kind) for values in named.values()} != {((len(right["test/clean"]),), "b")}:
-        raise ValueError("not one truth value for each image under each attack")
-    return named
+    outcomes = {"test/worst_case": np.stack(list(correct.values())).all(axis=0)} | correct | curve
+    if {(values.shape, values.dtype.kind) for values in outcomes.values()} != {((len(correct["test/clean"]),), "b")}:
+        raise ValueError("expected one boolean per image and attack")
+    return outcomes

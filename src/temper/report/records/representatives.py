@@ -1,4 +1,4 @@
-"""One run of each kind: what figures show of single networks."""
+"""Representative runs: one of each kind, for figures that show single networks."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temper.config.cell import Kind
-from temper.report.records.load import folder_of
+from temper.report.records.load import find_run_folder
 from temper.runs.record import RunRecord
 
 
-class Pick(NamedTuple):
+class RepresentativeRun(NamedTuple):
     """A run and its folder."""
 
     record: RunRecord
@@ -18,23 +18,24 @@ class Pick(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Kind, cell and seed, in narrow lines."""
+        """Kind, cell and seed, wrapped for a narrow panel."""
         cell = f"{self.record.attack} x {self.record.penalty}, seed {self.record.seed}"
         return "\n".join([self.record.kind, *textwrap.wrap(cell, 26)])
 
     def checkpoint(self, name: str) -> Path:
+        """Return the path of a checkpoint: "last" or "best"."""
         return self.folder / "checkpoints" / f"{name}.ckpt"
 
 
-def one_of_each_kind(records: Iterable[RunRecord], studies: Sequence[Path]) -> list[Pick]:
-    """The first run of each kind whose folder is there: of the first attack, the first penalty and the lowest seed, as
-    `temper.runs.record.collect` orders them.
+def representative_runs(records: Iterable[RunRecord], studies: Sequence[Path]) -> list[RepresentativeRun]:
+    """Return the first run of each kind whose folder exists, in the order of `Kind`.
 
     Args:
-        studies: the folders that the records lie in.
+        records: runs in the order of `temper.runs.record.collect`, by attack, penalty and seed.
+        studies: folders of the studies that contain the runs.
     """
-    picked: dict[str, Pick] = {}
+    by_kind: dict[str, RepresentativeRun] = {}
     for record in records:
-        if record.kind not in picked and (folder := folder_of(record, studies)) is not None:
-            picked[record.kind] = Pick(record, folder)
-    return [picked[kind] for kind in Kind if kind in picked]
+        if record.kind not in by_kind and (folder := find_run_folder(record, studies)) is not None:
+            by_kind[record.kind] = RepresentativeRun(record, folder)
+    return [by_kind[kind] for kind in Kind if kind in by_kind]

@@ -1,0 +1,1 @@
+"""Paired comparisons, effects and the Pareto front of a study."""

@@ -1,4 +1,4 @@
-"""The sides of a contrast: which cells stand on each, and which of them pair."""
+"""Contrasts between cells: the two sides of a claim, and the four kinds of training against one another."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -7,16 +7,22 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from temper.config.cell import Kind
-from temper.report.records.cell_names import Option, without
-from temper.report.statistics.mean_and_sd import Spread
+from temper.report.records.cell_names import Option, drop_penalties
+from temper.report.statistics.mean_and_sd import MeanAndSd
 from temper.report.statistics.paired_differences import CellKey, Contrast, PairedRuns, mean_of_pairs
 
-# What `any` leaves out: an attack that does nothing, and one that only seems to.
+# Options that `any` excludes: no attack or penalty, and random noise, which is a control and no adversarial training.
 CONTROLS = {"attack": ("none", "noise"), "penalty": ("none",)}
 
 
 class Side(BaseModel):
-    """Cells by their two axes: `none`, `any`, a name, parts of which a penalty holds one, or `without` those of the other."""
+    """One side of a contrast: the cells with a given attack and penalty.
+
+    Attributes:
+        attack: `none`, `any`, or a name.
+        penalty: `none`, `any`, a name, a list of names of which the penalty contains one, or `without`: the penalty of the
+            other side without the names listed there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,54 +32,19 @@ class Side(BaseModel):
     def __str__(self) -> str:
         return f"{self.attack} x {self.penalty if isinstance(self.penalty, str) else ' or '.join(self.penalty)}"
 
-    def has(self, cell: CellKey) -> bool:
-        """Whether a cell stands on this side, whatever the other one is."""
-        return allows("attack", self.attack, cell.attack) and allows("penalty", self.penalty, cell.penalty)
+    def contains(self, cell: CellKey) -> bool:
+        """Return whether a cell is on this side; the other side does not matter."""
+        return option_matches("attack", self.attack, cell.attack) and option_matches("penalty", self.penalty, cell.penalty)
 
 
-def allows(axis: str, option: Option, name: str) -> bool:
-    """Whether an option of a side includes the attack or penalty of this name."""
-    if not isinstance(option, str):
-        return not set(option).isdisjoint(name.split(" + "))
-    return name not in CONTROLS[axis] if option == "any" else name == option
-
-
-def pairs(runs: PairedRuns, of: Side, against: Side, best: Mapping[CellKey, float] | None = None) -> list[Contrast]:
-    """Every cell of one side minus every one of the other that it pairs with.
-
-    Args:
-        best: how good each cell is; each then pairs with the best of its partners alone.
-    """
-    found: list[Contrast] = []
-    for cell in filter(of.has, runs.cells):
-        moves: dict[str, list[str]] = {}
-        if of.attack != against.attack:
-            moves["attack"] = _names(runs, "attack", against.attack)
-        if against.penalty == "without":
-            moves["penalty"] = [without(cell.penalty, of.penalty)]
-        elif of.penalty != against.penalty:
-            moves["penalty"] = _names(runs, "penalty", against.penalty)
-        targets = [dict(zip(moves, names, strict=True)) for names in product(*moves.values())]
-        free = best is not None
-        partners = [each for moved in targets for each in runs.partners(cell, moved, free=free) if each != cell]
-        if best is not None:
-            partners = sorted(partners, key=lambda each: -best[each])[:1]
-        found += [{cell: 1.0, each: -1.0} for each in partners]
-    return found
-
-
-def _names(runs: PairedRuns, axis: str, option: Option) -> list[str]:
-    return [name for name in dict.fromkeys(getattr(cell, axis) for cell in runs.cells) if allows(axis, option, name)]
-
-
-SIDES = {
+KIND_SIDES = {
     Kind.STANDARD: Side(attack="none", penalty="none"),
     Kind.ADVERSARIAL: Side(attack="any", penalty="none"),
     Kind.REGULARIZED: Side(attack="none", penalty="any"),
     Kind.COMBINED: Side(attack="any", penalty="any"),
 }
-# Each kind beside one that lacks one of its two parts.
-PAIRS = (
+# Kinds that differ in one axis.
+KIND_PAIRS = (
     (Kind.ADVERSARIAL, Kind.STANDARD),
     (Kind.REGULARIZED, Kind.STANDARD),
     (Kind.COMBINED, Kind.ADVERSARIAL),
@@ -81,37 +52,81 @@ PAIRS = (
 )
 
 
-def cells_of(runs: PairedRuns, kind: Kind) -> list[CellKey]:
-    """The cells of a kind; controls, such as noise for an attack, are of none."""
-    return [cell for cell in runs.cells if SIDES[kind].has(cell)]
+def option_matches(axis: str, option: Option, name: str) -> bool:
+    """Return whether an option of a side includes the attack or penalty of this name."""
+    if not isinstance(option, str):
+        return not set(option).isdisjoint(name.split(" + "))
+    return name not in CONTROLS[axis] if option == "any" else name == option
 
 
-def mean(runs: PairedRuns, kind: Kind, metric: str) -> Spread | None:
-    """Over seeds, of the mean over the cells of a kind; None where they have the metric for no seed that all share."""
-    return _spread([runs.series(cell, metric) for cell in cells_of(runs, kind)])
+def paired_contrasts(runs: PairedRuns, of: Side, against: Side, best: Mapping[CellKey, float] | None = None) -> list[Contrast]:
+    """Return the contrasts of every cell on one side with each of its partners on the other.
+
+    Args:
+        runs: metrics of the study.
+        of: side with weight +1.
+        against: side with weight -1.
+        best: score of each cell; if given, each cell is paired with its best partner only, and common penalties may differ in
+            settings and strength.
+    """
+    contrasts: list[Contrast] = []
+    for cell in filter(of.contains, runs.cells):
+        options: dict[str, list[str]] = {}
+        if of.attack != against.attack:
+            options["attack"] = _matching_names(runs, "attack", against.attack)
+        if against.penalty == "without":
+            options["penalty"] = [drop_penalties(cell.penalty, of.penalty)]
+        elif of.penalty != against.penalty:
+            options["penalty"] = _matching_names(runs, "penalty", against.penalty)
+        partners = [
+            partner
+            for names in product(*options.values())
+            for partner in runs.partners(cell, dict(zip(options, names, strict=True)), ignore_penalty_settings=best is not None)
+            if partner != cell
+        ]
+        if best is not None:
+            partners = sorted(partners, key=lambda partner: -best[partner])[:1]
+        contrasts += [{cell: 1.0, partner: -1.0} for partner in partners]
+    return contrasts
 
 
-def difference(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> Spread | None:
-    """Over seeds, of the mean over all pairs of cells: one kind minus the other."""
-    return _spread([runs.series(ours, metric) - runs.series(theirs, metric) for ours, theirs in _pairs(runs, kind, against)])
+def cells_of_kind(runs: PairedRuns, kind: Kind) -> list[CellKey]:
+    """Return the cells of a kind; controls, such as random noise for an attack, are of no kind."""
+    return [cell for cell in runs.cells if KIND_SIDES[kind].contains(cell)]
 
 
-def multiple(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> Spread | None:
-    """Over seeds, of the mean over all pairs of cells: one kind as a multiple of the other."""
-    found = []
+def kind_mean(runs: PairedRuns, kind: Kind, metric: str) -> MeanAndSd | None:
+    """Summarize over seeds the mean of a metric over the cells of a kind; None if the cells share no seed with it."""
+    return _over_seeds([runs.series(cell, metric) for cell in cells_of_kind(runs, kind)])
+
+
+def kind_difference(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> MeanAndSd | None:
+    """Summarize over seeds the mean difference of a metric over all pairs of cells: one kind minus another."""
+    return _over_seeds(
+        [runs.series(ours, metric) - runs.series(theirs, metric) for ours, theirs in _pairs(runs, kind, against)]
+    )
+
+
+def kind_ratio(runs: PairedRuns, kind: Kind, against: Kind, metric: str) -> MeanAndSd | None:
+    """Summarize over seeds the mean ratio of a metric over all pairs of cells: one kind as a multiple of another."""
+    ratios = []
     for ours, theirs in _pairs(runs, kind, against):
-        below = runs.series(theirs, metric)
-        found.append(runs.series(ours, metric) / np.where(below > 0, below, np.nan))
-    return _spread(found)
+        denominator = runs.series(theirs, metric)
+        ratios.append(runs.series(ours, metric) / np.where(denominator > 0, denominator, np.nan))
+    return _over_seeds(ratios)
+
+
+def _matching_names(runs: PairedRuns, axis: str, option: Option) -> list[str]:
+    return [name for name in dict.fromkeys(getattr(cell, axis) for cell in runs.cells) if option_matches(axis, option, name)]
 
 
 def _pairs(runs: PairedRuns, kind: Kind, against: Kind) -> list[tuple[CellKey, CellKey]]:
-    return [(ours, theirs) for ours, theirs in map(tuple, pairs(runs, SIDES[kind], SIDES[against]))]
+    return [(ours, theirs) for ours, theirs in map(tuple, paired_contrasts(runs, KIND_SIDES[kind], KIND_SIDES[against]))]
 
 
-def _spread(series: list[np.ndarray]) -> Spread | None:
-    seeds = mean_of_pairs(series)
-    seeds = seeds[np.isfinite(seeds)]
-    if not len(seeds):
+def _over_seeds(series: list[np.ndarray]) -> MeanAndSd | None:
+    values = mean_of_pairs(series)
+    values = values[np.isfinite(values)]
+    if not len(values):
         return None
-    return Spread(float(seeds.mean()), float(seeds.std(ddof=1)) if len(seeds) > 1 else np.nan, len(seeds))
+    return MeanAndSd(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan, len(values))

@@ -1,4 +1,4 @@
-"""How many seeds a study would need to decide what it leaves undecided."""
+"""Number of seeds that a study needs to decide what is undecided."""
 
 import math
 
@@ -8,23 +8,22 @@ from statsmodels.stats.power import TTestPower
 from temper.report.statistics.paired_differences import ALPHA
 
 POWER = 0.8
-MOST = 10_000  # seeds: beyond this the answer is that no study will tell
+MAX_SEEDS = 10_000  # reported as infinite beyond this
 
 
-def seeds_needed(mean: float, sd: float, margin: float = 0.0, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The least number of seeds at which a paired t test tells this mean from the margin, were the observed mean and standard
-    deviation the true ones.
+def seeds_needed(mean: float, sd: float, margin: float = 0.0) -> float:
+    """Return the least number of seeds at which a paired t test distinguishes this mean from the margin.
 
-    An observed effect is a rough guess of the true one: this is the order of a study's size, no promise.
+    The test is two-sided at level `ALPHA` with power `POWER`, and takes the observed mean and standard deviation for the true
+    ones. An observed effect is a rough estimate of the true one: the result is an order of magnitude, not a guarantee.
 
     Args:
-        mean, sd: of the differences by seed.
-        margin: what the mean is compared with.
-        alpha: of the two-sided test.
-        power: chance of finding the effect.
+        mean: mean of the differences by seed.
+        sd: standard deviation of the differences by seed.
+        margin: value that the mean is compared with.
 
     Returns:
-        A whole number from 2 on; infinite beyond `MOST`; NaN where one seed has told no spread.
+        A whole number from 2 on; infinite beyond `MAX_SEEDS`; NaN for a single seed, whose standard deviation is unknown.
     """
     if not (math.isfinite(mean) and math.isfinite(sd)):
         return math.nan
@@ -35,13 +34,13 @@ def seeds_needed(mean: float, sd: float, margin: float = 0.0, *, alpha: float = 
         return 2
     test = TTestPower()
 
-    def reached(n: int) -> bool:
-        # Where the chance is too close to 1 to be computed it comes out as NaN.
-        found = test.power(distance / sd, n, alpha)
-        return bool(np.isnan(found) or found >= power)
+    def is_reached(n: int) -> bool:
+        # A power too close to 1 to be computed is NaN.
+        power = test.power(distance / sd, n, ALPHA)
+        return bool(np.isnan(power) or power >= POWER)
 
-    if reached(2):
+    if is_reached(2):
         return 2
-    if not reached(MOST):
+    if not is_reached(MAX_SEEDS):
         return math.inf
-    return math.ceil(test.solve_power(effect_size=distance / sd, nobs=None, alpha=alpha, power=power))
+    return math.ceil(test.solve_power(effect_size=distance / sd, nobs=None, alpha=ALPHA, power=POWER))

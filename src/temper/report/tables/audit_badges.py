@@ -1,52 +1,57 @@
-"""The audit beside the numbers: a badge for each robust accuracy, and what was found."""
+"""Audit badges for robust accuracies, and a table of the audit findings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from temper.report.records.long_format import evaluations_of, settings_of
+from temper.report.records.long_format import distinguishing_settings, evaluation_keys
+from temper.report.tables.formatting import penalty_label
 from temper.runs.record import RunRecord
 from temper.runs.record_schema import STATUSES, Status
 
 BADGES: dict[Status, str] = {"passed": "✓", "warned": "!", "failed": "✗"}
-LEGEND = "Beside a robust accuracy: ✓ its audit passed for every seed, ! it was warned, ✗ it failed for some seed."
+LEGEND = "Marks after a robust accuracy: ✓ the audit passed for every seed, ! it warned, ✗ it failed for some seed."
 
 
-class Audited(NamedTuple):
-    """Which evaluation of which cell: cells and suites by their digest."""
+class EvaluationKey(NamedTuple):
+    """One evaluation of one cell; cells and suites are identified by their digests."""
 
     digest: str
     suite: str
     checkpoint: str
 
 
-def badges(records: Iterable[RunRecord], suite: str) -> dict[Audited, str]:
-    """The worst status over checks and seeds, as a sign; nothing where there was no audit."""
-    worst: dict[Audited, Status] = {}
+def badges(records: Iterable[RunRecord], suite: str) -> dict[EvaluationKey, str]:
+    """Return the badge of the worst audit status over checks and seeds; evaluations without an audit are left out."""
+    worst: dict[EvaluationKey, Status] = {}
     for record in records:
-        for key in evaluations_of(record, suite):
+        for key in evaluation_keys(record, suite):
             for name, checkpoint in record.evaluations[key]["checkpoints"].items():
-                where = Audited(record.digest, key, name)
+                evaluation = EvaluationKey(record.digest, key, name)
                 for finding in checkpoint.get("audit", {}).values():
-                    worst[where] = max(worst.get(where, "passed"), finding["status"], key=STATUSES.index)
-    return {where: BADGES[status] for where, status in worst.items()}
+                    worst[evaluation] = max(worst.get(evaluation, "passed"), finding["status"], key=STATUSES.index)
+    return {evaluation: BADGES[status] for evaluation, status in worst.items()}
 
 
 def findings(records: Sequence[RunRecord], suite: str, checkpoint: str) -> pd.DataFrame:
-    """What did not pass, one row per cell and check: status, for how many seeds, mean figure; text ready to print."""
-    settings = settings_of((record, key) for record in records for key in evaluations_of(record, suite))
+    """Return the audit checks that did not pass, one row per cell and check.
+
+    The columns are formatted text: the worst status with the number of seeds concerned, the mean figure over seeds, and the
+    meaning of the figure.
+    """
+    settings = distinguishing_settings((record, key) for record in records for key in evaluation_keys(record, suite))
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for record in records:
-        for key in evaluations_of(record, suite):
+        for key in evaluation_keys(record, suite):
             for check, finding in record.evaluations[key]["checkpoints"].get(checkpoint, {}).get("audit", {}).items():
-                penalty = f"{record.penalty} ({setting})" if (setting := settings[record.digest, key]) else record.penalty
+                penalty = penalty_label(record.penalty, settings[record.digest, key])
                 rows.setdefault((record.attack, penalty, key, record.digest, check), []).append(finding)
-    shown = []
-    for (attack, penalty, _, _, check), found in rows.items():
-        flagged = [finding["status"] for finding in found if finding["status"] != "passed"]
+    table = []
+    for (attack, penalty, _, _, check), by_seed in rows.items():
+        flagged = [finding["status"] for finding in by_seed if finding["status"] != "passed"]
         if flagged:
-            mean = sum(finding["figure"] for finding in found) / len(found)
-            verdict = f"{max(flagged, key=STATUSES.index)} for {len(flagged)} of {len(found)}"
-            shown.append([attack, penalty, check, verdict, f"{100 * mean:.1f} %", found[0]["meaning"]])
-    return pd.DataFrame(shown, columns=["attack", "penalty", "check", "verdict", "mean", "of what"])
+            mean = sum(finding["figure"] for finding in by_seed) / len(by_seed)
+            verdict = f"{max(flagged, key=STATUSES.index)} for {len(flagged)} of {len(by_seed)}"
+            table.append([attack, penalty, check, verdict, f"{100 * mean:.1f} %", by_seed[0]["meaning"]])
+    return pd.DataFrame(table, columns=["attack", "penalty", "check", "verdict", "mean", "meaning"])

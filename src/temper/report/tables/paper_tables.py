@@ -1,4 +1,4 @@
-"""All tables of a study, each as Markdown, LaTeX and CSV, with the papers of its methods."""
+"""All result tables of a study, with the references of its methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,36 +7,37 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from temper.report.records.baseline import baseline_of
-from temper.report.records.long_format import evaluations_of
-from temper.report.statistics.metric_catalogue import Style, Unit, full_name
+from temper.report.records.baseline import baseline_penalties
+from temper.report.records.long_format import evaluation_keys
+from temper.report.statistics.metric_catalogue import NumberFormat, Unit, resolve_metric_name
 from temper.report.statistics.paired_differences import PairedRuns
-from temper.report.tables import kind_comparison, published_numbers
+from temper.report.tables import published_numbers
 from temper.report.tables.audit_badges import badges
 from temper.report.tables.bibliography import citations, cited, methods_of
-from temper.report.tables.markdown_latex import words
+from temper.report.tables.kind_comparison import comparison_tables
+from temper.report.tables.markdown_latex import text_column
 from temper.report.tables.results_table import Table, tabulate
 from temper.report.tables.table_files import ReportTable
 from temper.runs.record import RunRecord
 
 CAPTIONS = {
-    "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all of them",
-    "model": "What training changed: generalization, calibration, sensitivity, weights",
-    "views": "Beyond one radius: the eps curve, the distance to the decision boundary, distribution shift",
-    "detection": "How class 1 of two is found: average precision, recall, Matthews correlation; clean and in the worst case",
-    "cost": "What training cost",
-    "comparison": "What each kind of training is for, and what it was measured to do",
+    "accuracy": "Accuracy on the test set: clean, under each attack, and in the worst case over all attacks",
+    "model": "Properties of the trained models: generalization, calibration, sensitivity, weights",
+    "views": "Robustness beyond one radius: eps curve, distance to the decision boundary, distribution shift",
+    "detection": "Detection of class 1 in binary data: average precision, TPR at 1 % FPR and MCC, clean and in the worst case",
+    "cost": "Training cost",
+    "comparison": "Kinds of training: purpose, approach, measured impact, cost and use",
 }
-OPTIONAL = {"views", "detection"}  # tables of what only some suites, or data of two classes, have
-BEST = "In bold: the best mean of a column, be its lead large or small."
-COMPARED = (
-    "Figures: mean ± standard deviation over seeds of the difference to, or the multiple of, the cell that differs in one axis."
+OPTIONAL = {"views", "detection"}  # tables that only some suites, or binary data, have metrics for
+BEST_NOTE = "Bold: the best mean of each column, regardless of significance."
+COMPARISON_NOTE = (
+    "Figures: difference or ratio to the cell that differs in one axis only; mean ± standard deviation over seeds."
 )
-TEXT_COLUMNS = words(2.2) + 5 * words(2.9)  # of the comparison, which is words
+COMPARISON_COLUMNS = text_column(2.2) + 5 * text_column(2.9)
 
 
 class TableOptions(BaseModel):
-    """`table` of conf/report.yaml, checked."""
+    """Validated `table` section of conf/report.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,14 +50,16 @@ class TableOptions(BaseModel):
     tables: dict[str, list[str]]
 
     @property
-    def style(self) -> Style:
-        """Of differences."""
-        return Style(self.unit, self.precision)
+    def style(self) -> NumberFormat:
+        """Unit and decimal places of differences."""
+        return NumberFormat(self.unit, self.precision)
 
     @classmethod
     def of(cls, settings: DictConfig) -> "TableOptions":
-        """Raises:
-        ValueError: a value is wrong; the message names the key, the value and what would be right.
+        """Return the options of a report's config.
+
+        Raises:
+            ValueError: A value is invalid; the message names the key, the value and the expected input.
         """
         values: Any = OmegaConf.to_container(settings.table, resolve=True)
         try:
@@ -64,78 +67,86 @@ class TableOptions(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[str]"))
-            meant = "Input should be 'best' or 'last'" if key == "checkpoint" else first["msg"]
-            raise ValueError(f"table.{key}={first['input']}: {meant}") from error
+            message = "Input should be 'best' or 'last'" if key == "checkpoint" else first["msg"]
+            raise ValueError(f"table.{key}={first['input']}: {message}.") from error
 
 
-class Paper(NamedTuple):
-    """What a study gives a paper.
+class PaperTables(NamedTuple):
+    """Tables and bibliography of a study.
 
     Attributes:
-        tables: by name; the first is the one of the paper.
-        bibliography: the papers of all methods and published numbers, as BibTeX.
+        tables: tables by name; the first is the main table.
+        bibliography: BibTeX entries of all methods and published numbers.
     """
 
     tables: Mapping[str, ReportTable]
     bibliography: str
 
 
-def paper_of(
-    records: Sequence[RunRecord], data: pd.DataFrame, runs: PairedRuns, suite: str, wanted: TableOptions, checkpoint: str
-) -> Paper:
-    """The tables that are asked for, and the comparison of the kinds.
+def paper_tables(
+    records: Sequence[RunRecord], data: pd.DataFrame, runs: PairedRuns, suite: str, options: TableOptions, checkpoint: str
+) -> PaperTables:
+    """Return the requested tables and the comparison of the kinds of training.
 
     Args:
-        records: the runs that were evaluated by the suite.
-        data: their numbers, as `temper.report.records.long_format.frame` gives them; `runs` as one block.
-        wanted: what is asked of the tables.
-        checkpoint: of a column that names none.
+        records: runs that were evaluated by the suite.
+        data: their numbers, as returned by `temper.report.records.long_format.frame`.
+        runs: the same numbers as an array.
+        suite: name of the evaluation suite.
+        options: options of the tables.
+        checkpoint: checkpoint of columns that name none.
     """
-    keys = list(dict.fromkeys(key for record in records for key in evaluations_of(record, suite)))
+    keys = list(dict.fromkeys(key for record in records for key in evaluation_keys(record, suite)))
     attacks = list(dict.fromkeys(name for r in records for key in keys if key in r.evaluations for name in r.attacks(key)))
-    printed = published_numbers.load(_asked(records) if wanted.published is None else wanted.published)
-    papers = [paper.on(baseline_of(records)) for paper in printed]
-    signs, there = badges(records, suite), set(data.metric)
+    loaded = published_numbers.load(_published_names(records) if options.published is None else options.published)
+    papers = [paper.relative_to(baseline_penalties(records)) for paper in loaded]
+    marks, metrics = badges(records, suite), set(data.metric)
     tables: dict[str, ReportTable] = {}
-    for name, columns in wanted.tables.items():
+    for name, columns in options.tables.items():
         if name in OPTIONAL:
-            columns = [column for column in columns if full_name(column.rpartition(":")[2], there) in there]
+            columns = [column for column in columns if resolve_metric_name(column.rpartition(":")[2], metrics) in metrics]
         if columns:
-            made = tabulate(
+            table = tabulate(
                 data,
                 columns,
                 attacks,
                 checkpoint=checkpoint,
-                unit=wanted.unit,
-                rows=wanted.rows,
-                badges=signs,
+                unit=options.unit,
+                rows=options.rows,
+                badges=marks,
                 published=papers,
             )
-            tables[name] = _printed(name, made, wanted.precision, papers, records)
+            tables[name] = _report_table(name, table, options.precision, papers, records)
     methods = [*methods_of(records, keys), *(f"published:{paper.name}" for paper in papers)]
     for name in list(tables)[:1]:
-        unmatched = [paper.unmatched() for paper, own in zip(printed, papers, strict=True) if not own.fits(records)]
-        tables[name] = tables[name]._replace(cited=citations(methods), notes=[*tables[name].notes, *unmatched])
-    texts, numbers = kind_comparison.comparison(runs)
+        unmatched = [
+            paper.unmatched_note() for paper, renamed in zip(loaded, papers, strict=True) if not renamed.matches_any(records)
+        ]
+        tables[name] = tables[name]._replace(citations=citations(methods), notes=[*tables[name].notes, *unmatched])
+    texts, numbers = comparison_tables(runs)
     tables["comparison"] = ReportTable(
-        "comparison", CAPTIONS["comparison"], texts, texts, numbers, 6, TEXT_COLUMNS, notes=[COMPARED]
+        "comparison", CAPTIONS["comparison"], texts, texts, numbers, 6, COMPARISON_COLUMNS, notes=[COMPARISON_NOTE]
     )
-    return Paper(tables, "\n".join(reference.text for reference in cited(methods)))
+    return PaperTables(tables, "\n".join(reference.text for reference in cited(methods)))
 
 
-def _asked(records: Sequence[RunRecord]) -> list[str]:
-    """The papers that the experiment of these runs named."""
+def _published_names(records: Sequence[RunRecord]) -> list[str]:
+    """Return the published numbers that the experiment of these runs lists."""
     return list(dict.fromkeys(str(name) for record in records for name in record.config.get("published") or []))
 
 
-def _printed(
-    name: str, made: Table, precision: int | None, papers: Sequence[published_numbers.Published], records: Sequence[RunRecord]
+def _report_table(
+    name: str,
+    table: Table,
+    precision: int | None,
+    papers: Sequence[published_numbers.PublishedPaper],
+    records: Sequence[RunRecord],
 ) -> ReportTable:
-    shown, notes = made.text(precision, mark=True), []
+    shown, notes = table.text(precision, mark=True), []
     if shown.map(lambda text: "**" in text).any(axis=None):
-        notes.append(BEST)
-    told = {line.source for line in made.lines if any(value is not None for value in line.spreads)}
-    notes += [paper.describe(records) for paper in papers if paper.name in told]
+        notes.append(BEST_NOTE)
+    sources = {line.source for line in table.lines if any(value is not None for value in line.values)}
+    notes += [paper.describe(records) for paper in papers if paper.name in sources]
     if shown.map(lambda text: published_numbers.SELECTED_ON_TEST in text).any(axis=None):
         notes.append(published_numbers.LEGEND)
-    return ReportTable(name, CAPTIONS.get(name, name), shown, made.text(precision), made.numbers(), notes=notes)
+    return ReportTable(name, CAPTIONS.get(name, name), shown, table.text(precision), table.numbers(), notes=notes)

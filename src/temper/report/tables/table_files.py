@@ -1,4 +1,4 @@
-"""A table that is ready to be written: as Markdown, LaTeX and CSV."""
+"""Tables of a report, and their files in Markdown, LaTeX and CSV."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,19 @@ from temper.runs.atomic_files import atomic_write
 
 
 class ReportTable(NamedTuple):
-    """One table.
+    """One table of a report.
 
     Attributes:
-        shown: its text, with Markdown's marks; `plain` without.
-        numbers: raw.
-        words: how many of its first columns are no numbers.
-        latex: how LaTeX sets the columns of a table of words; None: it is one of numbers.
-        cited: what follows the caption in LaTeX.
-        notes: what a reader must know, a line each.
-        about: what is said below it where there is room, a paragraph each.
+        name: file name without its suffix, and LaTeX label.
+        caption: caption without a final period.
+        shown: cells as text with Markdown's bold.
+        plain: cells as text without markup.
+        numbers: raw numbers, written as CSV.
+        text_columns: number of leading columns that hold text.
+        latex_columns: LaTeX column specification of a table of text; None: a table of numbers.
+        citations: LaTeX code after the caption.
+        notes: remarks that a reader needs, below the table and in the LaTeX caption.
+        about: further paragraphs below the table in Markdown only.
     """
 
     name: str
@@ -28,28 +31,30 @@ class ReportTable(NamedTuple):
     shown: pd.DataFrame
     plain: pd.DataFrame
     numbers: pd.DataFrame
-    words: int = 2
-    latex: str | None = None
-    cited: str = ""
+    text_columns: int = 2
+    latex_columns: str | None = None
+    citations: str = ""
     notes: Sequence[str] = ()
     about: Sequence[str] = ()
 
     def to_markdown(self) -> str:
-        return "\n\n".join([to_markdown(self.shown, words=self.words), *self.notes, *self.about])
+        """Return the table with its notes and paragraphs, without the caption."""
+        return "\n\n".join([to_markdown(self.shown, text_columns=self.text_columns), *self.notes, *self.about])
 
     def to_latex(self) -> str:
-        notes = "".join(f" {note}" for note in self.notes)
-        return to_latex(self.shown, f"{self.caption}.{notes}", columns=self.latex, cited=self.cited, label=f"tab:{self.name}")
+        """Return the table with its notes in the caption."""
+        caption = " ".join([f"{self.caption}.", *self.notes])
+        return to_latex(self.shown, caption, columns=self.latex_columns, citations=self.citations, label=f"tab:{self.name}")
 
 
 def write_tables(tables: Mapping[str, ReportTable], folder: Path) -> None:
-    """Each as <name>.md, .tex and .csv."""
+    """Write each table as <name>.md, <name>.tex and <name>.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, printed in tables.items():
-        for ending, text in {
-            "md": printed.to_markdown() + "\n",
-            "tex": printed.to_latex(),
-            "csv": printed.numbers.to_csv(index=False, lineterminator="\n"),
+    for name, table in tables.items():
+        for suffix, text in {
+            "md": table.to_markdown() + "\n",
+            "tex": table.to_latex(),
+            "csv": table.numbers.to_csv(index=False, lineterminator="\n"),
         }.items():
-            with atomic_write(folder / f"{name}.{ending}") as part:
+            with atomic_write(folder / f"{name}.{suffix}") as part:
                 part.write_text(text)

@@ -1,4 +1,4 @@
-"""The rows of a table: every attack with every penalty of a study, and those that are asked for, in their order."""
+"""Rows of the results table: every combination of attack and penalty, or the cells that were selected."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -6,13 +6,14 @@ from typing import NamedTuple, cast
 
 import pandas as pd
 
-from temper.report.records.cell_names import in_order, none_first
+from temper.report.records.cell_names import name_sort_key, sort_names
+from temper.report.tables.formatting import penalty_label
 
 ORDERS = ("attack", "penalty")
 
 
 class Row(NamedTuple):
-    """A cell and how many seeds it has; none where it was not run."""
+    """A cell and its number of seeds, which is 0 if the cell was not run."""
 
     attack: str
     penalty: str
@@ -25,8 +26,8 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The penalty with what tells it apart from others of its name."""
-        return f"{self.penalty} ({self.setting})" if self.setting else self.penalty
+        """The penalty with the setting that distinguishes it from others of its name."""
+        return penalty_label(self.penalty, self.setting)
 
     @property
     def name(self) -> str:
@@ -34,38 +35,41 @@ class Row(NamedTuple):
 
 
 def rows_of(data: pd.DataFrame, wanted: str | Sequence[str] = "attack") -> list[Row]:
-    """The rows of a table, `none` first.
+    """Return the rows of a table, `none` first.
 
     Args:
-        data: rows as `temper.report.records.long_format.frame` gives them.
-        wanted: "attack" or "penalty", which they are ordered by first; or patterns such as "pgd x *", which choose them, in
-            this order.
+        data: rows as returned by `temper.report.records.long_format.frame`.
+        wanted: the axis to order by first, "attack" or "penalty"; or patterns such as "pgd x *", which select cells in this
+            order.
 
     Raises:
-        ValueError: it is none of these, or a pattern fits no cell.
+        ValueError: `wanted` is another string, or a pattern matches no cell.
     """
-    rows = _all(data, by="penalty" if wanted == "penalty" else "attack")
+    rows = _all_rows(data, by="penalty" if wanted == "penalty" else "attack")
     if isinstance(wanted, str):
         if wanted not in ORDERS:
-            raise ValueError(f"table.rows={wanted}: {' or '.join(ORDERS)}, or a list of patterns such as [none x none,pgd x *]")
+            raise ValueError(
+                f"table.rows={wanted}: unknown order. Use {' or '.join(ORDERS)}, or a list of patterns such as"
+                " [none x none,pgd x *]."
+            )
         return rows
-    chosen: dict[Row, None] = {}
+    selected: dict[Row, None] = {}
     for pattern in map(str, wanted):
-        fitting = [row for row in rows if any(fnmatch.fnmatchcase(name, pattern) for name in (row.name, *_short(row)))]
-        if not fitting:
-            raise ValueError(f"table.rows: no cell fits {pattern!r}; there are {', '.join(row.name for row in rows)}")
-        chosen |= dict.fromkeys(fitting)
-    return list(chosen)
+        matching = [row for row in rows if any(fnmatch.fnmatchcase(name, pattern) for name in _names(row))]
+        if not matching:
+            raise ValueError(f"table.rows: {pattern!r} matches no cell. Cells: {', '.join(row.name for row in rows)}.")
+        selected |= dict.fromkeys(matching)
+    return list(selected)
 
 
-def _short(row: Row) -> list[str]:
-    """A cell without its setting."""
-    return [f"{row.attack} x {row.penalty}"] if row.setting else []
+def _names(row: Row) -> set[str]:
+    """Return the name of a cell with and without its setting."""
+    return {row.name, f"{row.attack} x {row.penalty}"}
 
 
-def _all(data: pd.DataFrame, by: str) -> list[Row]:
+def _all_rows(data: pd.DataFrame, by: str) -> list[Row]:
     axes = [by, "penalty" if by == "attack" else "attack"]
-    outer, inner = (in_order(data[axis]) for axis in axes)
+    outer, inner = (sort_names(data[axis]) for axis in axes)
     seeds = data.groupby(["attack", "penalty", "setting"]).seed.nunique()
     settings: dict[tuple[str, str], dict[str, int]] = {}
     for (attack, penalty, setting), n in cast(dict[tuple[str, str, str], int], seeds.to_dict()).items():
@@ -74,6 +78,6 @@ def _all(data: pd.DataFrame, by: str) -> list[Row]:
     for first in outer:
         for second in inner:
             attack, penalty = (first, second) if by == "attack" else (second, first)
-            found = settings.get((attack, penalty), {"": 0})
-            rows += [Row(attack, penalty, setting, found[setting]) for setting in sorted(found, key=none_first)]
+            counts = settings.get((attack, penalty), {"": 0})
+            rows += [Row(attack, penalty, setting, counts[setting]) for setting in sorted(counts, key=name_sort_key)]
     return rows

@@ -1,16 +1,16 @@
-// The plane: the two menus choose the axes of the chart that is described in #cells.
+// Scatter plot: two menus select the axes of the chart that #cells specifies.
 
 const source = document.getElementById("cells");
 if (source) {
   const { metrics, spec } = JSON.parse(source.textContent);
-  const menus = { x: document.getElementById("across"), y: document.getElementById("up") };
+  const menus = { x: document.getElementById("x-axis"), y: document.getElementById("y-axis") };
   const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
 
   async function draw() {
     const { x, y } = Object.fromEntries(Object.entries(menus).map(([axis, menu]) => [axis, metrics[menu.selectedIndex]]));
-    const [across, up, points] = spec.layer.map((layer) => layer.encoding);
-    Object.assign(across, { x: quantity(`${x.field}low`, x.label), x2: { field: `${x.field}high` }, y: quantity(y.field, y.label) });
-    Object.assign(up, { x: quantity(x.field, x.label), y: quantity(`${y.field}low`, y.label), y2: { field: `${y.field}high` } });
+    const [horizontal, vertical, points] = spec.layer.map((layer) => layer.encoding);
+    Object.assign(horizontal, { x: quantity(`${x.field}low`, x.label), x2: { field: `${x.field}high` }, y: quantity(y.field, y.label) });
+    Object.assign(vertical, { x: quantity(x.field, x.label), y: quantity(`${y.field}low`, y.label), y2: { field: `${y.field}high` } });
     Object.assign(points, { x: quantity(x.field, x.label), y: quantity(y.field, y.label) });
     points.tooltip = ["attack", "penalty"].map((field) => ({ field, type: "nominal" }));
     points.tooltip.push({ field: `${x.field}text`, title: x.label }, { field: `${y.field}text`, title: y.label }, { field: "seeds" });

@@ -1,37 +1,37 @@
-// Tables sort by a click on a heading and filter by words; claims filter by verdict.
+// Sort tables by column, filter tables by words, and filter claims by verdict.
 
 const number = (cell) => {
-  const found = cell.textContent.replaceAll(",", "").match(/[-+]?\d+(\.\d+)?(e[-+]?\d+)?/i);
-  return found ? Number(found[0]) : NaN;
+  const match = cell.textContent.replaceAll(",", "").match(/[-+]?\d+(\.\d+)?(e[-+]?\d+)?/i);
+  return match ? Number(match[0]) : NaN;
 };
 
 function sort(table, heading) {
   const column = [...heading.parentElement.children].indexOf(heading);
-  const down = heading.getAttribute("aria-sort") === "ascending";
+  const descending = heading.getAttribute("aria-sort") === "ascending";
   const numeric = heading.classList.contains("number");
   const compare = (a, b) => {
     const [left, right] = [a.cells[column], b.cells[column]];
-    if (!numeric) return left.textContent.localeCompare(right.textContent, "en", { numeric: true }) * (down ? -1 : 1);
+    if (!numeric) return left.textContent.localeCompare(right.textContent, "en", { numeric: true }) * (descending ? -1 : 1);
     const [x, y] = [number(left), number(right)];
-    // What is missing stays at the end, whichever way.
+    // Missing values stay last in both directions.
     if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
-    return (x - y) * (down ? -1 : 1);
+    return (x - y) * (descending ? -1 : 1);
   };
   table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
   for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
 }
 
 function filter(table, words, count) {
-  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+  const terms = words.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of table.tBodies[0].rows) {
-    // Whole names: `l2` is not `pgd_l2`.
+    // Match the beginnings of names: `l2` does not match `pgd_l2`.
     const names = row.textContent && [...row.cells].map((cell) => cell.textContent.toLowerCase()).join(" ").split(/[\s(),]+/);
-    row.hidden = !wanted.every((word) => names.some((name) => name.startsWith(word)));
+    row.hidden = !terms.every((word) => names.some((name) => name.startsWith(word)));
     shown += !row.hidden;
   }
-  count.textContent = wanted.length ? `${shown} of ${table.tBodies[0].rows.length}` : "";
+  count.textContent = terms.length ? `${shown} of ${table.tBodies[0].rows.length}` : "";
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -48,7 +48,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const count = document.createElement("output");
   box.className = "filter";
   field.type = "search";
-  field.placeholder = "filter rows, such as: pgd l2";
+  field.placeholder = "filter rows, e.g. pgd l2";
   field.setAttribute("aria-label", "filter rows");
   field.addEventListener("input", () => filter(table, field.value, count));
   box.append(field, " ", count);
