@@ -138,7 +138,7 @@ def test_a_sweep_without_evaluation_is_finished_and_can_be_evaluated_later(tempe
     status, output = temper("train", "study=grid", "-m", *QUICK)
     assert status == 0 and "1 to run" in output and "report: results/grid" in output, output
     status, output = temper("evaluate", f"path={runs()[0]}", "evaluation=quick", "evaluation.checkpoints=[]")
-    assert status == 1 and "evaluation.checkpoints is empty" in output
+    assert status == 1 and "evaluation.checkpoints=[]: no checkpoint is selected" in output
 
 
 def test_an_axis_of_dicts_is_planned_and_run_alike(temper: Temper) -> None:
