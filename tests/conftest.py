@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from temper.config.composed import CONF
 from temper.config.resolvers import register_resolvers
+from temper.config.run_config import RunConfig, parse
 from temper.data import Batch, DataModule, Digits
 from temper.models import CNN, Network
 from temper.training.classifier import Classifier
@@ -47,10 +48,15 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def composed(*overrides: str, name: str = "train") -> DictConfig:
-    """Return the config of a command line."""
+def raw_config(*overrides: str, name: str = "train") -> DictConfig:
+    """Return the config of a command line as Hydra composes it."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(name, overrides=list(overrides))
+
+
+def composed(*overrides: str) -> RunConfig:
+    """Return the parsed config of a command line."""
+    return parse(raw_config(*overrides))
 
 
 def alive(*selection: str) -> bool:

@@ -13,10 +13,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from temper.config.composed import CONF
-from temper.config.instantiate import build
+from temper.config.run_config import RunConfig, parse
 from temper.data import Arrays
 from temper.runs.record import collect
 from temper.sweeps.composing import Composer
@@ -65,10 +65,10 @@ def grid(experiment: str, *overrides: str) -> Iterator[tuple[DictConfig, ConfigL
 
 
 @cache
-def cells(experiment: str, *overrides: str) -> list[DictConfig]:
+def cells(experiment: str, *overrides: str) -> list[RunConfig]:
     """Return the config of each cell of an experiment's grid."""
     with grid(experiment, *overrides) as (config, loader, runs):
-        return [cell for cell, _ in Composer(config, loader).cells(runs)]
+        return [parse(cell) for cell, _ in Composer(config, loader).cells(runs)]
 
 
 def commands() -> list[tuple[str, tuple[str, ...]]]:
@@ -105,16 +105,16 @@ def test_every_cell_is_valid(experiment: str, others: tuple[str, ...]) -> None:
     assert len({job.cell for job in jobs}) == CELLS[experiment] or (others and jobs)
 
 
-def paper_settings(config: DictConfig) -> dict[str, Any]:
+def paper_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of a cell that papers state."""
-    attack = build(config, "attack", without=("name",))
-    schedule, pgd = build(config, "schedule"), build(config, "evaluation.attacks.pgd")
+    attack = config.attack.build()
+    schedule, pgd = config.schedule.build(), config.evaluation.attacks["pgd"].build()
     epochs, lr = config.trainer.max_epochs, config.optimizer.lr
     return {
         "data": config.data.source.name,
-        "model": config.model._target_.rpartition(".")[2],
+        "model": config.model.target.rpartition(".")[2],
         "width": config.model.width,
-        "eps": config.data.threats.linf.eps,
+        "eps": config.data.threats["linf"].eps,
         "attack": config.attack.name,
         "steps": attack.steps,
         "step_size": attack.step_size,
@@ -125,7 +125,7 @@ def paper_settings(config: DictConfig) -> dict[str, Any]:
         "momentum": config.optimizer.get("momentum"),
         "nesterov": config.optimizer.get("nesterov"),
         "lr": [lr * schedule(epoch / epochs) for epoch in range(epochs)],
-        "decay": OmegaConf.select(config, "penalty.sgd_decay.weight"),
+        "decay": config.penalties["sgd_decay"].weight if "sgd_decay" in config.penalties else None,
         "pgd": (pgd.steps, pgd.step_size, pgd.restarts),
     }
 
@@ -133,11 +133,11 @@ def paper_settings(config: DictConfig) -> dict[str, Any]:
 def settings_of(experiment: str, attack: str) -> dict[str, Any]:
     """Return the paper settings of the first cell of an attack."""
     with grid(experiment) as (config, loader, runs):
-        composed = (cell for cell, _ in Composer(config, loader).cells(runs))
+        composed = (parse(cell) for cell, _ in Composer(config, loader).cells(runs))
         return paper_settings(next(cell for cell in composed if cell.attack.name == attack))
 
 
-CIFAR = {"data": "CIFAR10", "eps": "8/255", "batch": 128, "momentum": 0.9, "nesterov": False}
+CIFAR = {"data": "CIFAR10", "eps": 8 / 255, "batch": 128, "momentum": 0.9, "nesterov": False}
 R18 = {"model": "PreActResNet18", "width": 64}
 WRN = {"model": "WideResNet", "width": 10}
 PGD10 = {"attack": "pgd", "steps": 10, "step_size": 2 / 255, "start": "uniform"}
@@ -205,13 +205,13 @@ def test_penalties_are_those_of_the_paper() -> None:
     assert rice["crop_flip", "mixup", "sgd_decay"]["mixup"].alpha == 1.4
     assert (rice[plain]["crop_flip"].padding * 32, rice[plain]["crop_flip"].flip) == (4, 0.5)
     weights = {
-        name: spec.weight for cell in cells("rice2020_overfitting") for name, spec in cell.penalty.items() if "weight" in spec
+        name: node.weight for cell in cells("rice2020_overfitting") for name, node in cell.penalties.items() if "weight" in node
     }
     assert weights == {"sgd_decay": 5e-4, "l1": 5e-6, "l2": 5e-4}
     assert penalties("wu2020_awp")["awp", "crop_flip", "sgd_decay"]["awp"].gamma == 0.01
     (trades,) = cells("zhang2019_trades")
     assert trades.attack.beta == 6
-    assert {cell.penalty.sgd_decay.weight for cell in cells("pang2021_tricks")} == {1e-4, 2e-4, 5e-4}
+    assert {cell.penalties["sgd_decay"].weight for cell in cells("pang2021_tricks")} == {1e-4, 2e-4, 5e-4}
     factors = {name for cell in penalties("factorial") for name in cell} - {"crop_flip"}
     assert factors == {"dropout", "sgd_decay", "label_smoothing", "ema"} and len(penalties("factorial")) == 2 ** len(factors)
     assert penalties("factorial")["crop_flip", "ema"]["ema"].decay == 0.9995
@@ -220,14 +220,14 @@ def test_penalties_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("experiment", [name for name in CELLS if name != "fashion"])
 def test_autoattack_is_in_every_cell(experiment: str) -> None:
     for cell in cells(experiment):
-        attack = cell.evaluation.attacks.autoattack
-        assert (attack._target_, attack.steps, attack.n_queries) == ("temper.attacks.AutoAttack", 100, 5000)
+        attack = cell.evaluation.attacks["autoattack"]
+        assert (attack.target, attack.steps, attack.n_queries) == ("temper.attacks.AutoAttack", 100, 5000)
 
 
 def test_scale_overrides_the_experiment_and_the_command_line_overrides_both() -> None:
     (full,), (small,) = cells("zhang2019_trades"), cells("zhang2019_trades", "scale=small")
     assert (full.trainer.max_epochs, small.trainer.max_epochs) == (76, 2)
-    assert small.data.threats.linf.eps == full.data.threats.linf.eps == 0.031, "other settings stay"
+    assert small.data.threats["linf"].eps == full.data.threats["linf"].eps == 0.031, "other settings stay"
     assert (small.paths.outputs, full.paths.outputs) == ("outputs/scale_small", "outputs")
     (longer,) = cells("zhang2019_trades", "scale=small", "trainer.max_epochs=3", "data.train_size=64")
     assert (longer.trainer.max_epochs, longer.data.train_size, longer.data.test_size) == (3, 64, small.data.test_size)

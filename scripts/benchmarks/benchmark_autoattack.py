@@ -22,12 +22,11 @@ from typing import Any
 import pyautoattack
 import torch
 from measuring import begin, composed, machine, outcome, spent, trainer_of
-from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import Tensor
 
 from temper.attacks import PGD, AutoAttack, Threat
-from temper.config.instantiate import build
+from temper.config.run_config import RunConfig, parse
 from temper.data import Loader
 from temper.data.loading import build_data
 from temper.evaluation import attack_all
@@ -146,7 +145,7 @@ def differing(one: Tensor, other: Tensor) -> int:
     return int((one != other).sum())
 
 
-def digits() -> Iterator[tuple[str, Network, DictConfig]]:
+def digits() -> Iterator[tuple[str, Network, RunConfig]]:
     """Yield the CNN on digits, trained without an attack and with PGD."""
     for attack in ("none", "pgd"):
         config = composed(f"attack={attack}")
@@ -155,9 +154,9 @@ def digits() -> Iterator[tuple[str, Network, DictConfig]]:
         yield f"digits, attack={attack}", module.net.eval(), config
 
 
-def finished(run: Path) -> Iterator[tuple[str, Network, DictConfig]]:
+def finished(run: Path) -> Iterator[tuple[str, Network, RunConfig]]:
     """Yield the last checkpoint of a run."""
-    yield run.parent.name, load(run / "checkpoints" / "last.ckpt")[0].net, OmegaConf.create(RunRecord.read(run).config)
+    yield run.parent.name, load(run / "checkpoints" / "last.ckpt")[0].net, parse(RunRecord.read(run).config)
 
 
 def judge(title: str, trials: Sequence[Trial]) -> str:
@@ -195,7 +194,7 @@ def main() -> None:
         size = arguments.examples or (200 if arguments.quick else None)
         loader = build_data(config).loader("test", batch_size=arguments.batch_size, device=device, size=size)
         for norm in arguments.norm or (["linf"] if arguments.run else NORMS):
-            trial = Trial(name, net.to(device), loader, build(config, f"data.threats.{norm}"))
+            trial = Trial(name, net.to(device), loader, config.data.threats[norm].build())
             trial.warm_up()
             for number in range(1 if arguments.quick or arguments.run else 2):
                 trial.round(number)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from measuring import begin, composed, machine, spent
-from omegaconf import DictConfig
 
+from temper.config.run_config import RunConfig
 from temper.data import Batch, Loader
 from temper.models import lay_out
 from temper.training.modules import build_module, build_penalties
@@ -25,7 +25,7 @@ ROUNDS = 5
 BATCHES = 40  # per round, since a single batch is too fast to time
 
 
-def batches(config: DictConfig, device: torch.device) -> Iterator[Batch]:
+def batches(config: RunConfig, device: torch.device) -> Iterator[Batch]:
     """Yield augmented batches indefinitely, epoch after epoch."""
     penalties = build_penalties(config)
     x = torch.randint(256, (50_000, *config.data.shape), dtype=torch.uint8, device=device)

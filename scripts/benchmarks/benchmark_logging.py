@@ -17,7 +17,7 @@ import torch
 from measuring import begin, composed, machine
 
 from temper.cli.run import run
-from temper.config.cell import run_folder
+from temper.runs.identity import RunIdentity
 
 ROUNDS, GOAL = 7, 1.03
 SIDES = {"csv": "[csv]", "both": "[csv,wandb]"}
@@ -28,7 +28,7 @@ def seconds(outputs: str, loggers: str, *overrides: str) -> float:
     """Return the seconds of one complete run: training, evaluation, record, logging."""
     config = composed(f"paths.outputs={outputs}", f"logger={loggers}", *overrides)
     since = time.perf_counter()
-    record = run(config, run_folder(config), alone=False)
+    record = run(config, RunIdentity.of(config), alone=False)
     took = time.perf_counter() - since
     assert record is not None and record.finished, record and record.error
     return took

@@ -22,12 +22,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from measuring import begin, composed, machine
-from omegaconf import DictConfig
 from rich.table import Table
 
 from temper.config.composed import CONF
 from temper.config.errors import explain
-from temper.config.instantiate import build
+from temper.config.run_config import RunConfig
 from temper.data.loading import build_data
 from temper.runs.terminal import say
 from temper.training.callbacks import Cost, Curves
@@ -85,7 +84,7 @@ class Training:
     error: str | None = None
 
     @cached_property
-    def config(self) -> DictConfig:
+    def config(self) -> RunConfig:
         """The composed config."""
         return composed(*self.overrides)
 
@@ -93,9 +92,7 @@ class Training:
         """Train once from scratch and return the CPU seconds per step."""
         module, data = build_module(self.config), build_data(self.config)
         clock, cost = Clock(), Cost()
-        trainer: pl.Trainer = build(
-            self.config,
-            "trainer",
+        trainer: pl.Trainer = self.config.trainer.build(
             callbacks=[clock, Curves(), cost, *module.penalties.callbacks()],
             logger=False,
             enable_checkpointing=False,

@@ -23,7 +23,6 @@ import torch
 from measuring import begin, composed, machine
 
 from temper.config.cell import Kind
-from temper.config.composed import plain
 from temper.runs.atomic_files import write_arrays
 from temper.runs.provenance import provenance
 from temper.runs.record import RunRecord, outcomes_path
@@ -81,7 +80,7 @@ def main(runs: int, metrics: int, images: int) -> None:
 def write(study: Path, runs: int, metrics: int, images: int) -> int:
     """Write a study of finished runs with per-example outcomes, and return the size of its records in bytes."""
     known, rng, size = provenance(), np.random.default_rng(0), 0
-    config = plain(composed("evaluation=standard"))
+    config = composed("evaluation=standard").plain()
     suite = config["evaluation"]
     for number in range(runs):
         (attack, penalty, strength), seed = CELLS[number % len(CELLS)], number // len(CELLS)

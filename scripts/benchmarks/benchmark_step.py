@@ -16,8 +16,8 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from measuring import begin, composed, machine, trainer_of
-from omegaconf import DictConfig
 
+from temper.config.run_config import RunConfig
 from temper.data.loading import build_data
 from temper.training.modules import Classifier, build_module
 
@@ -39,7 +39,7 @@ class Clock(pl.Callback):
         self.seconds = time.perf_counter() - getattr(self, "since", 0.0)
 
 
-def lightning(config: DictConfig) -> Callable[[], float]:
+def lightning(config: RunConfig) -> Callable[[], float]:
     """Return a function that measures seconds per step of temper: callbacks, penalties, keyed randomness, epoch logging."""
 
     def steps() -> float:
@@ -50,7 +50,7 @@ def lightning(config: DictConfig) -> Callable[[], float]:
     return steps
 
 
-def plain(config: DictConfig) -> Callable[[], float]:
+def plain(config: RunConfig) -> Callable[[], float]:
     """Return a function that measures seconds per step of a plain PyTorch loop."""
 
     def steps() -> float:

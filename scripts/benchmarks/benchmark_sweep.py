@@ -26,9 +26,11 @@ from hydra.types import RunMode
 
 from temper.cli.run import run
 from temper.cli.status import describe
+from temper.config import run_config
 from temper.config.composed import CONF
 from temper.config.resolvers import register_resolvers
 from temper.report import make_report
+from temper.runs.identity import RunIdentity
 from temper.runs.jobs import Job, State
 from temper.runs.plans import Plan
 from temper.runs.record import RunRecord, collect
@@ -75,7 +77,8 @@ def train_one(scale: Scale) -> RunRecord:
     composed = scale.loader.load_sweep_config(scale.config, job.overrides)
     composed._set_flag(["struct", "readonly"], [False, False])
     composed.pop("hydra")
-    record = run(composed, Path("outputs/one/cell/seed-0"), alone=False)
+    config = run_config.parse(composed)
+    record = run(config, RunIdentity.of(config, Path("outputs/one/cell/seed-0")), alone=False)
     assert record is not None
     return record
 

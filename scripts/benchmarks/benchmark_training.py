@@ -25,13 +25,12 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 from measuring import begin, composed, machine, now, outcome, trainer_of
-from omegaconf import DictConfig
 from plain_loop import STEPS, Pictures, train
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from temper.config.errors import explain
-from temper.config.settings import validate_settings
+from temper.config.run_config import RunConfig
 from temper.data import Arrays, DataError, TorchVision
 from temper.data.loading import build_data
 from temper.models import PreActResNet18
@@ -83,7 +82,7 @@ class Bench:
     steps: int
     workers: int
     arrays: Arrays
-    config: DictConfig
+    config: RunConfig
 
     def now(self) -> float:
         """Return the time in seconds after the device has finished its work."""
@@ -128,7 +127,7 @@ class Clock(pl.Callback):
             self.times.append(self.bench.now())
 
 
-def ours(bench: Bench, config: DictConfig) -> Iterator[float]:
+def ours(bench: Bench, config: RunConfig) -> Iterator[float]:
     """Train with temper: callbacks, penalties, keyed randomness, epoch logging."""
     module, data, clock = build_module(config), build_data(config), Clock(bench)
     data.source = InMemory(bench.arrays)
@@ -147,13 +146,13 @@ def plain(bench: Bench) -> Iterator[float]:
         yield bench.now()
 
 
-def network(config: DictConfig) -> PreActResNet18:
+def network(config: RunConfig) -> PreActResNet18:
     """Return the network of the plain loop."""
-    shape, mean, std = (list(config.data[key]) for key in ("shape", "mean", "std"))
+    shape, mean, std = (list(config.data.get(key)) for key in ("shape", "mean", "std"))
     return PreActResNet18(shape=shape, classes=config.data.classes, mean=mean, std=std, width=config.model.width)
 
 
-def flop_per_image(config: DictConfig) -> float:
+def flop_per_image(config: RunConfig) -> float:
     """Return the FLOP of a training step per image: the passes of the attack to the input, then one pass to the weights."""
     net, x = network(config), torch.rand(2, *config.data.shape)
     z = x.clone().requires_grad_(True).clone()  # the counter misses gradients with respect to a leaf
@@ -238,7 +237,7 @@ def judge(variants: dict[str, Side], device: str) -> Iterator[str]:
     yield f"{GOAL_RATIO} times the plain loop: {ratio:.2f}: {outcome(ratio >= GOAL_RATIO)}"
 
 
-def images(config: DictConfig, *, synthetic: bool) -> Arrays:
+def images(config: RunConfig, *, synthetic: bool) -> Arrays:
     """Return CIFAR-10, or random images of its shape if it is missing."""
     if not synthetic:
         try:
@@ -288,7 +287,6 @@ def main() -> None:
         *arguments.overrides,
     ]
     config = composed(*common)
-    validate_settings(config)
     bench = Bench(
         device=torch.device(arguments.device),
         batch_size=batch_size,

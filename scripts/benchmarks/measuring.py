@@ -10,11 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from temper.config.composed import CONF
-from temper.config.instantiate import build
 from temper.config.resolvers import cores, register_resolvers
+from temper.config.run_config import RunConfig, parse
 from temper.runs.provenance import provenance
 from temper.training.callbacks import Cost, Curves
 from temper.training.classifier import Classifier
@@ -29,24 +28,22 @@ def begin() -> None:
     torch.set_num_threads(1)
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str) -> RunConfig:
     """Return the config of `temper-train` with these overrides."""
     with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return parse(compose("train", overrides=list(overrides)))
 
 
-def trainer_of(config: DictConfig, module: Classifier, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+def trainer_of(config: RunConfig, module: Classifier, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
     """Return the Trainer of a config with the callbacks of every run, without checkpoints and loggers.
 
     Args:
-        config: the composed config.
+        config: the run's config.
         module: the module to train, whose penalties add callbacks.
         *callbacks: further callbacks.
         **options: further arguments of the Trainer.
     """
-    trainer: pl.Trainer = build(
-        config,
-        "trainer",
+    trainer: pl.Trainer = config.trainer.build(
         callbacks=[Curves(), Cost(), *module.penalties.callbacks(), *callbacks],
         logger=False,
         enable_checkpointing=False,

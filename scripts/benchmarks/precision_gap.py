@@ -16,9 +16,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from rich.table import Table
 
-from temper.config.composed import CONF, plain_part
+from temper.config.composed import CONF
 from temper.config.resolvers import register_resolvers
-from temper.runs.provenance import suite_key
+from temper.config.run_config import parse
+from temper.runs.identity import suite_key
 from temper.runs.record import RunRecord, collect
 from temper.runs.terminal import say
 
@@ -50,9 +51,9 @@ def main() -> None:
     if done.returncode != 0:
         sys.exit(done.returncode)
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", overrides=overrides)
-    suite = suite_key(plain_part(config, "evaluation"))
-    records, _ = collect(Path(config.paths.outputs) / str(config.study))
+        config = parse(compose("train", overrides=overrides))
+    suite = suite_key(config.evaluation.plain())
+    records, _ = collect(Path(config.paths.outputs) / config.study)
     full, mixed = (
         accuracies_of([record for record in records if record.config["trainer"]["precision"] == precision], suite)
         for precision in (FULL, MIXED)

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from rich.table import Table
 
 from temper.config.cell import run_folder
-from temper.config.composed import CONF, plain_part
+from temper.config.composed import CONF
 from temper.config.resolvers import register_resolvers
-from temper.runs.provenance import suite_key
+from temper.config.run_config import RunConfig, parse
+from temper.runs.identity import suite_key
 from temper.runs.record import RunRecord
 from temper.runs.terminal import duration, say
 
@@ -54,7 +54,7 @@ class Finished:
     wall: float | None
 
     @classmethod
-    def read(cls, name: str, config: DictConfig) -> "Finished":
+    def read(cls, name: str, config: RunConfig) -> "Finished":
         """Read the result of a finished run.
 
         Args:
@@ -64,7 +64,7 @@ class Finished:
         Raises:
             ValueError: the run is not finished.
         """
-        record, suite = RunRecord.read(run_folder(config)), suite_key(plain_part(config, "evaluation"))
+        record, suite = RunRecord.read(run_folder(config)), suite_key(config.evaluation.plain())
         if not record.has(suite):
             raise ValueError((record.error or "the run is not finished").splitlines()[0])
         evaluation: dict[str, Any] = record.evaluations[suite]
@@ -112,7 +112,7 @@ def train_candidate(name: str, overrides: Sequence[str]) -> Finished:
         ValueError: the run failed.
     """
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
+        config = parse(compose("train", overrides=list(overrides)))
     say(f"temper-train {shlex.join(overrides)}")
     status = subprocess.run([sys.executable, "-m", "temper.cli.train", *overrides]).returncode
     if status != 0:

@@ -10,10 +10,10 @@ from tests.conftest import QUICK
 Temper = Callable[..., tuple[int, str]]
 
 MISTAKES = {
-    "unknown option": (("attack=pdg",), "attack/pdg"),
+    "unknown option": (("attack=pdg",), "attack=pdg: there is no such option. Did you mean pgd?"),
     "misspelled key": (("attack=pgd", "attack.stepz=3"), "stepz"),
-    "added key": (("attack=pgd", "+attack.stepz=3"), "attack.stepz is no setting of this option"),
-    "wrong type": (("attack=pgd", "attack.steps=few"), "attack.steps should be a whole number"),
+    "added key": (("attack=pgd", "+attack.stepz=3"), "attack.stepz: PGD has no such setting. Did you mean steps?"),
+    "wrong type": (("attack=pgd", "attack.steps=few"), "attack.steps=few: should be a whole number"),
     "eps in 0-255": (("data.threats.linf.eps=8",), "did you mean 8/255?"),
     "eps in 0-255, in the attack": (("attack=pgd", "attack.eps=8"), "did you mean 8/255?"),
     "l2 eps beyond all inputs": (
@@ -22,36 +22,42 @@ MISTAKES = {
     ),
     "negative weight": (
         ("penalty=l2", "penalty.l2.weight=-1"),
-        "penalty.l2.weight should be greater than or equal to 0",
+        "penalty.l2.weight=-1: should be greater than or equal to 0",
     ),
     "weight that is not a number": (("penalty=l2", "penalty.l2.weight=heavy"), "penalty.l2.weight"),
-    "p outside [0, 1]": (("penalty=dropout", "penalty.dropout.p=1.5"), "penalty.dropout.p should be less than or equal to 1"),
+    "p outside [0, 1]": (
+        ("penalty=dropout", "penalty.dropout.p=1.5"),
+        "penalty.dropout.p=1.5: should be less than or equal to 1",
+    ),
     "p scaled outside": (("penalty=dropout", "strength=10"), "penalty.dropout.p"),
-    "negative strength": (("strength=-1",), "strength should be greater than or equal to 0"),
+    "negative strength": (("strength=-1",), "strength=-1: should be greater than or equal to 0"),
     "decay in the optimizer": (("optimizer.weight_decay=5e-4",), "penalty=weight_decay"),
-    "seed": (("seed=one",), "seed should be a valid integer"),
+    "seed": (("seed=one",), "seed=one: should be a whole number"),
     "unknown norm": (("evaluation.norm=l7",), "l7"),
     "unknown torchattack": (("attack=torchattacks", "attack.attack=Nonsense"), "no attack named 'Nonsense'"),
     "no attacks in a suite": (("~evaluation.attacks.fgsm", "~evaluation.attacks.pgd"), "evaluation.attacks"),
-    "missing checkpoint": (("ckpt_path=nowhere.ckpt",), "ckpt_path=nowhere.ckpt: the file does not exist"),
+    "missing checkpoint": (("ckpt_path=nowhere.ckpt",), "ckpt_path=nowhere.ckpt: there is no such file"),
     "checkpoints": (("keep_checkpoints=[first]",), "keep_checkpoints"),
-    "stale": (("stale=maybe",), "stale should be 'ask', 'keep' or 'rerun'"),
+    "stale": (("stale=maybe",), "stale=maybe: should be 'ask', 'keep' or 'rerun'"),
     "missing data": (("data=mnist", "data.source.download=false", "paths.data=nowhere"), "paths.data=FOLDER"),
-    "invalid split": (("data.val_fraction=1.5",), "data.val_fraction should be less than 1"),
+    "invalid split": (("data.val_fraction=1.5",), "data.val_fraction=1.5: should be less than 1"),
     "too few examples for the classes": (("data.test_size=9",), "data.test_size"),
-    "wrong _target_": (("penalty=l2", "penalty.l2._target_=torch.nn.Linear"), "not a subclass of temper.penalties.Penalty"),
+    "wrong _target_": (
+        ("penalty=l2", "penalty.l2._target_=torch.nn.Linear"),
+        "penalty.l2._target_=torch.nn.Linear: is no subclass of temper.penalties.Penalty",
+    ),
     "missing _target_": (("attack=pgd", "attack._target_=temper.attacks.Nothing"), "Nothing"),
     "learning rate": (("optimizer.lr=-1",), "optimizer: Invalid learning rate"),
     "learning rate that is not a number": (("optimizer.lr=fast",), "optimizer"),
     "nesterov without momentum": (("optimizer.momentum=0",), "optimizer: Nesterov"),
     "precision": (("trainer.precision=bananas",), "trainer"),
     "weights in half precision": (("trainer.precision=bf16-true",), "bf16-mixed"),
-    "no epochs": (("trainer.max_epochs=0",), "trainer.max_epochs should be greater than or equal to 1"),
-    "no threads": (("threads=0",), "threads should be greater than or equal to 1"),
-    "no runs on a GPU": (("runs_per_gpu=0",), "runs_per_gpu=0: should be a whole number of at least 1"),
+    "no epochs": (("trainer.max_epochs=0",), "trainer.max_epochs=0: should be a whole number of at least 1"),
+    "no threads": (("threads=0",), "threads=0: should be greater than or equal to 1"),
+    "no runs on a GPU": (("runs_per_gpu=0",), "runs_per_gpu=0: should be greater than or equal to 1"),
     "several runs without a GPU": (("runs_per_gpu=2",), "runs_per_gpu=2: runs with trainer.accelerator=cpu use no GPU"),
-    "how many checkpoints": (("keep_checkpoints=2",), "keep_checkpoints should be a valid list"),
-    "no validation": (("validation=null",), "validation: should be an object with a _target_"),
+    "how many checkpoints": (("keep_checkpoints=2",), "keep_checkpoints=2: should be a list"),
+    "no validation": (("validation=null",), "validation=null: should be an object with a _target_"),
     "attack for color images": (
         ("attack=torchattacks", "attack.attack=TIFGSM"),
         "attack: does not work with this data and model",
@@ -111,3 +117,24 @@ def test_unknown_metric(temper: Temper) -> None:
     assert status == 1 and "test/nothing" in output and "runs.csv" in output and "Traceback" not in output
     status, output = temper("report", "study=mine", "suite=autoattack")
     assert status == 1 and "no finished run" in output and "Available: quick" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("attack=null",), "attack=null: should be an option of the group. Use attack=none"),
+        (("model=resnet18",), "model=resnet18: there is no such option. Did you mean preact_resnet18?"),
+        (("penalty=[l2,dropot]",), "penalty=dropot: there is no such option. Did you mean dropout?"),
+        (("atack=pgd",), "atack: there is no such key. Did you mean attack?"),
+        (("+atack=pgd",), "atack: there is no such key. Did you mean attack?"),
+        (("attack=pgd", "attack.stepz=3"), "attack.stepz: this config has no such key"),
+        (("seed=0..4",), "seed=0..4: should be a whole number; several seeds are seed=0,1,2"),
+        (("-m", "attack=glob(zzz*)"), "attack=glob(zzz*): this grid has no run"),
+    ],
+)
+def test_names_that_do_not_exist_end_in_one_line_with_the_nearest_right_one(
+    temper: Temper, arguments: tuple[str, ...], message: str
+) -> None:
+    status, output = temper("train", *arguments, "dry_run=true")
+    assert status == 1 and message in output
+    assert len(output.strip().splitlines()) <= 3 and "Traceback" not in output

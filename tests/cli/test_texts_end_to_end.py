@@ -72,7 +72,7 @@ def test_attacks_on_embeddings_and_words_and_saved_texts(temper: Callable[..., t
             ("model=mlp", "+data.mean=[0]", "+data.std=[1]"),
             r"inputs are tokens, but this network does not embed them. Use model=",
         ),
-        (("model=cnn",), r"model: .*data.mean.*it is not made for what the config has there"),
+        (("model=cnn",), r"model.mean: refers to data.mean, which this config does not have"),
         (("attack=torchattacks",), r"attack.*\[0, 1\]"),
         (("evaluation=autoattack",), r"AutoAttack is defined for linf and l2 on inputs in \[0, 1\]"),
         (("evaluation=full",), r"AutoAttack is defined for"),

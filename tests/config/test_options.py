@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from temper.config.composed import CONF, penalty_specs
-from temper.config.instantiate import build
+from temper.config.composed import CONF
 from temper.data.loading import build_data
 from temper.penalties import Penalty
 from temper.runs.seeding import rekey
@@ -117,8 +115,7 @@ def evaluated(folder: Path, *overrides: str, epochs: int = 2) -> Tensor:
         f"trainer.max_epochs={epochs}",
     )
     module, data = build_module(config), build_data(config)
-    trainer = build(
-        config, "trainer", callbacks=module.penalties.callbacks(), logger=False, enable_checkpointing=False,
+    trainer = config.trainer.build(callbacks=module.penalties.callbacks(), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
     )  # fmt: skip
     trainer.fit(module, data)
@@ -194,8 +191,8 @@ def test_attacks_differ_from_each_other() -> None:
 
 def neutral(option: str) -> list[str]:
     """Return the overrides under which an option declares to change nothing."""
-    specs = penalty_specs(OmegaConf.load(Path(CONF) / "penalty" / f"{option}.yaml"))  # type: ignore[arg-type]
-    declared = {name: cast(type[Penalty], get_class(spec["_target_"])).neutral for name, spec in specs.items()}
+    nodes = composed(f"penalty=[{option}]").penalties
+    declared = {name: cast(type[Penalty], get_class(node.target)).neutral for name, node in nodes.items()}
     return [f"penalty.{name}.{setting}" for name, settings in declared.items() for setting in settings]
 
 

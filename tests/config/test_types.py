@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temper.config.types import parse_number
+from temper.config.types import number_text, parse_number
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
@@ -23,3 +23,22 @@ def test_what_papers_write() -> None:
 def test_what_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="8/255"):
         parse_number(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10.0, "10"),
+        (0.125, "0.125"),
+        (8 / 255, "8/255"),
+        (0.031, "0.031"),
+        (1e-05, "1e-05"),
+        (3, "3"),
+        (None, "None"),
+        (True, "True"),
+    ],
+)
+def test_numbers_are_shown_as_a_person_types_them(value: object, text: str) -> None:
+    assert number_text(value) == text
+    if isinstance(value, float):
+        assert parse_number(text) == value

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -97,8 +96,8 @@ def test_the_standard_suite_evaluates_tables_with_two_classes() -> None:
     mask = (torch.arange(30) < 20).float()[None]
     loader = Loader(x[:200], y[:200], batch_size=64, mask=lambda _: mask)
     config = composed("evaluation=standard")
-    for threat in (Linf(eps=0.3, lower=-3, upper=3), L2(eps=0.8, lower=-3, upper=3), L1(eps=1.5, lower=-3, upper=3)):
-        attacks = {name: instantiate(config.evaluation.attacks[name], threat=threat) for name in config.evaluation.attacks}
+    for threat in (Linf(eps=0.3, lower=-3, upper=3), L2(eps=1.5, lower=-3, upper=3), L1(eps=4, lower=-3, upper=3)):
+        attacks = {name: attack.build(threat=threat) for name, attack in config.evaluation.attacks.items()}
         outcomes = attack_all(net, attacks, loader, seed=0)
         accuracy = {name: right.float().mean().item() for name, right in outcomes.robust.items()}
         assert outcomes.clean.float().mean() > 0.95

@@ -6,11 +6,9 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
-from temper.config.instantiate import build
 from temper.models import CNN, MLP, Normalize, PreActResNet18, ResNetTabular, WideResNet
 from temper.models.network import BranchSlot, DropoutSlot
 from temper.penalties import Penalty, SpatialDropout, StochasticDepth
-from temper.training.modules import EXECUTION
 from tests.conftest import composed
 
 IMAGE = {"classes": 10, "mean": [0.5], "std": [0.25]}
@@ -35,7 +33,7 @@ def test_logits_for_images_of_any_size(model: type, shape: tuple[int, ...]) -> N
 )
 def test_networks_have_as_many_parameters_as_in_the_literature(model: str, classes: int, parameters: int) -> None:
     with torch.device("meta"):
-        net = build(composed("data=cifar10", f"data.classes={classes}", f"model={model}"), "model", without=EXECUTION)
+        net = composed("data=cifar10", f"data.classes={classes}", f"model={model}").model.build()
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from temper.attacks import Linf
 from temper.config.composed import CONF
-from temper.config.instantiate import build
+from temper.config.run_config import RunConfig, parse
 from temper.data import Batch
 from temper.data.loading import build_data
 from temper.models import CNN, MLP
@@ -64,14 +64,14 @@ TINY = ("model.width=4", "model.hidden=16", "data.train_size=200", "data.val_fra
 
 @functools.cache
 def _base(*overrides: str) -> DictConfig:
-    return conftest.composed(*overrides)
+    return conftest.raw_config(*overrides)
 
 
 def option(group: str, name: object) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(f"{CONF}/{group}/{name}.yaml"))
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str) -> RunConfig:
     """Return the config of a command line. Hydra composes it once; penalty, attack and values are set afterwards for speed."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     quick = [override for override in parsed if override.key_or_group == "penalty" or "." in override.key_or_group]
@@ -90,7 +90,7 @@ def composed(*overrides: str) -> DictConfig:
         else:
             assert override.is_add() or OmegaConf.select(config, key.rpartition(".")[0]) is not None, f"no {key}"
             OmegaConf.update(config, key, value)
-    return config
+    return parse(config)
 
 
 def mlp(seed: int = 0, hidden: tuple[int, ...] = (5,)) -> MLP:
@@ -140,8 +140,9 @@ def fit(
     """Train for a few epochs in Lightning's trainer, with the checkpoints and callbacks of a real run."""
     config = composed(*overrides, *TINY, f"trainer.max_epochs={epochs}")
     module = build_module(config)
-    trainer: pl.Trainer = build(
-        config, "trainer", callbacks=[*module.penalties.callbacks(), *more, *checkpoint_callbacks(folder, module.monitor)],
+    callbacks = [*module.penalties.callbacks(), *more, *checkpoint_callbacks(folder, module.monitor)]
+    trainer: pl.Trainer = config.trainer.build(
+        callbacks=callbacks,
         logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
     )  # fmt: skip
     with contextlib.suppress(Interruption):

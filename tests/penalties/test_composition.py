@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hydra.utils import get_class
 from torch import Tensor, nn
 
-from temper.config.composed import CONF, penalty_specs
+from temper.config.composed import CONF
 from temper.config.errors import ConfigError
 from temper.data import Batch
 from temper.models import MLP, Network, PreActResNet18
@@ -18,7 +18,7 @@ from temper.penalties import L1, L2, BatchNorm, Cutout, Dropout, Dynamic, LabelS
 from temper.penalties.penalty import has_term
 from temper.training.modules import build_module
 from tests.conftest import small_net
-from tests.penalties.conftest import TERMS, Interrupt, checkpoint, composed, fit, images, normed_net, option, softened
+from tests.penalties.conftest import TERMS, Interrupt, checkpoint, composed, fit, images, normed_net, softened
 
 
 def total(penalties: Penalties, net: Network, batch: Batch) -> Tensor:
@@ -181,8 +181,8 @@ def test_every_term_of_the_config_is_tested() -> None:
     kinds = {type(make()): name for name, make in TERMS.items()}
     names = set()
     for path in (Path(CONF) / "penalty").glob("*.yaml"):
-        for spec in penalty_specs(option("penalty", path.stem)).values():
-            if has_term(kind := get_class(spec["_target_"])):
+        for node in composed(f"penalty=[{path.stem}]").penalties.values():
+            if has_term(kind := get_class(node.target)):
                 names.add(kinds[kind])
     assert names == set(TERMS)
 

@@ -120,7 +120,7 @@ def test_of_selects_the_steered_penalties() -> None:
         ),
         (
             ["penalty=[l2,controlled]", "penalty.controlled.most=0.5"],
-            r"penalty\.controlled\.most should be greater than or equal to 1",
+            r"penalty\.controlled\.most=0.5: should be greater than or equal to 1",
         ),
     ],
 )

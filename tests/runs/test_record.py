@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from temper.config.cell import identity_settings
-from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
+from temper.runs.identity import code_digest, suite_key, targets_of
+from temper.runs.provenance import provenance
 from temper.runs.record import RECORD, RunRecord, collect
 
 

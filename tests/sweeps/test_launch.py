@@ -17,7 +17,7 @@ from temper.runs.jobs import Job, State, record_mtime
 from temper.runs.record import RunRecord
 from temper.sweeps.launch import launch
 from temper.sweeps.progress import Progress
-from tests.conftest import composed
+from tests.conftest import raw_config
 
 DIE = """
 import os, sys
@@ -69,7 +69,7 @@ def run_all(
     folder: Path, act: Callable[[str, int], None], *names: str, isolates: bool = False
 ) -> tuple[list[list[str]], Progress]:
     jobs = jobs_in(folder, *names)
-    launcher, progress = Scripted(act, isolates), Progress(composed(), jobs, jobs)
+    launcher, progress = Scripted(act, isolates), Progress(raw_config(), jobs, jobs)
     launch(cast(Launcher, launcher), jobs, progress)
     return launcher.batches, progress
 
@@ -116,9 +116,9 @@ def test_a_run_that_another_sweep_finished_after_planning_has_ended(tmp_path: Pa
     """Minutes may pass between planning and the start of a run."""
     (job,) = jobs_in(tmp_path, "a")
     leave_record(job.folder)
-    assert Progress(composed(), [job], [job]).has_ended(job)
+    assert Progress(raw_config(), [job], [job]).has_ended(job)
     later = job._replace(record_mtime=record_mtime(job.folder))
-    assert not Progress(composed(), [later], [later]).has_ended(later), "the record is older than the sweep"
+    assert not Progress(raw_config(), [later], [later]).has_ended(later), "the record is older than the sweep"
 
 
 def test_a_sweep_waits_for_runs_of_another_sweep(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
 from temper.cli.run import run
 from temper.config.errors import ConfigError
+from temper.config.run_config import RunConfig
+from temper.runs.identity import RunIdentity
 from temper.runs.record import RECORD, RunRecord
 from temper.sweeps.axes import Axis, split_axes
 from temper.sweeps.sampling import SearchBudget
@@ -50,11 +51,11 @@ class Runs:
         self.started: list[str] = []
         self.stop: int | None = None
 
-    def __call__(self, config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
+    def __call__(self, config: RunConfig, identity: RunIdentity, *, alone: bool) -> RunRecord | None:
         if len(self.started) == self.stop:
             raise KeyboardInterrupt
-        self.started.append("/".join(folder.parts[-3:]))
-        return run(config, folder, alone=alone)
+        self.started.append("/".join(identity.folder.parts[-3:]))
+        return run(config, identity, alone=alone)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_failed_cell_stops_no_other_and_is_reported(temper: Temper) -> None:
 
 def test_nothing_is_started_if_a_cell_is_invalid(temper: Temper) -> None:
     status, output = temper("train", "attack=pgd", "attack.steps=3,0,-1", "study=grid", "-m", *QUICK)
-    assert status == 1 and "attack.steps" in output and "(got 0)" in output and "(got -1)" in output
+    assert status == 1 and "attack.steps=0: should be" in output and "attack.steps=-1: should be" in output
     assert not Path("outputs/grid").exists()
 
 
@@ -91,7 +91,7 @@ def test_stale_runs_are_an_error_until_the_user_decides(temper: Temper) -> None:
 
 def test_nothing_is_started_if_a_seed_is_invalid(temper: Temper) -> None:
     status, output = temper("train", "seed=0,one", "study=grid", "-m", *QUICK)
-    assert status == 1 and "seed should be a valid integer" in output and not Path("outputs/grid").exists()
+    assert status == 1 and "seed=one: should be a whole number" in output and not Path("outputs/grid").exists()
 
 
 def test_several_suites_and_radii_can_be_axes(temper: Temper) -> None:

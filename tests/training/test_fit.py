@@ -7,7 +7,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from temper.config.instantiate import build
 from temper.data.loading import build_data
 from temper.runs.record import RunRecord
 from temper.training.modules import Classifier, build_module, load
@@ -24,8 +23,8 @@ def fit(*overrides: str) -> tuple[Classifier, pl.Trainer, dict[str, torch.Tensor
     config = composed(*QUICK, *PLAIN, *overrides)
     module, data = build_module(config), build_data(config)
     before = {name: value.detach().clone() for name, value in module.net.named_parameters()}
-    trainer: pl.Trainer = build(
-        config, "trainer", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+    trainer: pl.Trainer = config.trainer.build(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
     )
     trainer.fit(module, data)
     return module, trainer, before

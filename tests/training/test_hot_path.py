@@ -8,12 +8,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from temper.config.composed import CONF
-from temper.config.instantiate import build
+from temper.config.run_config import RunConfig
 from temper.data.loading import build_data
 from temper.runs.seeding import rekey
 from temper.training.classifier import Classifier
@@ -24,12 +23,10 @@ from tests.conftest import QUICK, composed
 SMALL = ("attack.steps=3", "data.train_size=200", "model.width=4", "model.hidden=16", "trainer.max_epochs=25")
 
 
-def trained(config: DictConfig, *, validated: bool = False) -> Classifier:
+def trained(config: RunConfig, *, validated: bool = False) -> Classifier:
     """Return a module trained with Lightning."""
     module = build_module(config)
-    trainer: pl.Trainer = build(
-        config,
-        "trainer",
+    trainer: pl.Trainer = config.trainer.build(
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -42,7 +39,7 @@ def trained(config: DictConfig, *, validated: bool = False) -> Classifier:
     return module
 
 
-def trained_by_plain_loop(config: DictConfig, *, l2: float = 0.0) -> Classifier:
+def trained_by_plain_loop(config: RunConfig, *, l2: float = 0.0) -> Classifier:
     """Return a module trained by a plain float32 loop, with PGD as in the papers' code: weights always require gradients."""
     module = build_module(config)
     net, steps = module.net.train(), config.attack.steps
@@ -155,7 +152,7 @@ class SyncRecorder(TorchDispatchMode):
         return out
 
 
-def one_step(config: DictConfig, device: str, monkeypatch: pytest.MonkeyPatch) -> SyncRecorder:
+def one_step(config: RunConfig, device: str, monkeypatch: pytest.MonkeyPatch) -> SyncRecorder:
     """Run one training step on a device and return its recorded synchronizations."""
     module, data = build_module(config), build_data(config)
     trainer = type(

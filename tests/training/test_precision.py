@@ -14,7 +14,6 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 
 from temper.cli import run
-from temper.config.instantiate import build
 from temper.data.loading import build_data
 from temper.evaluation import suite
 from temper.training.modules import build_module
@@ -94,8 +93,8 @@ def fit(stage: Stage, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple
     module, data = build_module(config), build_data(config)
     monkeypatch.setattr(module.attack, "perturb", stage.during("attack", module.attack.perturb))
     monkeypatch.setattr(module, "validation_step", stage.during("validation", module.validation_step))
-    trainer: pl.Trainer = build(
-        config, "trainer", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+    trainer: pl.Trainer = config.trainer.build(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
     )
     with layer_dtypes(stage) as outputs, LossDtypes() as losses:
         stage.during("training", trainer.fit)(module, data)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from temper.config.instantiate import build
 from temper.data.loading import build_data
 from temper.training.modules import build_module
 from temper.training.progress_bar import TrainingBar
@@ -53,8 +52,7 @@ def test_log_handlers_are_restored_at_the_end(fails: bool, monkeypatch: pytest.M
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     if fails:
         monkeypatch.setattr(module, "on_validation_epoch_end", lambda: 1 / 0)
-    trainer = build(
-        config, "trainer", logger=False, callbacks=[bar], enable_progress_bar=False, enable_model_summary=False,
+    trainer = config.trainer.build(logger=False, callbacks=[bar], enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False,
     )  # fmt: skip
     with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():

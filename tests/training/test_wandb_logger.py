@@ -16,6 +16,7 @@ from temper.attacks import PGD, Cascade, Linf
 from temper.data import DataModule, Loader
 from temper.evaluation import attack_all
 from temper.models import CNN
+from temper.runs.identity import RunIdentity
 from temper.runs.record import RunRecord, load_outcomes
 from temper.training.loggers import wandb_identity
 from temper.training.wandb_logger import WandbLogger, direction
@@ -280,12 +281,15 @@ def test_each_run_of_a_sweep_ends_with_its_own_exit_status(temper: Temper) -> No
 
 def test_id_depends_on_the_identity_of_the_run() -> None:
     """Keep the id when only loggers or threads differ; change it with seed, cell or study."""
-    first = wandb_identity(composed("attack=pgd", "seed=1"))["id"]
-    assert first == wandb_identity(composed("seed=1", "attack=pgd", "logger=[csv,wandb]", "threads=2"))["id"]
-    others = {wandb_identity(composed(*changed))["id"] for changed in ([], ["attack=pgd"], ["attack=pgd", "seed=1", "study=x"])}
+
+    def run_id(*overrides: str, study: str = "default") -> str:
+        return wandb_identity(study, RunIdentity.of(composed(*overrides)))["id"]
+
+    first = run_id("attack=pgd", "seed=1")
+    assert first == run_id("seed=1", "attack=pgd", "logger=[csv,wandb]", "threads=2")
+    others = {run_id(), run_id("attack=pgd"), run_id("attack=pgd", "seed=1", study="x")}
     assert len(others | {first}) == 4
-    escaped = wandb_identity(composed("study='a:b, c'"))["id"]
-    assert not set(":;,#?/' ") & set(escaped) and len(wandb_identity(composed(f"study={'x' * 300}"))["id"]) <= 128
+    assert not set(":;,#?/' ") & set(run_id(study="a:b, c")) and len(run_id(study="x" * 300)) <= 128
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from temper.cli.hydra_errors import reword
 from temper.config.errors import explain
 from temper.runs.lock import LockLost
 
@@ -32,5 +33,7 @@ def run(main: Callable[[], object]) -> None:
     except (CompactHydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError, LockLost) as error:
         if full_traceback:
             raise
+        if message := reword(str(error)):
+            sys.exit(f"error: {message}")
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         sys.exit("\n".join(["error: " + explain(error), *([str(cause)] if cause else [])]))

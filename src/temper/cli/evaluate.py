@@ -28,10 +28,10 @@ def task(config: DictConfig) -> None:
     """
     # These import torch.
     from temper.cli.reevaluate import evaluate_checkpoint, evaluate_external, evaluate_runs
-    from temper.config.settings import validate_settings
+    from temper.config.run_config import check_settings
     from temper.runs.record import RECORD
 
-    validate_settings(config)
+    check_settings(config)
     if not config.evaluation.checkpoints:
         raise ConfigError("evaluation.checkpoints=[]: no checkpoint is selected. Use [best], [last] or [best,last].")
     overridden = {override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task}

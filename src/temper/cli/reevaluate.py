@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
 from temper.cli.run import summary
-from temper.config.cell import Cell, Kind, identity
-from temper.config.composed import plain, plain_part
+from temper.config.cell import Cell, Kind, identity_settings
+from temper.config.composed import plain
 from temper.config.errors import ConfigError, explain
-from temper.config.instantiate import build
 from temper.config.resolvers import workers
+from temper.config.run_config import EvaluationConfig, RunConfig, parse, parse_evaluation
 from temper.data.loading import load_data
 from temper.evaluation import Suite, fingerprint
 from temper.evaluation.evaluate_checkpoints import delete_partial_results, evaluate_checkpoints, evaluate_networks
@@ -25,13 +25,14 @@ from temper.evaluation.transfer import transfer
 from temper.models import Network
 from temper.report import make_report
 from temper.runs.gpu_slots import exclusive_device
+from temper.runs.identity import code_digest, suite_key, targets_of
 from temper.runs.lock import run_lock
-from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
+from temper.runs.provenance import provenance
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.seeding import rekey
 from temper.runs.terminal import console, say
 from temper.sweeps.preflight import validate_suite
-from temper.training.modules import EXECUTION, load
+from temper.training.modules import load
 
 
 def evaluate_runs(
@@ -106,8 +107,8 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
     try:
         with run_lock(folder), exclusive_device(values["trainer"]["accelerator"]) as device:
             record = RunRecord.read(folder)
-            config = _run_config(values, record, checkpoint)
-            key = suite_key(plain_part(config, "evaluation"))
+            config = _run_config(values["evaluation"], record.config, checkpoint)
+            key = suite_key(config.evaluation.plain())
             _check_code(record, folder, values["stale"])
             if not record.has(key):
                 data = load_data(config)
@@ -121,13 +122,20 @@ def _evaluate_run(values: dict[str, Any], folder: Path, checkpoint: str | None, 
         return Result(folder, None, str(folder), f"failed: {folder}: {explain(error)}")
 
 
-def _run_config(values: dict[str, Any], record: RunRecord, checkpoint: str | None) -> DictConfig:
-    """Return the config of a run with its evaluation replaced."""
-    config = OmegaConf.create(record.config)
-    config.evaluation = OmegaConf.create(values["evaluation"])
-    if checkpoint is not None:
-        config.evaluation.checkpoints = [checkpoint]
-    return config
+def _run_config(evaluation: Any, record_config: dict[str, Any], checkpoint: str | None) -> RunConfig:
+    """Return the config of a run with its evaluation replaced.
+
+    Args:
+        evaluation: the group of temper-evaluate, unresolved, since it refers to the threats of the run.
+        record_config: of the run.
+        checkpoint: the only one to evaluate; None: those of `evaluation.checkpoints`.
+    """
+    config = OmegaConf.create(record_config)
+    config.evaluation = OmegaConf.create(evaluation)
+    run = parse(config)
+    if checkpoint is None:
+        return run
+    return run.replace(evaluation=run.evaluation.model_copy(update={"checkpoints": (checkpoint,)}))
 
 
 def _check_code(record: RunRecord, folder: Path, stale: str) -> None:
@@ -146,49 +154,51 @@ def evaluate_checkpoint(config: DictConfig, path: Path) -> None:
     """Evaluate a checkpoint outside of any run's folder and write its record into the study `config.study`."""
     torch.set_num_threads(config.threads)
     module, epoch = load(path)
-    run = OmegaConf.create(module.config)
-    run.evaluation = OmegaConf.create(OmegaConf.to_container(config.evaluation, resolve=False))
-    run.evaluation.checkpoints = [path.stem]
+    evaluation = OmegaConf.to_container(config.evaluation, resolve=False)
+    run = _run_config(evaluation, module.config or {}, path.stem)
     cell = Cell.of(run)
     # The digest covers the weights, since two different checkpoints may both be named last.ckpt.
     digest = fingerprint(module.net, cell.digest)
     name = f"{cell.name.rpartition('-')[0]}-{digest}"
-    folder = Path(config.paths.outputs) / str(config.study) / name / f"seed-{run.seed}"
-    record = _record(config, run, folder, attack=cell.attack, penalty=cell.penalty, kind=cell.kind, digest=digest)
+    run = run.replace(study=str(config.study), threads=config.threads)
+    folder = Path(config.paths.outputs) / run.study / name / f"seed-{run.seed}"
+    record = _record(run, folder, attack=cell.attack, penalty=cell.penalty, kind=cell.kind, digest=digest)
     _evaluate_into(record, run, {path.stem: (module.net, epoch)}, folder, config.trainer.accelerator)
 
 
 def evaluate_external(config: DictConfig) -> None:
     """Evaluate a network that was not trained by temper and write its record into the study `config.study`."""
-    torch.set_num_threads(config.threads)
     if "factory" not in config.model or OmegaConf.is_missing(config.model, "factory"):
         raise ConfigError(
             "path=null: nothing to evaluate. Set path= for trained runs, or model.factory= for an external network."
         )
     config = config.copy()
     config.evaluation.checkpoints = ["last"]
-    rekey(config.seed, "weights")
-    net: Network = build(config, "model", without=EXECUTION)
+    external = parse_evaluation(config, also=("path", "transfer"))
+    torch.set_num_threads(external.threads)
+    rekey(external.seed, "weights")
+    net: Network = external.model.build()
     # Its attack and penalty are unknown, so that model, data and weights are its identity.
-    content = identity(config)
+    content = identity_settings(external.plain())
     digest = fingerprint(net, json.dumps([content["model"], content["data"]], sort_keys=True))
-    factory = Path(config.model.factory)
+    factory = Path(external.model.factory)
     name = re.sub(r"[^\w.-]+", "_", factory.name if factory.exists() else str(factory))
-    folder = Path(config.paths.outputs) / str(config.study) / f"{name}-{digest}" / f"seed-{config.seed}"
-    record = _record(config, config, folder, attack=name, penalty="none", kind=Kind.EXTERNAL, digest=digest)
-    _evaluate_into(record, config, {"last": (net.eval(), None)}, folder, config.trainer.accelerator)
+    folder = Path(external.paths.outputs) / external.study / f"{name}-{digest}" / f"seed-{external.seed}"
+    record = _record(external, folder, attack=name, penalty="none", kind=Kind.EXTERNAL, digest=digest)
+    _evaluate_into(record, external, {"last": (net.eval(), None)}, folder, external.trainer.accelerator)
 
 
-def _record(config: DictConfig, run: DictConfig, folder: Path, **cell: str) -> RunRecord:
+def _record(config: EvaluationConfig, folder: Path, **cell: str) -> RunRecord:
     """Return the record in a folder, or a new one."""
     if (folder / RECORD).exists():
         return RunRecord.read(folder)
+    values = config.plain()
     return RunRecord(
         status="finished",
-        study=str(config.study),
-        seed=run.seed,
-        config=plain(run),
-        code=code_digest(targets_of(plain(run, without=("hydra", "evaluation")))),
+        study=config.study,
+        seed=config.seed,
+        config=values,
+        code=code_digest(targets_of({key: value for key, value in values.items() if key != "evaluation"})),
         threads=config.threads,
         **{key: str(value) for key, value in cell.items()},  # type: ignore[arg-type]
         **provenance(),
@@ -197,13 +207,13 @@ def _record(config: DictConfig, run: DictConfig, folder: Path, **cell: str) -> R
 
 def _evaluate_into(
     record: RunRecord,
-    config: DictConfig,
+    config: EvaluationConfig,
     networks: dict[str, tuple[Network, int | None]],
     folder: Path,
     accelerator: str,
 ) -> None:
     """Evaluate networks with the config's suite into a record, unless the record has that evaluation already."""
-    key = suite_key(plain_part(config, "evaluation"))
+    key = suite_key(config.evaluation.plain())
     with run_lock(folder), exclusive_device(accelerator) as device:
         if not record.has(key):
             data = load_data(config)

@@ -3,22 +3,21 @@
 import logging
 import time
 import traceback
-from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from temper.config.cell import Cell, Kind, identity
-from temper.config.composed import plain, plain_part
+from temper.config.cell import Kind
 from temper.config.errors import ConfigError, explain
+from temper.config.run_config import RunConfig
 from temper.data.loading import load_data
 from temper.evaluation.evaluate_checkpoints import delete_partial_results, evaluate_checkpoints
 from temper.runs.atomic_files import set_aside
 from temper.runs.gpu_slots import exclusive_device
+from temper.runs.identity import RunIdentity
 from temper.runs.lock import run_lock
 from temper.runs.parent_watch import exit_with_sweep
-from temper.runs.provenance import code_digest, provenance, suite_key, targets_of
+from temper.runs.provenance import provenance
 from temper.runs.record import RECORD, RunRecord
 from temper.runs.terminal import quiet_libraries
 from temper.sweeps.preflight import validate
@@ -29,14 +28,14 @@ from temper.training.loggers import build_loggers, close_loggers
 log = logging.getLogger("temper")
 
 
-def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
+def run(config: RunConfig, identity: RunIdentity, *, alone: bool) -> RunRecord | None:
     """Train and evaluate one run in its folder, except for the parts that are done already.
 
     A failed run also writes a record, with its error.
 
     Args:
-        config: the composed config of the run, without Hydra's own part.
-        folder: the run's folder.
+        config: the run.
+        identity: its identity; whatever its folder holds is reused only if it agrees.
         alone: whether the run is not a job of a sweep. Then the config is validated here, progress is shown in the terminal,
             errors are raised, and a run that another process holds is waited for.
 
@@ -47,7 +46,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         LockHeld: the run belongs to a sweep and another process holds it.
         LockLost: another process took over the run.
     """
-    since = time.perf_counter()
+    since, folder, suite = time.perf_counter(), identity.folder, identity.suite
     quiet_libraries()
     several = device_count(config.trainer.devices) > 1
     if several and rank() > 0:
@@ -64,8 +63,7 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         run_lock(folder, wait=alone),
         exclusive_device(config.trainer.accelerator) as device,
     ):
-        record = _open_record(config, folder)
-        suite = suite_key(plain_part(config, "evaluation"))
+        record = _open_record(config, identity)
         if record.finished:
             broadcast(LaunchDecision(train=False))  # other ranks need not wait for the evaluation
         if record.has(suite):
@@ -76,8 +74,8 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
         try:
             data = load_data(config)
             if not record.finished:
-                loggers = build_loggers(config, folder)
-                train(config, data, folder, record, loggers, announce=broadcast, device=device, alone=alone)
+                loggers = build_loggers(config, identity)
+                train(config, data, identity, record, loggers, announce=broadcast, device=device, alone=alone)
             evaluated = evaluate_checkpoints(config, data, folder, record, device=device, show=alone)
             record.evaluations[suite] = evaluated
             record.status, record.error = "finished", None
@@ -101,27 +99,36 @@ def run(config: DictConfig, folder: Path, *, alone: bool) -> RunRecord | None:
     return record
 
 
-def describe(config: DictConfig, folder: Path) -> None:
+def describe(config: RunConfig, identity: RunIdentity) -> None:
     """Validate the config of a single run and log whether the run is finished (`dry_run=true`)."""
     quiet_libraries()
     for warning in validate(config):
         log.warning("warning: %s", warning)
-    done = (folder / RECORD).exists() and RunRecord.read(folder).has(suite_key(plain_part(config, "evaluation")))
-    log.info("%s: %s", folder, "finished" if done else "to run")
+    done = (identity.folder / RECORD).exists() and RunRecord.read(identity.folder).has(identity.suite)
+    log.info("%s: %s", identity.folder, "finished" if done else "to run")
 
 
-def _open_record(config: DictConfig, folder: Path) -> RunRecord:
-    """Return the finished record of a folder, or a new one. Stale and damaged files are set aside, never deleted."""
-    values = plain(config)
-    code = code_digest(targets_of(identity(config)))
+def _open_record(config: RunConfig, identity: RunIdentity) -> RunRecord:
+    """Return the finished record of a run's folder, or a new one. Stale and damaged files are set aside, never deleted.
+
+    Raises:
+        ConfigError: the folder holds another run, or one of different code while `stale=ask`.
+    """
+    folder, cell = identity.folder, identity.cell
     try:
         record = RunRecord.read(folder)
-        if record.finished and (record.code == code or config.stale == "keep"):
+        if (record.digest, record.seed) != (cell.digest, identity.seed):
+            raise ConfigError(
+                f"hydra.run.dir={folder}: the folder holds another run ({record.attack} x {record.penalty}, digest "
+                f"{record.digest}, seed {record.seed}), not {cell.name}, seed {identity.seed}. Choose another folder, or leave "
+                "hydra.run.dir out: each run has a folder that its content names."
+            )
+        if record.finished and (record.code == identity.code or config.stale == "keep"):
             return record
         if record.finished:
             if config.stale == "ask":
                 raise ConfigError(
-                    f"stale=ask: {folder} was finished by different code (digest {record.code}, now {code}). "
+                    f"stale=ask: {folder} was finished by different code (digest {record.code}, now {identity.code}). "
                     "Use stale=keep to keep it, or stale=rerun to run it again."
                 )
             for name in (RECORD, "checkpoints", "evaluations"):
@@ -133,17 +140,16 @@ def _open_record(config: DictConfig, folder: Path) -> RunRecord:
         raise
     except ValueError as error:
         log.warning("warning: %s. It is set aside as %s.", error, set_aside(folder / RECORD, "damaged"))
-    cell = Cell.of(config)
     return RunRecord(
         status="failed",
-        study=str(config.study),
+        study=config.study,
         attack=cell.attack,
         penalty=cell.penalty,
         kind=str(cell.kind),
         digest=cell.digest,
-        seed=config.seed,
-        config=values,
-        code=code,
+        seed=identity.seed,
+        config=config.plain(),
+        code=identity.code,
         threads=config.threads,
         **provenance(),
     )

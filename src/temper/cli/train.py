@@ -32,16 +32,20 @@ def task(config: DictConfig) -> None:
     A job of a sweep that fails writes its error to its record and does not stop the sweep.
     """
     from temper.cli.run import describe, run  # these import torch
+    from temper.config.run_config import parse
+    from temper.runs.identity import RunIdentity
 
     hydra_config = HydraConfig.get()
     folder, alone = Path(hydra_config.runtime.output_dir), hydra_config.mode != RunMode.MULTIRUN
     if alone and "slurm" in str(hydra_config.launcher.get("_target_", "")).lower():
         log.warning("warning: hydra/launcher has no effect on a single run, which runs here. Add -m to submit it to SLURM.")
-    if config.dry_run:
-        describe(config, folder)
+    parsed = parse(config)
+    identity = RunIdentity.of(parsed, folder)
+    if parsed.dry_run:
+        describe(parsed, identity)
         return
     try:
-        run(config, folder, alone=alone)
+        run(parsed, identity, alone=alone)
     except (LockHeld, LockLost) as error:
         if alone:
             raise

@@ -4,15 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from omegaconf import DictConfig
+from temper.config.errors import ConfigError
 
-from temper.config.composed import plain
+if TYPE_CHECKING:  # records are read without what parses a config
+    from temper.config.run_config import RunConfig
 
 # Root keys that cannot change the trained network, or are coordinates of their own (the seed). A run may be evaluated again
-# by another suite; where training depends on the suite (the validation attack), its values are in other keys.
+# by another suite; where training depends on the suite (the validation attack), its values stand in other keys.
 NOT_IDENTITY = (
     "hydra",
     "seed",
@@ -26,12 +28,22 @@ NOT_IDENTITY = (
     "keep_checkpoints",
     "published",
     "evaluation",
+    "vars",
 )
 
 
-def identity(config: DictConfig) -> dict[str, Any]:
-    """Return every setting that can change the trained network, as plain values; the seed is apart."""
-    return identity_settings(plain(config, without=NOT_IDENTITY))
+def identity(run: "RunConfig") -> dict[str, Any]:
+    """Return every setting that can change the trained network, as plain values; the seed is apart.
+
+    A checkpoint that training starts from counts by its content.
+
+    Raises:
+        ConfigError: `ckpt_path` names no file.
+    """
+    content = identity_settings(run.plain())
+    if run.ckpt_path is not None:
+        content["ckpt_path"] = file_digest(run.ckpt_path)
+    return content
 
 
 def identity_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +75,25 @@ def _copied(value: Any) -> Any:
     return {key: _copied(own) for key, own in value.items()} if isinstance(value, Mapping) else value
 
 
+def file_digest(path: str) -> str:
+    """Return the digest of a file's content.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"ckpt_path={path}: there is no such file. Name a checkpoint, such as a last.ckpt of another run.")
+    stat = file.stat()
+    return _file_digest(str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _file_digest(path: str, modified: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def data_name(source: Mapping[str, Any]) -> str:
     """Return the name of a data set by the settings of its source: torchvision's name, the file or folder, or the class."""
     if name := source.get("name"):
@@ -73,7 +104,7 @@ def data_name(source: Mapping[str, Any]) -> str:
 
 
 class Kind(StrEnum):
-    """The four kinds of training, the quadrants of attack x penalty; and a network that was trained elsewhere."""
+    """The four kinds of training, the quadrants of attack x penalty; and networks that were trained elsewhere."""
 
     STANDARD = "standard"
     ADVERSARIAL = "adversarial"
@@ -88,13 +119,13 @@ class Kind(StrEnum):
 
 
 class Cell(NamedTuple):
-    """A cell: what its seeds have in common.
+    """A cell of the grid.
 
     Attributes:
         attack: name of the training attack.
         penalty: names of the penalties, sorted and joined by " + ", or "none".
         kind: the quadrant.
-        digest: of everything that can change the result, the seed and paths apart.
+        digest: of every setting that can change the trained network, the seed and paths apart.
     """
 
     attack: str
@@ -103,12 +134,17 @@ class Cell(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, config: DictConfig) -> Self:
-        penalties = sorted(map(str, config.penalty))
-        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
-        attacked = config.attack["_target_"] != "temper.attacks.NoAttack"
+    def of(cls, run: "RunConfig") -> Self:
+        """Return the cell of a run.
+
+        Raises:
+            ConfigError: `ckpt_path` names no file.
+        """
+        penalties = sorted(run.penalty)
+        digest = hashlib.sha256(json.dumps(identity(run), sort_keys=True).encode()).hexdigest()[:8]
+        attacked = run.attack.target != "temper.attacks.NoAttack"
         return cls(
-            attack=str(config.attack.get("name") or config.attack["_target_"].rpartition(".")[2].lower()),
+            attack=run.attack.get("name") or run.attack.target.rpartition(".")[2].lower(),
             penalty=" + ".join(penalties) or "none",
             kind=Kind.of(attacked=attacked, penalized=bool(penalties)),
             digest=digest,
@@ -120,11 +156,11 @@ class Cell(NamedTuple):
         return f"{self.attack}+{self.penalty.replace(' + ', '+')}-{self.digest}"
 
 
-def run_folder(config: DictConfig, cell: Cell | None = None) -> Path:
+def run_folder(run: "RunConfig", cell: Cell | None = None) -> Path:
     """Return the folder of a run, named by content, so that no two runs collide.
 
     Args:
-        config: the run's config.
+        run: the run.
         cell: its cell, if it is known already.
     """
-    return Path(config.paths.outputs) / str(config.study) / (cell or Cell.of(config)).name / f"seed-{config.seed}"
+    return Path(run.paths.outputs) / run.study / (cell or Cell.of(run)).name / f"seed-{run.seed}"

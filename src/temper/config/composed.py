@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,11 +20,6 @@ def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[
     """
     values = {str(key): config[key] for key in config if key not in without}
     return {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in values.items()}
-
-
-def plain_part(config: DictConfig, key: str) -> dict[str, Any]:
-    """Return one group of a config as plain, resolved values."""
-    return cast(dict[str, Any], OmegaConf.to_container(config[key], resolve=True))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,20 +59,3 @@ def _folder(config: DictConfig, name: object) -> Path:
             f"study={name}: folder {study} does not exist. Studies in {study.parent}: {', '.join(existing) or 'none'}."
         )
     return study
-
-
-def penalty_specs(penalty: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
-    """Return every single penalty by its dotted name.
-
-    An entry without a `_target_` groups several (the elastic net is l1 and l2).
-
-    Raises:
-        ConfigError: an entry is no penalty.
-    """
-    specs: dict[str, DictConfig] = {}
-    for key in penalty:
-        spec, name = penalty[key], prefix + str(key)
-        if not isinstance(spec, DictConfig):
-            raise ConfigError(f"penalty.{name}: should be a penalty with a _target_, not {spec!r}.")
-        specs |= {name: spec} if "_target_" in spec else penalty_specs(spec, f"{name}.")
-    return specs

@@ -2,7 +2,8 @@
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ValidationError
@@ -28,7 +29,8 @@ def explain(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}{way_out}"
     if isinstance(error, InterpolationResolutionError):
         # The message that the resolver raised, without OmegaConf's words around it.
-        return re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error)).splitlines()[0]
+        message = re.sub(r"^(\w+ raised while resolving interpolation: )+", "", str(error))
+        return re.sub(r"\n\s+full_key: .*", "", message, flags=re.DOTALL)
     return str(error).strip() or type(error).__name__
 
 
@@ -47,3 +49,20 @@ def explain_arguments(error: ValidationError, key: str) -> list[str]:
         separator = " " if message.startswith(("is ", "should ")) else ": "
         lines.append(f"{argument}{separator}{message}")
     return lines
+
+
+def did_you_mean(name: str, known: Sequence[str], *, most: int = 12) -> str:
+    """Return a suggestion for a mistyped name.
+
+    Args:
+        name: as it was typed.
+        known: right names.
+        most: list the right names if none is near and they are no more than this.
+    """
+    near = (
+        get_close_matches(name, known, n=1, cutoff=0.5 if len(name) <= 3 else 0.6)
+        or [other for other in known if name and name in other][:1]
+    )
+    if near:
+        return f" Did you mean {near[0]}?"
+    return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= most else ""

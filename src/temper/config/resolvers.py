@@ -10,14 +10,13 @@ from urllib.parse import urlparse
 
 from omegaconf import DictConfig, OmegaConf
 
-from temper.config.cell import Cell
 from temper.config.errors import ConfigError
 
 
 def register_resolvers() -> None:
     """Register `${temper.…}` with OmegaConf, once per process that composes a config."""
     resolvers: dict[str, Callable[..., Any]] = {
-        "temper.cell": lambda *, _root_: Cell.of(_root_).name,
+        "temper.run": run_name,
         "temper.workers": workers,
         "temper.gpus": lambda accelerator, devices: devices if accelerator in ("gpu", "cuda", "auto") else None,
         "temper.handlers": lambda mode: ["file"] if "MULTIRUN" in str(mode) else ["console", "file"],
@@ -26,6 +25,15 @@ def register_resolvers() -> None:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """Return the folder of a run within its study, such as `pgd+l2-3f9a1c20/seed-0`; wrong values of the config end here."""
+    from temper.config.cell import Cell
+    from temper.config.run_config import parse
+
+    run = parse(_root_)
+    return f"{Cell.of(run).name}/seed-{run.seed}"
 
 
 def workers(accelerator: Any, runs_per_gpu: Any) -> int:
@@ -74,9 +82,13 @@ def of_source(key: str, source: DictConfig) -> Any:
 @cache
 def measured(setting: str) -> Any:
     """Measure a data source, once per process for all cells that are composed."""
-    from temper.config.instantiate import build  # with what it loads: few commands need it
+    from temper.config.node import parse_node
 
-    return build(OmegaConf.create({"data": {"source": json.loads(setting)}}), "data.source").measure()
+    errors: list[str] = []
+    source = parse_node(json.loads(setting), "data.source", errors)
+    if source is None or errors:
+        raise ConfigError("\n".join(errors))
+    return source.build().measure()
 
 
 def cores() -> int:

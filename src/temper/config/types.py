@@ -65,6 +65,15 @@ def refuse_text(value: Any) -> Any:
     return value
 
 
+def number_text(value: Any) -> str:
+    """Return a value as a person would type it: 10 for 10.0, and 8/255 for that radius, as papers write it."""
+    if isinstance(value, bool) or not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    levels = round(value * 255)
+    is_level = 0 < levels < 255 and levels / 255 == value and len(repr(value)) > 8
+    return f"{levels}/255" if is_level else repr(value).removesuffix(".0")
+
+
 @dataclass(frozen=True)
 class InEps:
     """A length as a multiple of the radius: "1.25 eps" means the same for every perturbation set."""

@@ -1,47 +1,47 @@
-"""Datamodules built from a config."""
+"""Datamodules of runs, with their splits cached per process."""
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import cast
 
-from omegaconf import DictConfig, OmegaConf
-
-from temper.config.composed import plain_part
-from temper.config.instantiate import build
+from temper.config.node import Node
+from temper.config.run_config import EvaluationConfig, parse_data
 from temper.data import DataModule
 
 
-def data_key(config: DictConfig) -> str:
-    """Return the data settings as JSON; runs with equal settings share one data set."""
-    return json.dumps(plain_part(config, "data"))
+def data_key(data: Node) -> str:
+    """Return the text that tells one set of data from another.
 
-
-def build_data(config: DictConfig) -> DataModule:
-    """Build the datamodule of a config, without loading its data.
-
-    The order of the batches is keyed by the seed of the run. Each batch is repeated `attack.replays` times.
+    Args:
+        data: the config's `data` group.
     """
-    # These entries are not arguments: attack, evaluation, model and penalty refer to them.
-    shared = ("threats", "mean", "std", "flip", "vocabulary", "length", "tokenizer")
-    return build(config, "data", without=shared, seed=config.seed, repeats=_replays(config))
+    return json.dumps(data.plain())
 
 
-def load_data(config: DictConfig) -> DataModule:
-    """Return the datamodule of a config with its splits in memory. Runs of one process that use the same data share them.
+def build_data(run: EvaluationConfig) -> DataModule:
+    """Build the datamodule of a run, its order of batches keyed by the seed and repeated as the attack asks for.
+
+    Args:
+        run: the run.
+    """
+    return cast(DataModule, run.data.build(seed=run.seed, repeats=run.replays))
+
+
+def load_data(run: EvaluationConfig) -> DataModule:
+    """Return the datamodule of a run with its splits in memory, loaded once for all runs of this process that share them.
+
+    Args:
+        run: the run.
 
     Raises:
-        DataError: The data is missing or invalid.
+        DataError: the data is missing or unusable.
     """
-    return cached_data(data_key(config)).for_run(seed=config.seed, repeats=_replays(config))
+    return cached_data(data_key(run.data)).for_run(seed=run.seed, repeats=run.replays)
 
 
 @lru_cache(maxsize=2)
 def cached_data(key: str) -> DataModule:
-    """Load the datamodule of a `data_key`, with the order of batches of seed 0."""
-    data = build_data(OmegaConf.create({"data": json.loads(key), "seed": 0}))
+    """Return the datamodule of a `data_key`, in the order of seed 0, with its splits in memory."""
+    data = cast(DataModule, parse_data(json.loads(key)).build(seed=0))
     data.setup()
     return data
-
-
-def _replays(config: DictConfig) -> Any:
-    return OmegaConf.select(config, "attack.replays", default=1)

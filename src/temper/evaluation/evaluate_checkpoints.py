@@ -5,22 +5,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from temper.config.cell import Kind
-from temper.config.composed import plain_part
+from temper.config.run_config import EvaluationConfig
 from temper.data import DataModule
 from temper.evaluation import Ledger, Suite, evaluate, fingerprint, loss_instability
 from temper.evaluation.suite import Evaluation
 from temper.models import Network, lay_out
 from temper.runs.atomic_files import write_arrays
-from temper.runs.provenance import code_digest, suite_key, targets_of
+from temper.runs.identity import code_digest, suite_key, targets_of
 from temper.runs.record import RunRecord, outcomes_path
 from temper.training.modules import load
 
 
 def evaluate_checkpoints(
-    config: DictConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str, show: bool = False
+    config: EvaluationConfig, data: DataModule, folder: Path, record: RunRecord, *, device: str, show: bool = False
 ) -> dict[str, Any]:
     """Evaluate the checkpoints that `evaluation.checkpoints` names, and compute metrics of the whole run.
 
@@ -53,7 +51,7 @@ def evaluate_checkpoints(
 
 
 def evaluate_networks(
-    config: DictConfig,
+    config: EvaluationConfig,
     networks: dict[str, tuple[Network, int | None]],
     data: DataModule,
     folder: Path,
@@ -76,7 +74,7 @@ def evaluate_networks(
     Returns:
         The entry of the record's `evaluations`, without metrics of the whole run.
     """
-    suite, values = Suite.of(config), plain_part(config, "evaluation")
+    suite, values = Suite.of(config), config.evaluation.plain()
     key, code = suite_key(values), code_digest(targets_of(values))
     start = time.perf_counter()
     evaluations: dict[str, Evaluation] = {}

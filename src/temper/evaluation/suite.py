@@ -5,12 +5,11 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
-from omegaconf import DictConfig
 from torch import Tensor
 
 from temper.attacks import Attack, Threat
 from temper.config.errors import ConfigError
-from temper.config.instantiate import build
+from temper.config.run_config import EvaluationConfig
 from temper.data import DataModule
 from temper.data.sources import Spelling, Telling
 from temper.evaluation.audit import Audit
@@ -50,26 +49,27 @@ class Suite(NamedTuple):
     corruptions: Corruptions | None = None
 
     @classmethod
-    def of(cls, config: DictConfig) -> "Suite":
-        """Build the suite of a config.
+    def of(cls, run: EvaluationConfig) -> "Suite":
+        """Build the suite of a run.
 
         Args:
-            config: of a run.
+            run: the run.
 
         Raises:
             ConfigError: the suite has no attack, or a part of it cannot be built.
         """
-        if not config.evaluation.attacks:
+        config = run.evaluation
+        if not config.attacks:
             raise ConfigError(
                 "evaluation.attacks={}: a suite needs at least one attack. Choose a suite such as evaluation=standard."
             )
-        optional = ("audit", "minimal_norm", "curve", "corruptions")
+        views = {name: getattr(config, name) for name in ("audit", "minimal_norm", "curve", "corruptions")}
         return cls(
-            attacks={str(name): build(config, f"evaluation.attacks.{name}") for name in config.evaluation.attacks},
-            threat=build(config, "evaluation.threat"),
-            gap_attack=build(config, "validation", without=("name",)),
-            batch_size=config.evaluation.batch_size,
-            **{name: build(config, f"evaluation.{name}") for name in optional if config.evaluation.get(name)},
+            attacks={name: attack.build() for name, attack in config.attacks.items()},
+            threat=config.threat.build(),
+            gap_attack=run.validation.build(),
+            batch_size=config.batch_size,
+            **{name: view.build() for name, view in views.items() if view is not None},
         )
 
     @property

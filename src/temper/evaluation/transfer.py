@@ -5,12 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from rich.progress import track
 from torch import Tensor
 
 from temper.attacks import PGD, probing
 from temper.config.errors import ConfigError
+from temper.config.run_config import parse
 from temper.data import Batch
 from temper.data.loading import load_data
 from temper.evaluation import Audit, Suite
@@ -49,8 +49,7 @@ def transfer(evaluated: Mapping[Path, str], *, device: str = "cpu") -> str:
     points: dict[Path, Tensor] = {}
     display = {"console": console, "disable": not console.is_terminal, "transient": True}
     for folder, key in track(chosen.items(), "attacking", **display):  # type: ignore[arg-type]
-        run = OmegaConf.create(records[folder].config)
-        run.evaluation = OmegaConf.create(records[folder].evaluations[key]["suite"])
+        run = parse(records[folder].config).with_suite(records[folder].evaluations[key]["suite"])
         suite = Suite.of(run)
         if suite.audit is None:
             raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table as RichTable
 
+from temper.config.types import number_text
 from temper.report.analysis import Analysis
 from temper.report.examples.tabular_examples import rows_to_markdown
 from temper.report.examples.text_examples import texts_to_markdown
@@ -82,7 +83,7 @@ def describe_study(records: Sequence[RunRecord], suite: str) -> list[str]:
     first = records[0]
     keys = [(record, key) for record in records for key in evaluation_keys(record, suite)]
     suites = [record.evaluations[key]["suite"] for record, key in keys]
-    threats = sorted({f"{each['norm']} eps {each['threat']['eps']}" for each in suites})
+    threats = sorted({f"{each['norm']} eps {number_text(each['threat']['eps'])}" for each in suites})
     datasets = sorted(group_by_dataset(records))
     seeds = {record.seed for record in records}
     packages = ("python", "torch", "pytorch-lightning", "torchattacks")

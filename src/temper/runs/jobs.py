@@ -31,7 +31,7 @@ class Job(NamedTuple):
         data: name of its data set.
         seed: its seed.
         folder: its folder.
-        suite: key of the evaluation suite, see `temper.runs.provenance.suite_key`.
+        suite: key of the evaluation suite, see `temper.runs.identity.suite_key`.
         state: its state on disk.
         evaluated: True if the suite has evaluated it.
         uses_strength: True if the root key `strength` scales one of its penalties.

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from temper.config.cell import Kind
+from temper.config.types import InEps, parse_step_size
 from temper.runs.atomic_files import atomic_write, partial_writes
 from temper.runs.record_schema import validate_schema
 
@@ -125,6 +126,8 @@ def _rename(values: dict[str, Any]) -> None:
     for evaluation in values.get("evaluations", {}).values():
         if "val/loss_stability" in evaluation["run"]:
             evaluation["run"]["val/loss_instability"] = evaluation["run"].pop("val/loss_stability")
+    for part in (values["config"], *(evaluation["suite"] for evaluation in values.get("evaluations", {}).values())):
+        _parse_radii(part)
     data = values["config"].get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if isinstance(source, dict) and isinstance(source.get("openml"), int):
@@ -133,6 +136,18 @@ def _rename(values: dict[str, Any]) -> None:
         labels = source.pop("labels", None)
         positive = labels[1] if isinstance(labels, list) and len(labels) == 2 else None
         source |= {"root": ".", "path": source.pop("train"), "target": source.pop("label"), "positive": positive}
+
+
+def _parse_radii(part: Any) -> None:
+    """Give radii and step sizes that older records hold as text, such as "8/255", the form that the config has today."""
+    if not isinstance(part, dict):
+        return
+    for key, value in part.items():
+        if key in ("eps", "step_size") and isinstance(value, str):
+            parsed = parse_step_size(value)
+            part[key] = str(parsed) if isinstance(parsed, InEps) else parsed
+        else:
+            _parse_radii(value)
 
 
 def outcomes_path(folder: Path, suite: str, checkpoint: str) -> Path:

@@ -5,23 +5,23 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from temper.attacks import Evolving
 from temper.attacks.gradient_step import take_step
 from temper.config.errors import ConfigError, first_line
+from temper.config.run_config import RunConfig
 from temper.data import DataModule
 from temper.models import Compiler, StepNetwork
 from temper.penalties.penalty import Penalty
 from temper.training.modules import Classifier
 
 
-def validate_compiled(config: DictConfig, module: Classifier, data: DataModule) -> None:
+def validate_compiled(run: RunConfig, module: Classifier, data: DataModule) -> None:
     """Check that model, attack and penalties can be compiled.
 
     Args:
-        config: of the run.
+        run: the run.
         module: with a compiler.
         data: whose first validation examples are used.
 
@@ -30,15 +30,15 @@ def validate_compiled(config: DictConfig, module: Classifier, data: DataModule) 
     """
     compiler = module.compiler
     assert compiler is not None
-    if config.trainer.get("sync_batchnorm"):
+    if run.trainer.get("sync_batchnorm"):
         raise ConfigError(
             "model.compile=true: does not support trainer.sync_batchnorm=true, because devices communicate within the network. "
             "Set one of them to false."
         )
-    if compiler.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
+    if compiler.cuda_graphs and run.trainer.accumulate_grad_batches > 1:
         raise ConfigError(
             "model.compile=cuda_graphs: does not support trainer.accumulate_grad_batches="
-            f"{config.trainer.accumulate_grad_batches}, because each batch overwrites the memory of the previous batch's "
+            f"{run.trainer.accumulate_grad_batches}, because each batch overwrites the memory of the previous batch's "
             "gradients. Set model.compile=true, or increase data.batch_size instead."
         )
     if isinstance(module.attack, Evolving) and module.attack.ramp_eps:

@@ -15,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from temper.config.cell import Cell
+from temper.config.cell import NOT_IDENTITY
+from temper.config.composed import plain
 
 SEED = "seed="
 
@@ -84,10 +85,14 @@ class Composer:
         for group in groups.values():
             first = self.compose(group[0])
             other = next((run for run in group if self.seed(run, first) != self.seed(group[0], first)), None)
-            if other is None or Cell.of(first) == Cell.of(self.compose(other)):
+            if other is None or _is_same_cell(first, self.compose(other)):
                 yield first, group
             else:
                 yield from ((self.compose(overrides), [overrides]) for overrides in group)
+
+
+def _is_same_cell(first: DictConfig, other: DictConfig) -> bool:
+    return plain(first, without=NOT_IDENTITY) == plain(other, without=NOT_IDENTITY)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

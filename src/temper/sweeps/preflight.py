@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from typing import cast
 
 import torch
-from hydra.utils import get_class
-from omegaconf import DictConfig
 
 from temper.attacks import Attack, AutoAttack, Cascade, Evolving, Square, Threat, TorchAttack
 from temper.attacks.ascent import Ascent
-from temper.config.composed import penalty_specs, plain_part
 from temper.config.errors import ConfigError, first_line
-from temper.config.instantiate import build
-from temper.config.settings import validate_settings
+from temper.config.node import target_of
+from temper.config.resolvers import workers
+from temper.config.run_config import RunConfig
 from temper.data import DataModule
 from temper.data.loading import cached_data, data_key
 from temper.evaluation import Suite
@@ -28,11 +26,11 @@ from temper.training.modules import Classifier, build_module, build_penalties
 _validated_suites: set[str] = set()
 
 
-def validate(config: DictConfig) -> list[str]:
+def validate(run: RunConfig) -> list[str]:
     """Build all parts of a run, load its data, try its attacks and penalties, and check that all of them work together.
 
     Args:
-        config: of the run.
+        run: the run.
 
     Returns:
         Warnings about settings that are allowed, but probably not intended.
@@ -41,16 +39,17 @@ def validate(config: DictConfig) -> list[str]:
         ConfigError: the run would fail, or would not measure what its settings say.
         DataError: the data is missing or unusable.
     """
-    validate_settings(config)
-    module, suite, data = build_module(config), Suite.of(config), cached_data(data_key(config))
+    workers(run.trainer.accelerator, run.runs_per_gpu)
+    module, suite = build_module(run), Suite.of(run)
+    data = cached_data(data_key(run.data))
     try:
         module.optimizer(module.parameters())
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {error}") from error
-    build(config, "trainer", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
-    if config.optimizer.get("weight_decay"):
+    run.trainer.build(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    if run.optimizer.get("weight_decay"):
         raise ConfigError(
-            f"optimizer.weight_decay={config.optimizer.weight_decay}: would regularize every cell, including the unregularized "
+            f"optimizer.weight_decay={run.optimizer.weight_decay}: would regularize every cell, including the unregularized "
             "baseline penalty=none. Set it to 0 and use penalty=weight_decay (or penalty=l2, which is equivalent for SGD)."
         )
     try:
@@ -66,22 +65,22 @@ def validate(config: DictConfig) -> list[str]:
         if part.evaluation_only:
             raise ConfigError(f"{key}: {type(part).__name__} is for evaluation only. Choose another training attack.")
     _check_attack("attack", module.attack, module.net, data)
-    _check_early_stopping(config, module)
+    _check_early_stopping(run, module)
     if isinstance(module.attack, Evolving):
         for member in module.attack.members:
             _check_attack("attack.attacks", cast(Attack, member), module.net, data, several=False)
     _check_penalties(module, data)
     if module.compiler is not None:
-        validate_compiled(config, module, data)
-    if config.evaluation.checkpoints:
-        setting = data_key(config) + json.dumps(plain_part(config, "evaluation")) + repr(module.net)
+        validate_compiled(run, module, data)
+    if run.evaluation.checkpoints:
+        setting = data_key(run.data) + json.dumps(run.evaluation.plain()) + repr(module.net)
         if setting not in _validated_suites:
             validate_suite(suite, module.net, data)
             _validated_suites.add(setting)
-    return [*_ineffective_settings(config), *_weak_evaluation(config, module.attack, suite, training_threat)]
+    return [*_ineffective_settings(run), *_weak_evaluation(run, module.attack, suite, training_threat)]
 
 
-def _check_early_stopping(config: DictConfig, module: Classifier) -> None:
+def _check_early_stopping(run: RunConfig, module: Classifier) -> None:
     """Raise if an attack that stops early for single examples cannot run with the other settings."""
     for key, attack in (("attack", module.attack), ("validation", module.validation)):
         stopping = [part for part in attack.modules() if isinstance(part, Ascent) and part.stop_after is not None]
@@ -90,7 +89,7 @@ def _check_early_stopping(config: DictConfig, module: Classifier) -> None:
                 f"{key}.stop_after={stopping[0].stop_after}: is not supported by model.compile, which compiles every batch "
                 f"size. Set {key}.stop_after=null or model.compile=false."
             )
-        if config.trainer.get("sync_batchnorm") and any(part.mode == "train" for part in stopping):
+        if run.trainer.get("sync_batchnorm") and any(part.mode == "train" for part in stopping):
             raise ConfigError(
                 f"{key}.stop_after={stopping[0].stop_after}: is not supported with {key}.mode=train and "
                 "trainer.sync_batchnorm=true, because devices would take different numbers of steps and deadlock. Set "
@@ -218,34 +217,34 @@ def _check_penalties(module: Classifier, data: DataModule) -> None:
             raise ConfigError(f"penalty.{name}: does not work with this data and model: {first_line(error)}") from error
 
 
-def _ineffective_settings(config: DictConfig) -> list[str]:
+def _ineffective_settings(run: RunConfig) -> list[str]:
     """Return warnings about settings that change nothing."""
     warnings = []
-    penalties = build_penalties(config)
+    penalties = build_penalties(run)
     for name, penalty in penalties:
         weight = penalties.relative.get(name, penalties.weights[name])
         size = weight if penalty.magnitude is None else getattr(penalty, penalty.magnitude, None)
         if size == 0:
             warnings.append(f"penalty.{name} has no effect: its {penalty.magnitude or 'weight'} is 0")
-    if config.strength != 1 and not is_scaled(config):
-        warnings.append(f"strength={config.strength} has no effect: this cell has no penalty that strength scales")
+    if run.strength != 1 and not is_scaled(run):
+        warnings.append(f"strength={run.strength:g} has no effect: this cell has no penalty that strength scales")
     return warnings
 
 
-def is_scaled(config: DictConfig) -> bool:
-    """Return True if the root key `strength` scales the weight or magnitude of a penalty of this config."""
-    for spec in penalty_specs(config.penalty).values():
-        magnitude = cast(type[Penalty], get_class(spec["_target_"])).magnitude
-        if any(key in spec for key in ([magnitude] if magnitude else ["weight", "relative"])):
+def is_scaled(run: RunConfig) -> bool:
+    """Return True if the root key `strength` scales the weight or magnitude of a penalty of this run."""
+    for node in run.penalties.values():
+        magnitude = cast(type[Penalty], target_of(node.target, node.key)).magnitude
+        if any(key in node for key in ([magnitude] if magnitude else ["weight", "relative"])):
             return True
     return False
 
 
-def _weak_evaluation(config: DictConfig, attack: object, suite: Suite, training: Threat | None) -> list[str]:
+def _weak_evaluation(run: RunConfig, attack: object, suite: Suite, training: Threat | None) -> list[str]:
     """Return warnings about an evaluation that is weaker than the training attack.
 
     Args:
-        config: of the run.
+        run: the run.
         attack: of the training.
         suite: of the evaluation.
         training: perturbation set of the training attack.
@@ -255,7 +254,7 @@ def _weak_evaluation(config: DictConfig, attack: object, suite: Suite, training:
     most = max(getattr(member, "steps", getattr(member, "options", {}).get("steps", 0)) for member in suite.attacks.values())
     if most < steps:
         warnings.append(
-            f"evaluation={config.evaluation.name} takes at most {most} attack steps, but the training attack takes {steps}: "
+            f"evaluation={run.evaluation.name} takes at most {most} attack steps, but the training attack takes {steps}: "
             "robust accuracy may be overestimated"
         )
     if isinstance(attack, TorchAttack) and attack.engine.__name__ in ("APGD", "APGDT", "FAB", "Square"):

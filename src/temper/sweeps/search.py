@@ -16,8 +16,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.config.composed import plain
 from temper.config.errors import ConfigError
+from temper.config.run_config import parse
 from temper.report.figures import save
 from temper.report.tables.results_table import percent
 from temper.runs.atomic_files import atomic_write
@@ -153,7 +153,7 @@ def _check_ends(
 
 def _validation_settings(config: DictConfig) -> str:
     """Return the settings by which trials are compared, as JSON."""
-    values = plain(config)
+    values = parse(config).plain()
     data = {key: value for key, value in values["data"].items() if key not in TRAINING_ONLY}
     return json.dumps([values["validation"], data], sort_keys=True)
 

@@ -11,14 +11,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from temper.config.cell import Cell, data_name, identity, run_folder
-from temper.config.composed import plain_part
+from temper.config.cell import data_name
 from temper.config.errors import ConfigError
-from temper.config.settings import validate_seed, validate_settings
+from temper.config.run_config import parse, parse_seed
 from temper.report import make_report
+from temper.runs.identity import RunIdentity
 from temper.runs.jobs import Job, State, record_mtime, run_state
 from temper.runs.plans import Plan
-from temper.runs.provenance import code_digest, suite_key, targets_of
 from temper.runs.terminal import quiet_libraries, say
 from temper.sweeps.composing import Composer
 from temper.sweeps.launch import launch
@@ -125,7 +124,7 @@ def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[st
         arguments: overrides.
 
     Raises:
-        ConfigError: an axis is an interval.
+        ConfigError: an axis is an interval, or has no value.
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
     for override in parsed:
@@ -133,7 +132,11 @@ def combinations(loader: ConfigLoader, arguments: Sequence[str]) -> list[list[st
             raise ConfigError(
                 f"{override.input_line}: an interval needs a search. Set hydra.sweeper.search, or list its values as a,b,c."
             )
-    return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    runs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    if not runs:
+        empty = [str(override.input_line) for override in parsed if override.is_sweep_override()]
+        raise ConfigError(f"{' '.join(empty)}: this grid has no run, since an axis has no value. Name its values as a,b,c.")
+    return runs
 
 
 def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
@@ -160,26 +163,23 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     composer = Composer(config, loader)
     for composed, group in composer.cells(runs):
         try:
-            validate_settings(composed)
-            _check_devices(composed, config)
-            cell, data = Cell.of(composed), data_name(composed.data.get("source") or {})
-            cell_folder = run_folder(composed, cell)
-            strengths.add(composed.strength)
-            suite = suite_key(plain_part(composed, "evaluation"))
+            run = parse(composed)
+            _check_devices(run.trainer.devices, config)
+            cell_identity = RunIdentity.of(run)
+            cell, suite, data = cell_identity.cell, cell_identity.suite, data_name(run.data.source.plain())
+            strengths.add(run.strength)
             if (cell.digest, suite) not in uses_strength:
-                if not composed.penalty:
-                    composed.strength = 1.0  # the cell without penalties in a sweep over strength needs no warning
-                warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(composed))
-                uses_strength[cell.digest, suite] = is_scaled(composed)
-            code = code_digest(targets_of(identity(composed)))
+                # The cell without penalties in a sweep over strength needs no warning.
+                checked = run if run.penalty else run.replace(strength=1.0)
+                warnings |= dict.fromkeys(f"{cell.name}: {warning}" for warning in validate(checked))
+                uses_strength[cell.digest, suite] = is_scaled(checked)
             for overrides in group:
-                composed.seed = composer.seed(overrides, composed)
-                validate_seed(composed)
-                folder = cell_folder.with_name(f"seed-{composed.seed}")
+                identity = cell_identity.with_seed(parse_seed(composer.seed(overrides, composed)))
+                folder = identity.folder
                 mtime = record_mtime(folder)  # before the record is read: another sweep may finish the run in between
-                state, evaluated = run_state(folder, suite, code)
+                state, evaluated = run_state(folder, suite, identity.code)
                 scaled = uses_strength[cell.digest, suite]
-                job = Job(overrides, cell, data, composed.seed, folder, suite, state, evaluated, scaled, mtime)
+                job = Job(overrides, cell, data, identity.seed, folder, suite, state, evaluated, scaled, mtime)
                 jobs.setdefault((folder, suite), job)
         except ConfigError as error:
             errors[str(error)] = None
@@ -190,14 +190,14 @@ def plan(config: DictConfig, loader: ConfigLoader, runs: Sequence[list[str]]) ->
     return list(jobs.values()), list(warnings)
 
 
-def _check_devices(composed: DictConfig, config: DictConfig) -> None:
+def _check_devices(devices: int | list[int] | str, config: DictConfig) -> None:
     """Raise if a run of a local sweep uses several devices.
 
     Lightning starts the processes of further devices by running the command again, which would start the whole sweep.
     """
-    if device_count(composed.trainer.devices) > 1 and "slurm" not in str(config.hydra.launcher.get("_target_", "")).lower():
+    if device_count(devices) > 1 and "slurm" not in str(config.hydra.launcher.get("_target_", "")).lower():
         raise ConfigError(
-            f"trainer.devices={composed.trainer.devices}: each run of a local sweep would start the whole sweep again on its "
+            f"trainer.devices={devices}: each run of a local sweep would start the whole sweep again on its "
             "other devices. Set trainer.devices=1 to run one run per device concurrently, use hydra/launcher=slurm on a "
             "cluster, or run each cell separately without -m."
         )

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from temper.runs.atomic_files import atomic_write, set_aside
+from temper.runs.identity import RunIdentity
 
 log = logging.getLogger("temper")
 
@@ -30,18 +30,19 @@ def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
     return [best, last]
 
 
-class SaveCodeDigest(Callback):
-    """Save the code digest in every checkpoint, so that no run is resumed by different code.
+class SaveIdentity(Callback):
+    """Save in every checkpoint which run it belongs to and which code wrote it: a run is resumed from nothing else.
 
     Args:
-        code: digest of the present code.
+        identity: of the run.
     """
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    def __init__(self, identity: RunIdentity) -> None:
+        self.identity = identity
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["code"] = self.code
+        checkpoint["code"] = self.identity.code
+        checkpoint["run"] = {"digest": self.identity.cell.digest, "seed": self.identity.seed}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -61,28 +62,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise OSError(f"{path} could not be written. Is the disk full? ({str(error).splitlines()[0]})") from error
 
 
-def checkpoint_to_resume(config: DictConfig, checkpoints: Path, code: str) -> str | None:
+def checkpoint_to_resume(identity: RunIdentity, ckpt_path: str | None) -> str | None:
     """Return the checkpoint from which training starts, or None to start from scratch.
 
-    It is last.ckpt if the run was interrupted under the same code, else `ckpt_path` of the config. Stale and damaged
-    checkpoints are set aside.
+    It is last.ckpt if this run was interrupted under the same code, else `ckpt_path`. Checkpoints of other code or of
+    another run, and damaged ones, are set aside.
 
     Args:
-        config: the run's config.
-        checkpoints: folder of the run's checkpoints.
-        code: digest of the present code.
+        identity: of the run.
+        ckpt_path: of the config.
     """
+    checkpoints = identity.folder / "checkpoints"
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
     if last.exists():
         path, reason = last, "stale"
         try:
             for path in (best, last):
-                saved_by = torch.load(path, map_location="cpu", weights_only=True)["code"]
-            if saved_by == code:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            own = {"digest": identity.cell.digest, "seed": identity.seed}
+            if state["code"] == identity.code and state["run"] == own:
                 log.info("resuming from %s", last)
                 return str(last)
+            if state.get("run", own) != own:
+                reason = "of another run"
         except Exception:  # a damaged file can make the unpickler raise anything
             reason = "damaged"
-        aside = set_aside(checkpoints, reason)
+        aside = set_aside(checkpoints, reason.replace(" ", "-"))
         log.warning("warning: %s is %s; set aside as %s. Training starts from scratch.", path, reason, aside)
-    return config.ckpt_path
+    return ckpt_path

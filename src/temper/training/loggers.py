@@ -6,53 +6,52 @@ They copy the record and the curves and are never their source.
 import logging
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from temper.config.cell import Cell, identity
 from temper.config.errors import explain
-from temper.config.instantiate import build
-from temper.runs.provenance import code_digest, targets_of
+from temper.config.node import target_of
+from temper.config.run_config import RunConfig
+from temper.runs.identity import RunIdentity
 from temper.runs.record import RunRecord
 from temper.training.wandb_logger import WandbLogger
 
 log = logging.getLogger("temper")
 
 
-def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
-    """Build every logger of the config (`logger=csv`, `logger=wandb`, `logger=[csv,wandb]`).
+def build_loggers(run: RunConfig, identity: RunIdentity) -> list[Logger]:
+    """Build every logger of a run (`logger=csv`, `logger=wandb`, `logger=[csv,wandb]`).
 
     Args:
-        config: the run's config.
-        folder: the run's folder, into which they write.
+        run: the run.
+        identity: its identity; the loggers write into its folder.
 
     Raises:
         ConfigError: a setting is wrong, or the logger's library is not installed.
     """
     loggers: list[Logger] = []
-    for name, settings in config.logger.items():
+    for node in run.logger.values():
         arguments: dict[str, Any] = {}
-        if settings.get("_target_") == "temper.training.wandb_logger.WandbLogger":
-            arguments["content"] = wandb_identity(config)  # for W&B alone, since it digests the whole config
-        loggers.append(build(config, f"logger.{name}", save_dir=str(folder), **arguments))
+        if target_of(node.target, node.key) is WandbLogger:
+            arguments["content"] = wandb_identity(run.study, identity)
+        loggers.append(node.build(save_dir=str(identity.folder), **arguments))
     return loggers
 
 
-def wandb_identity(config: DictConfig) -> dict[str, str]:
+def wandb_identity(study: str, identity: RunIdentity) -> dict[str, str]:
     """Return `id`, `name`, `group` (the cell) and `job_type` (the kind) of a W&B run.
 
     The id consists of study, cell, seed and code digest: a run of different code must not continue the curves.
 
     Args:
-        config: the run's config.
+        study: name of the study.
+        identity: of the run.
     """
-    cell, code = Cell.of(config), code_digest(targets_of(identity(config)))
+    cell = identity.cell
     # W&B rejects some characters in an id, and ids of more than 128 characters.
-    run_id = re.sub(r"[^\w.-]", "_", f"{str(config.study)[:80]}-{cell.digest}-{config.seed}-{code}")
-    return {"id": run_id, "name": f"{cell.name}/seed-{config.seed}", "group": cell.name, "job_type": str(cell.kind)}
+    run_id = re.sub(r"[^\w.-]", "_", f"{study[:80]}-{cell.digest}-{identity.seed}-{identity.code}")
+    return {"id": run_id, "name": f"{cell.name}/seed-{identity.seed}", "group": cell.name, "job_type": str(cell.kind)}
 
 
 def log_config(loggers: list[Logger], record: RunRecord) -> None:

@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from temper.attacks import PGD, Threat, probing
-from temper.config.instantiate import build
+from temper.config.run_config import parse
 from temper.data import Batch, DataModule
 from temper.data.loading import build_data
 from temper.models import Network
@@ -75,16 +74,16 @@ def surfaces(runs: Sequence[RepresentativeRun], suites: Sequence[str], checkpoin
 
 def _data(run: RepresentativeRun) -> DataModule:
     """Load the data of a run from disk; a report downloads nothing."""
-    config = OmegaConf.create(run.record.config)
+    config = parse(run.record.config)
     if "download" in config.data.source:
-        config.data.source.download = False
+        source = config.data.source.with_arguments(download=False)
+        config = config.replace(data=config.data.with_arguments(source=source))
     return build_data(config)
 
 
 def _threat(run: RepresentativeRun, suite: str) -> Threat:
-    config = OmegaConf.create(run.record.config)
-    config.evaluation = OmegaConf.create(run.record.evaluations[suite]["suite"])
-    threat: Threat = build(config, "evaluation.threat")
+    config = parse(run.record.config).with_suite(run.record.evaluations[suite]["suite"])
+    threat: Threat = config.evaluation.threat.build()
     return threat
 
 

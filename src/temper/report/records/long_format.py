@@ -10,6 +10,7 @@ import pandas as pd
 
 from temper.config.cell import NOT_IDENTITY
 from temper.config.composed import flat
+from temper.config.types import number_text
 from temper.report.records.recipe import recipe_of
 from temper.runs.record import RunRecord
 
@@ -188,7 +189,7 @@ def differing_settings(groups: Iterable[Mapping[Key, Mapping[str, Any]]]) -> dic
         for key in differing:
             shown.setdefault(tuple(repr(cell.get(key)) for cell in cells.values()), key)
         for identity, cell in cells.items():
-            texts[identity] = ", ".join(f"{key}={cell.get(key)}" for key in shown.values())
+            texts[identity] = ", ".join(f"{key}={number_text(cell.get(key))}" for key in shown.values())
     return texts
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from temper.config.types import number_text
 from temper.report.records.recipe import differing_parts, recipe_settings
 from temper.report.statistics.paired_differences import PairedRuns
 from temper.runs.record import RunRecord
@@ -39,7 +40,7 @@ def _differing_settings(one: RunRecord, other: RunRecord, parts: Sequence[str]) 
     """Return the differing settings in some parts of two recipes, each as "key (value, other value)"."""
     left, right = recipe_settings(one), recipe_settings(other)
     values = [(key, left[part].get(key), right[part].get(key)) for part in parts for key in sorted({*left[part], *right[part]})]
-    return [f"{key} ({before}, {after})" for key, before, after in values if before != after]
+    return [f"{key} ({number_text(before)}, {number_text(after)})" for key, before, after in values if before != after]
 
 
 def _shortened(names: Sequence[str], separator: str) -> str:
