@@ -34,7 +34,7 @@ from temper.training.modules import build_module
 
 EXAMPLES = 1024  # divisible by every batch size
 DATA = (f"data.train_size={EXAMPLES}", "data.val_fraction=0.2")
-STEP = (*DATA, "attack=pgd", "attack.steps=3", "data.batch_size=128", "trainer.max_epochs=-1")
+STEP = (*DATA, "attack=pgd", "attack.steps=3", "data.batch_size=128", "trainer.max_epochs=1000000")
 RUN_OF_A_SWEEP = ("evaluation=quick", "data.train_size=200", "data.test_size=60", "trainer.max_epochs=8", "model.width=4")
 RUN_ON_DEVICES = (*DATA, "attack=pgd", "attack.steps=3", "data.batch_size=256", "model.width=32", "evaluation.checkpoints=[]")
 WARM_UP = 2  # steps

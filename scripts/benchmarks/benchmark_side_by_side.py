@@ -33,7 +33,7 @@ from temper.training.modules import build_module
 
 ENOUGH = 0.95  # fraction of the best throughput
 MOST = 16  # default maximal number of processes
-CELL = ("attack=pgd", "trainer.max_epochs=-1")
+CELL = ("attack=pgd", "trainer.max_epochs=1000000")
 PATIENCE = 600  # seconds to wait for the start signal
 
 

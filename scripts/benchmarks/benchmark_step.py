@@ -84,7 +84,7 @@ def main() -> None:
     print(f"{machine(torch.device('cpu'))}; {ROUNDS} rounds of {STEPS} steps")
     print(f"{'kind':12s} {'plain ms':>9s} {'temper ms':>10s} {'ratio':>6s}   goal")
     for kind, (attack, penalty, goal) in KINDS.items():
-        overrides = ["data.batch_size=128", attack, penalty, "trainer.max_epochs=-1", *sys.argv[1:]]
+        overrides = ["data.batch_size=128", attack, penalty, "trainer.max_epochs=1000000", *sys.argv[1:]]
         config = composed(*overrides)
         sides = plain(config), lightning(config)
         rounds = [tuple(side() for side in sides) for _ in range(ROUNDS)]

@@ -38,7 +38,7 @@ def cosine(*, warmup: Progress = 0.0) -> Schedule:
 
 @checked
 def triangle(*, peak: Progress = 0.4) -> Schedule:
-    """Return a schedule that rises linearly to the optimizer's rate, then falls linearly to 0 (Smith 2017; Wong et al. 2020).
+    """Return a schedule of linear warm-up to the optimizer's rate and linear decay to 0 (Smith 2017; Wong et al. 2020).
 
     Args:
         peak: fraction of training at which the rate is highest.

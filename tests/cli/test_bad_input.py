@@ -44,7 +44,7 @@ MISTAKES = {
     "too few examples for the classes": (("data.test_size=9",), "data.test_size"),
     "wrong _target_": (
         ("penalty=l2", "penalty.l2._target_=torch.nn.Linear"),
-        "penalty.l2._target_=torch.nn.Linear: is no subclass of temper.penalties.Penalty",
+        "penalty.l2._target_=torch.nn.Linear: is not a subclass of temper.penalties.Penalty",
     ),
     "missing _target_": (("attack=pgd", "attack._target_=temper.attacks.Nothing"), "Nothing"),
     "learning rate": (("optimizer.lr=-1",), "optimizer: Invalid learning rate"),

@@ -125,7 +125,7 @@ MISTAKES: dict[str, str] = {
     "validation.name=null": "validation.name=null: should be a plain name",
     "validation.name=clean": "validation.name=clean: is the name of another metric",
     "+evaluation.attacks.clean={_target_: temper.attacks.PGD, threat: '${evaluation.threat}'}": "evaluation.attacks.clean",
-    "evaluation.attacks.pgd._target_=temper.penalties.L2": "_target_=temper.penalties.L2: is no subclass of",
+    "evaluation.attacks.pgd._target_=temper.penalties.L2": "_target_=temper.penalties.L2: is not a subclass of",
     "attack._target_=temper.attacks.Nothing": "attack._target_=temper.attacks.Nothing: cannot be imported",
     "attack._target_=os.system": "attack._target_=os.system: ",
     "attack.threat=3": "attack.threat=3: should be an object with a _target_",

@@ -127,8 +127,8 @@ class L1(Threat):
         """Project onto the intersection of ball and valid range; clipping after projecting would waste part of eps.
 
         Croce & Hein 2021 (https://arxiv.org/abs/2103.01208), proposition 2.1: every value moves towards 0 by the same amount t
-        and is clamped to its room, with t such that sum of clamp(|d| - t, 0, room) = eps. The sum is piecewise linear in t, and
-        t is found by sorting its breakpoints.
+        and is clamped to its room, the distance to the end of the valid range but at most |d|, with t such that the sum of
+        clamp(|d| - t, 0, room) is eps. The sum is piecewise linear in t, and t is found by sorting its breakpoints.
         """
         size = delta.abs().flatten(1)
         room = size

@@ -18,7 +18,7 @@ NULL_GROUP = "Config group override must be a string or a list"
 
 
 def reword(message: str) -> str | None:
-    """Return a plainer message for an error that a user can mend, or None for any other.
+    """Return a plainer message for an error that a user can fix, or None for any other.
 
     Args:
         message: Hydra's message.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from temper.config.errors import ConfigError
 
-if TYPE_CHECKING:  # records are read without what parses a config
+if TYPE_CHECKING:  # reading records needs no parser
     from temper.config.run_config import RunConfig
 
 # Root keys that cannot change the trained network, or are coordinates of their own (the seed). A run may be evaluated again
-# by another suite; where training depends on the suite (the validation attack), its values stand in other keys.
+# by another suite; where training depends on the suite (the validation attack), its values are in other keys.
 NOT_IDENTITY = (
     "hydra",
     "seed",
@@ -51,7 +51,7 @@ def identity_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     content = {key: _copied(value) for key, value in values.items() if key not in NOT_IDENTITY}
     data, model = content.get("data", {}), content.get("model", {})
     source = data.get("source", {})
-    # Where a data set is located, and whether it may be downloaded, is no part of what it is.
+    # Where a data set is located, and whether it may be downloaded, is not part of its identity.
     for key in ("root", "download"):
         source.pop(key, None)
     if isinstance(source.get("openml"), dict):

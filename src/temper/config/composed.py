@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from temper.config.errors import ConfigError
 
 HERE = Path(__file__).resolve().parent
-# At the top of the repository in a checkout, beside the package in a wheel.
+# At the top of the repository in a checkout, next to the package in a wheel.
 CONF = str(next(path for path in (HERE.parents[2] / "conf", HERE.parent / "conf") if path.is_dir()))
 
 
 def plain(config: DictConfig, *, without: tuple[str, ...] = ("hydra",)) -> dict[str, Any]:
-    """Return the config as plain, resolved values: what records and checkpoints hold.
+    """Return the config as plain, resolved values, as stored in records and checkpoints.
 
     Keys are skipped before anything is resolved, since resolving Hydra's own would recurse.
     """

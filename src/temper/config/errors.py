@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and their wording."""
+"""Errors that a user can fix, and their wording."""
 
 import errno
 import re
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 
 class ConfigError(ValueError):
-    """Raised for a wrong value in the config; the message names the key, the value and the way out."""
+    """Raised for a wrong value in the config; the message names the key, the value and the fix."""
 
 
 def first_line(error: BaseException) -> str:
@@ -19,14 +19,14 @@ def first_line(error: BaseException) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """Return an error in one or two lines, with the file and the way out where the system's own message lacks them."""
+    """Return an error in one or two lines, with the file and the fix where the system's own message lacks them."""
     if isinstance(error, OSError) and error.filename:
-        way_out = ""
+        fix = ""
         if error.errno in (errno.EACCES, errno.ENOTDIR, errno.EROFS, errno.EEXIST):
-            way_out = "; choose another folder: paths.outputs=…, paths.results=… or paths.data=…"
+            fix = "; choose another folder: paths.outputs=…, paths.results=… or paths.data=…"
         elif error.errno == errno.ENOSPC:
-            way_out = "; free some space and run the same command again to continue"
-        return f"{error.filename}: {error.strerror}{way_out}"
+            fix = "; free some space and run the same command again to continue"
+        return f"{error.filename}: {error.strerror}{fix}"
     if isinstance(error, InterpolationResolutionError):
         # The message that the resolver raised, without OmegaConf's words around it.
         message = re.sub(r"^(\w+ raised while resolving interpolation: )+", "", str(error))
@@ -35,13 +35,13 @@ def explain(error: BaseException) -> str:
 
 
 def explain_arguments(error: ValidationError, key: str) -> list[str]:
-    """Return one line for each wrong argument: its key, what it should be, and the value that was given."""
+    """Return one line for each wrong argument: its key, the expected value and the value that was given."""
     lines = []
     for problem in error.errors():
         argument = ".".join([key, *(str(part) for part in problem["loc"])])
         message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
         if problem["type"] == "unexpected_keyword_argument":
-            message = "is no setting of this option"
+            message = "is not a setting of this option"
         elif problem["type"] in ("missing_argument", "missing_keyword_only_argument", "missing"):
             message = "is missing"
         elif not isinstance(problem["input"], Mapping) and type(problem["input"]).__name__ != "ArgsKwargs":

@@ -1,5 +1,6 @@
 """A node of the config: the target that an option names by `_target_`, with typed arguments."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,13 +32,13 @@ SIMPLER = {
 
 @dataclass(frozen=True, repr=False)
 class Node:
-    """What builds one object: its target and its arguments, each in one canonical form.
+    """Specification of one object: its target and its arguments, each in one canonical form.
 
     Attributes:
         key: where the node is in the config, such as `evaluation.attacks.pgd`.
         target: dotted path of a class or function.
         arguments: values, nodes, and lists or mappings of both, by name.
-        entries: values beside the arguments, which other parts of the config refer to, by name.
+        entries: further values, which other parts of the config refer to, by name.
         partial: the object is made later, with further arguments.
     """
 
@@ -67,7 +68,7 @@ class Node:
         return Node(self.key, self.target, {**self.arguments, **arguments}, self.entries, self.partial)
 
     def plain(self) -> dict[str, Any]:
-        """Return the node as plain values: what records hold, and what `parse_node` reads back."""
+        """Return the node as plain values, as stored in records; `parse_node` reads them back."""
         values = {TARGET: self.target} | ({PARTIAL: True} if self.partial else {})
         return values | {name: plain(value) for name, value in {**self.entries, **self.arguments}.items()}
 
@@ -106,6 +107,8 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {name: plain(own) for name, own in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)  # JSON has no infinity
     return [plain(own) for own in value] if isinstance(value, list | tuple) else value
 
 
@@ -135,7 +138,7 @@ def target_of(path: str, key: str) -> Callable[..., Any]:
         reason = first_line(error.__cause__ or error)
         raise ConfigError(f"{key}._target_={path}: cannot be imported ({reason}). Name a class by its module path.") from error
     if not callable(found):
-        raise ConfigError(f"{key}._target_={path}: is no class or function.")
+        raise ConfigError(f"{key}._target_={path}: is not a class or function.")
     return found
 
 
@@ -172,16 +175,16 @@ def parse_node(
         errors.append(str(error))
         return None
     if base is not None and not (isinstance(target, type) and issubclass(target, base)):
-        errors.append(f"{key}._target_={path}: is no subclass of {_public_name(base)}.")
+        errors.append(f"{key}._target_={path}: is not a subclass of {_public_name(base)}.")
         return None
     signature = signature_of(target)
     arguments: dict[str, Any] = {}
-    beside: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     for name, own in value.items():
         if name in (TARGET, PARTIAL):
             continue
         if name in entries:
-            beside[name] = own
+            extra[name] = own
         elif str(name).startswith("_"):
             errors.append(f"{key}.{name}: only _target_ and _partial_ are read here. Remove it.")
         elif name in signature.annotations or signature.open:
@@ -192,7 +195,7 @@ def parse_node(
     if not value.get(PARTIAL):
         missing = signature.required - arguments.keys() - set(given)
         errors += [f"{key}.{name}: is missing." for name in sorted(missing)]
-    return Node(key, path, arguments, beside, bool(value.get(PARTIAL)))
+    return Node(key, path, arguments, extra, bool(value.get(PARTIAL)))
 
 
 def _argument(value: Any, key: str, signature: Signature, name: str, errors: list[str]) -> Any:
@@ -230,10 +233,10 @@ def validated(value: Any, key: str, adapter: TypeAdapter[Any], errors: list[str]
 
 
 def explain_problems(problems: Sequence[Any], key: str) -> str:
-    """Return one line for a wrong value: its key, the value, and what it should be."""
+    """Return one line for a wrong value: its key, the value and the expected value."""
     messages = list(dict.fromkeys(_message(problem) for problem in problems))
-    said = " or ".join([messages[0], *(message.removeprefix("should be ") for message in messages[1:3])])
-    return f"{key}={_shown(problems[0]['input'])}: {said}."
+    expected = " or ".join([messages[0], *(message.removeprefix("should be ") for message in messages[1:3])])
+    return f"{key}={_shown(problems[0]['input'])}: {expected}."
 
 
 def _message(problem: Any) -> str:

@@ -44,8 +44,8 @@ def workers(accelerator: Any, runs_per_gpu: Any) -> int:
         runs_per_gpu: parallel runs on one GPU.
 
     Raises:
-        ConfigError: `runs_per_gpu` is no whole number of at least 1, or it is larger for runs that use no GPU, where it would
-            have no effect. This machine need not have a GPU: on a cluster, another one runs the jobs.
+        ConfigError: `runs_per_gpu` is not a whole number of at least 1, or it is larger for runs that use no GPU, where it
+            would have no effect. This machine need not have a GPU: on a cluster, another one runs the jobs.
     """
     if not isinstance(runs_per_gpu, int) or runs_per_gpu < 1:
         raise ConfigError(f"runs_per_gpu={runs_per_gpu}: should be a whole number of at least 1.")

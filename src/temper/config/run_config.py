@@ -14,7 +14,7 @@ from temper.config.node import TARGET, Node, explain_problems, parse_node, plain
 from temper.config.trainer_config import check_trainer
 from temper.config.types import Count, NonNegative, Probability, parse_whole
 
-# Numbers beside the attacks of a suite have these names in tables and records.
+# Metrics other than those of attacks have these names in tables and records.
 RESERVED_NAMES = ("clean", "worst_case", "loss", "risk", "penalty", "fgsm_gap")
 
 
@@ -100,7 +100,7 @@ class Settings(Frozen):
 
 
 class EvaluationConfig(Settings):
-    """Everything that an evaluation needs, with or without a training before it."""
+    """Config of an evaluation, with or without a training before it."""
 
     data: Node
     model: Node
@@ -110,12 +110,12 @@ class EvaluationConfig(Settings):
 
     @property
     def replays(self) -> int:
-        """How often each batch is repeated, as a training attack that replays its batches asks for."""
+        """Number of times each batch is repeated, set by the training attack."""
         attack: Node | None = getattr(self, "attack", None)
         return 1 if attack is None else int(attack.get("replays", 1))
 
     def plain(self) -> dict[str, Any]:
-        """Return the config as plain values: what records and checkpoints hold, and what `parse` reads back."""
+        """Return the config as plain values, as stored in records and checkpoints; `parse` reads them back."""
         return {name: _plain(value) for name, value in self}
 
     def replace(self, **fields: Any) -> Self:
@@ -377,7 +377,7 @@ def _checked(model: type[BaseModel], fields: Mapping[str, Any], errors: list[str
     try:
         return model.model_validate({key: value for key, value in fields.items() if key in known})
     except ValidationError as error:
-        nodes = {name for name, value in fields.items() if value is None and name not in OPTIONAL}  # told already
+        nodes = {name for name, value in fields.items() if value is None and name not in OPTIONAL}  # already reported
         by_key: dict[str, list[Any]] = {}
         for problem in error.errors():
             if problem["loc"][0] not in nodes:

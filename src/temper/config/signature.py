@@ -96,10 +96,11 @@ def adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def strict(annotation: Any) -> Any:
-    """Return a type whose numbers, truth values and texts are told apart.
+    """Return a type that distinguishes numbers, truth values and texts.
 
-    A number may be written as text (`"3"`, `8/255`), since environment variables and fractions are texts; `true` is no number,
-    `1` is no truth value, and a number is no text. Classes of objects stand for nodes, see `temper.config.node`.
+    A number may be written as text (`"3"`, `8/255`), since environment variables and fractions are texts; `true` is not a
+    number, `1` is not a truth value, and a number is not a text. Classes of objects are represented by nodes, see
+    `temper.config.node`.
     """
     if annotation is float:
         return Annotated[float, BeforeValidator(parse_number)]

@@ -1,7 +1,7 @@
 """Types of config values.
 
-`@checked` on an `__init__` validates every argument by its annotation, so that a class states in its signature what it
-takes, and a wrong value is an error that names the argument before anything is trained.
+`@checked` on an `__init__` validates every argument by its annotation, so that a class declares its arguments in its
+signature, and a wrong value is an error that names the argument before anything is trained.
 """
 
 import math
@@ -18,10 +18,10 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 def parse_number(value: Any) -> Any:
     """Return the number that a text such as `"8/255"`, `"0.5/255"`, `"1e-3"` or `"inf"` denotes, rounded once.
 
-    So `1/8`, `2/16` and `0.125` are one number. Values that are no text pass through.
+    So `1/8`, `2/16` and `0.125` are one number. Values other than text pass through.
 
     Raises:
-        ValueError: the text is no number, or the value is NaN or a truth value.
+        ValueError: the text is not a number, or the value is NaN or a truth value.
     """
     if isinstance(value, bool) or value != value:
         raise ValueError("should be a number such as 0.1, 1e-3 or 8/255")

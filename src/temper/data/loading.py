@@ -10,7 +10,7 @@ from temper.data import DataModule
 
 
 def data_key(data: Node) -> str:
-    """Return the text that tells one set of data from another.
+    """Return a key that identifies the data.
 
     Args:
         data: the config's `data` group.

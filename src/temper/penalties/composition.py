@@ -149,7 +149,7 @@ class Penalties(nn.Module):
         return total
 
     def unused_parameters(self, terms: Mapping[str, Tensor]) -> list[nn.Parameter]:
-        """Return the trainable parameters of members that do not contribute to these terms."""
+        """Return the trainable parameters of members that contribute none of these terms."""
         unused = [penalty for name, penalty in self if name not in terms or not self.weight(name)]
         return [parameter for penalty in unused for parameter in penalty.parameters() if parameter.requires_grad]
 

@@ -1,4 +1,4 @@
-"""Identity of a run: what must agree before anything of it is reused."""
+"""Identity of a run: the settings and the code that must match before its results are reused."""
 
 import hashlib
 import importlib
@@ -37,14 +37,14 @@ LIBRARIES = ("temper", "torch", "pytorch_lightning", "torchvision")
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """Which run a config describes; computed once and handed down.
+    """Identity of a run, computed once and passed on.
 
     Attributes:
         cell: what all its seeds have in common.
         seed: the seed.
-        code: digest of the code that trains it, of attacks and penalties from outside too.
+        code: digest of the code that trains it, including attacks and penalties from outside.
         suite: key of the suite that evaluates it, which names its evaluation in the record.
-        folder: where it leaves everything.
+        folder: the run's folder.
     """
 
     cell: Cell
@@ -89,7 +89,7 @@ def suite_key(evaluation: Mapping[str, Any]) -> str:
 def code_digest(targets: Iterable[str] = ()) -> str:
     """Return the digest of the code of this package that can change a result, and of the modules of other `_target_`s.
 
-    It is computed once per process, since what is edited later is not what runs.
+    It is computed once per process: later edits do not affect the running code.
     """
     return _digest(frozenset(targets))
 

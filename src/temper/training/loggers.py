@@ -46,7 +46,7 @@ def wandb_identity(study: str, identity: RunIdentity) -> dict[str, str]:
 
     Args:
         study: name of the study.
-        identity: of the run.
+        identity: the run's identity.
     """
     cell = identity.cell
     # W&B rejects some characters in an id, and ids of more than 128 characters.

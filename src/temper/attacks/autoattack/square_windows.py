@@ -51,7 +51,7 @@ class LinfProposals:
 
     @classmethod
     def draw(cls, threat: Threat, z: Tensor, fraction: float, count: int) -> "LinfProposals":
-        """Draw changes; see `draw_proposals`."""
+        """Draw `count` random proposals; arguments as in `draw_proposals`."""
         if z.ndim == 4:
             window, shape = SquareWindows.draw(z, _window_side(z, fraction), count).inside, (count, z.shape[1], 1)
         else:
@@ -90,7 +90,7 @@ class L1L2Proposals:
 
     @classmethod
     def draw(cls, threat: Threat, z: Tensor, fraction: float, count: int) -> "L1L2Proposals":
-        """Draw changes; see `draw_proposals`."""
+        """Draw `count` random proposals; arguments as in `draw_proposals`."""
         if z.ndim == 4:
             # The bumps need an odd side of at least 3.
             side = min(max(_window_side(z, fraction), 3) // 2 * 2 + 1, *z.shape[2:])

@@ -1,4 +1,4 @@
-"""Readers of CSV and TSV files, with errors that name the file, the mistake and the way out."""
+"""Readers of CSV and TSV files, with errors that name the file, the mistake and the fix."""
 
 import csv
 import gzip

@@ -9,7 +9,7 @@ from temper.data.domain import Domain
 
 
 class DataError(ValueError):
-    """Raised when data is missing or invalid; the message names the file or key and the way out."""
+    """Raised when data is missing or invalid; the message names the file or key and the fix."""
 
 
 class Arrays(NamedTuple):

@@ -1,4 +1,4 @@
-"""Readers of text files, with errors that name the file, the mistake and the way out."""
+"""Readers of text files, with errors that name the file, the mistake and the fix."""
 
 from collections.abc import Sequence
 from pathlib import Path

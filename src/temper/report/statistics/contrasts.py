@@ -91,7 +91,7 @@ def paired_contrasts(runs: PairedRuns, of: Side, against: Side, best: Mapping[Ce
 
 
 def cells_of_kind(runs: PairedRuns, kind: Kind) -> list[CellKey]:
-    """Return the cells of a kind; controls, such as random noise for an attack, are of no kind."""
+    """Return the cells of a kind. Controls, such as random noise for an attack, belong to no kind."""
     return [cell for cell in runs.cells if KIND_SIDES[kind].contains(cell)]
 
 
