@@ -169,7 +169,8 @@ def test_splits_that_datasets_downloads(
     ("name", "sizes", "positive"), [("sst2", (66002, 1347, 872), 0.509), ("sms_spam", (3762, 418, 1394), 0.134)]
 )
 def test_real_texts(name: str, sizes: tuple[int, ...], positive: float) -> None:
-    data = build_data(composed(f"data={name}", f"data.source.root={real_texts()}", "data.source.download=false"))
+    here = (f"data.source.root={real_texts()}", "data.source.download=false", "model=text_cnn")
+    data = build_data(composed(f"data={name}", *here))
     assert tuple(len(data.split(split).y) for split in ("train", "val", "test")) == sizes
     assert float(data.split("test").y.float().mean()) == pytest.approx(positive, abs=1e-3)
     x = data.split("test").x
